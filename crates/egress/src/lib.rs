@@ -1,0 +1,1 @@
+//! The door out: the transport that attaches credentials.

@@ -1,0 +1,1 @@
+//! HTTP in: routes, authentication, SSE out, errors to statuses.

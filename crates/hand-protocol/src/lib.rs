@@ -1,0 +1,1 @@
+//! What the server and the hand say to each other over the control socket.

@@ -1,0 +1,1 @@
+//! The model catalog, upstream dialects, streams in, usage out.

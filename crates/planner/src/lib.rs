@@ -1,0 +1,1 @@
+//! The built-in demo planner: a deterministic stand-in for a model.

@@ -1,0 +1,43 @@
+//! Every written limit that is not a tenant's setting, in one place. Units stand last in the names.
+
+/// The longest message of a client, in bytes (decision 14); over: 413.
+pub const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
+/// The largest JSON body of any other request, in bytes.
+pub const JSON_BODY_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// A session's metadata as JSON, in bytes (decision 14).
+pub const METADATA_BYTES_MAX: usize = 16 * 1024;
+/// The default upload limit, in bytes (decision 14); a tenant's `upload_mb` overrides it.
+pub const UPLOAD_BYTES_MAX: u64 = 100 * 1024 * 1024;
+/// A session's default lifetime, in seconds.
+pub const TTL_DEFAULT_S: u64 = 14_400;
+/// The longest lifetime a client may ask for, in seconds: 30 days.
+pub const TTL_MAX_S: u64 = 30 * 86_400;
+/// Paths in one `file_access`, read and write together: each becomes a mount.
+pub const SCOPE_PATHS_MAX: usize = 64;
+/// What one tool result may put before the model, in bytes; the rest is cut from the middle with a marker.
+pub const TOOL_OUTPUT_BYTES_MAX: usize = 32 * 1024;
+/// Live output of one command on the stream (`tool_use.output_delta`), in bytes; after it the stream is silent
+/// until the result.
+pub const TOOL_STREAM_BYTES_MAX: usize = 256 * 1024;
+/// What one answer of a model may hold, in bytes, text, reasoning and arguments together.
+pub const MODEL_ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Tool calls in one answer of a model.
+pub const CALLS_PER_ANSWER_MAX: usize = 64;
+/// Model calls in one turn: the bound of the agent loop.
+pub const MODEL_CALLS_PER_TURN_MAX: usize = 300;
+/// One event's data on the wire, in bytes; longer deltas are split.
+pub const EVENT_DATA_BYTES_MAX: usize = 64 * 1024;
+/// `.pokee/*.md` together, in bytes (contract §6).
+pub const AGENT_CONTEXT_BYTES_MAX: usize = 1024 * 1024;
+/// The default time of a Bash call, in milliseconds (decision 18).
+pub const BASH_TIMEOUT_DEFAULT_MS: u64 = 120_000;
+/// The longest time of a Bash call, in milliseconds (decision 18).
+pub const BASH_TIMEOUT_MAX_MS: u64 = 600_000;
+/// Silence on a stream before a keep-alive comment, in seconds (contract §4).
+pub const KEEP_ALIVE_S: u64 = 15;
+/// Padding of a keep-alive comment, in bytes: proxies hold back shorter ones (decision 11).
+pub const KEEP_ALIVE_BYTES: usize = 1024;
+/// Sessions listed in one answer.
+pub const SESSIONS_LISTED_MAX: usize = 10_000;
+/// Entries of one directory listing; a larger directory is cut and says so in a header.
+pub const DIRECTORY_ENTRIES_MAX: usize = 100_000;

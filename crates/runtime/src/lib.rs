@@ -1,0 +1,1 @@
+//! The operations and the supervisor: the only place where rooms meet.

@@ -1,0 +1,1 @@
+//! The only SQL: sessions, the event log, conversation items.

@@ -1,0 +1,1 @@
+//! Test tools: scripted upstream, whole-server harness, wait_for.
