@@ -1,0 +1,62 @@
+//! What can go wrong with the store, in its own terms.
+
+use std::path::PathBuf;
+
+use palisade_protocol::{Error, ErrorKind, SessionId, TurnId};
+
+/// One variant per way to fail.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say it")]
+pub enum StoreError {
+    #[error("cannot open the database {file}")]
+    Open { file: PathBuf, source: sqlx::Error },
+    #[error("cannot migrate the database")]
+    Migrate { source: sqlx::migrate::MigrateError },
+    #[error("cannot read {what}")]
+    Read { what: &'static str, source: sqlx::Error },
+    #[error("cannot write {what}")]
+    Write { what: &'static str, source: sqlx::Error },
+    #[error("cannot commit")]
+    Commit { source: sqlx::Error },
+    #[error("{what} in the database is not readable")]
+    Corrupt { what: &'static str, source: Box<dyn std::error::Error + Send + Sync> },
+    #[error("there is no session {0}")]
+    NoSuchSession(SessionId),
+    #[error("session {0} is busy")]
+    Busy(SessionId),
+    /// The commit came from an attempt that no longer owns the turn; nothing of it was written.
+    #[error("turn {0} is not ours any more")]
+    Fenced(TurnId),
+    #[error("the writer has stopped")]
+    Stopped,
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        match &error {
+            StoreError::NoSuchSession(_) => Error::no_such_session(),
+            StoreError::Busy(id) => Error::new(
+                ErrorKind::Conflict,
+                "session.busy",
+                format!("session {id} is running a turn; wait for its stream to end, or cancel it"),
+            ),
+            StoreError::Fenced(_) => Error::new(ErrorKind::Conflict, "turn.ended", "the turn has already ended"),
+            StoreError::Stopped => {
+                Error::new(ErrorKind::Unavailable, "store.stopped", "the server is shutting down; try again shortly")
+            }
+            StoreError::Write { source, .. } | StoreError::Commit { source } if is_full(source) => Error::new(
+                ErrorKind::StorageFull,
+                "storage.full",
+                "the server's disk is full; nothing was written",
+            )
+            .caused_by(error),
+            _ => Error::bug(error),
+        }
+    }
+}
+
+/// SQLITE_FULL (13), with its extended codes.
+fn is_full(source: &sqlx::Error) -> bool {
+    let code = source.as_database_error().and_then(|e| e.code()).and_then(|c| c.parse::<i32>().ok());
+    code.is_some_and(|code| code & 0xff == 13)
+}

@@ -1,0 +1,95 @@
+//! A reader of a turn's events: a cursor over rows, woken by number. The live answer, a resume and a replay are
+//! this same cursor; a slow reader costs a cursor and never a queue.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use palisade_protocol::TurnId;
+use palisade_protocol::event::RenderedEvent;
+use tokio::sync::watch;
+
+use crate::{Store, StoreError};
+
+/// Events taken from the table at once; with the bound on one event this bounds a reader's memory.
+const BATCH_MAX: i64 = 64;
+
+/// Which turns somebody is waiting on.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Wakers {
+    turns: Arc<Mutex<HashMap<TurnId, watch::Sender<u64>>>>,
+}
+
+/// One reader's place in [`Wakers`]; the last one of a turn takes the turn with it.
+#[derive(Debug)]
+pub(crate) struct Subscription {
+    wakers: Wakers,
+    turn: TurnId,
+    changed: watch::Receiver<u64>,
+}
+
+impl Wakers {
+    pub(crate) fn wake(&self, turn: &TurnId, seq: u64) {
+        if let Some(waker) = self.lock().get(turn) {
+            waker.send_replace(seq);
+        }
+    }
+
+    pub(crate) fn subscribe(&self, turn: &TurnId) -> Subscription {
+        let changed = self.lock().entry(turn.clone()).or_insert_with(|| watch::channel(0).0).subscribe();
+        Subscription { wakers: self.clone(), turn: turn.clone(), changed }
+    }
+
+    // The map is whole after any panic, so a poisoned lock is still good.
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<TurnId, watch::Sender<u64>>> {
+        self.turns.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        let mut turns = self.wakers.lock();
+        // One receiver left: our own.
+        if turns.get(&self.turn).is_some_and(|waker| waker.receiver_count() <= 1) {
+            turns.remove(&self.turn);
+        }
+    }
+}
+
+/// Reads a turn's events in order, from any point, until the terminal one.
+#[derive(Debug)]
+pub struct Follower {
+    store: Store,
+    turn: TurnId,
+    next: u64,
+    subscription: Subscription,
+    ended: bool,
+}
+
+impl Store {
+    /// Follows `turn` from the event after `after`; `None` is from the beginning.
+    pub fn follow(&self, turn: &TurnId, after: Option<u64>) -> Follower {
+        let subscription = self.subscribe(turn);
+        let next = after.map_or(0, |seq| seq.saturating_add(1));
+        Follower { store: self.clone(), turn: turn.clone(), next, subscription, ended: false }
+    }
+}
+
+impl Follower {
+    /// The next events, at least one; waits for them. `None` after the terminal event. Safe to cancel: an event
+    /// that was not returned will be returned by the next call.
+    pub async fn next(&mut self) -> Result<Option<Vec<RenderedEvent>>, StoreError> {
+        while !self.ended {
+            // Marked as seen before the read: what is committed after it wakes us again.
+            self.subscription.changed.borrow_and_update();
+            let events = self.store.events(&self.turn, self.next, BATCH_MAX).await?;
+            if let Some(last) = events.last() {
+                self.next = last.seq + 1;
+                self.ended = last.is_terminal();
+                return Ok(Some(events));
+            }
+            // The sender lives in the map as long as we are subscribed.
+            self.subscription.changed.changed().await.map_err(|_| StoreError::Stopped)?;
+        }
+        Ok(None)
+    }
+}

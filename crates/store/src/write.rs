@@ -1,0 +1,287 @@
+//! What can be written, and how each write becomes rows. Each function runs inside a savepoint of the group's
+//! transaction, so that one refusal undoes only itself.
+
+use palisade_protocol::event::RenderedEvent;
+use palisade_protocol::item::TurnOutcome;
+use palisade_protocol::{Item, Session, SessionId, TenantName, TurnId};
+use serde_json::Value;
+use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
+
+use crate::StoreError;
+
+/// Rows in one multi-row INSERT: SQLite allows 32,766 parameters, we use four a row.
+const ROWS_PER_INSERT_MAX: usize = 1000;
+
+/// A session to be created.
+#[derive(Debug, Clone)]
+pub struct NewSession {
+    /// Whose it is.
+    pub tenant: TenantName,
+    /// Its record.
+    pub session: Session,
+    /// What it keeps from its creation, in the runtime's own form.
+    pub context: Value,
+}
+
+/// A turn to be started.
+#[derive(Debug, Clone)]
+pub struct NewTurn {
+    /// Its id.
+    pub id: TurnId,
+    /// Whose session, so that nobody can start a turn in another tenant's.
+    pub tenant: TenantName,
+    /// Which session.
+    pub session: SessionId,
+    /// Unix seconds.
+    pub now: f64,
+    /// The first events: `message.created`.
+    pub events: Vec<RenderedEvent>,
+    /// The first items: the user's message.
+    pub items: Vec<Item>,
+}
+
+/// One durable step of a running turn: events and items stand or fall together.
+#[derive(Debug, Clone)]
+pub struct Commit {
+    /// Which session.
+    pub session: SessionId,
+    /// Which turn.
+    pub turn: TurnId,
+    /// The fence: the attempt that writes. A commit of an attempt that no longer owns the turn changes nothing.
+    pub generation: i64,
+    /// For the readers, numbered on from what was appended before.
+    pub events: Vec<RenderedEvent>,
+    /// For the agent.
+    pub items: Vec<Item>,
+    /// Ends the turn: how, and when (Unix seconds). The session is free from this commit on.
+    pub end: Option<(TurnOutcome, f64)>,
+}
+
+/// Everything the writer can be asked for.
+#[derive(Debug)]
+pub(crate) enum Write {
+    CreateSession(Box<NewSession>),
+    StartTurn(NewTurn),
+    Commit(Commit),
+    SetMetadata { session: SessionId, key: String, value: Value },
+    DeleteSession { tenant: TenantName, session: SessionId },
+    SweepEvents { ended_before: f64, rows_max: i64 },
+}
+
+/// Applies one write; the number is of rows deleted, where that is what was asked.
+pub(crate) async fn apply(db: &mut SqliteConnection, write: &Write) -> Result<u64, StoreError> {
+    match write {
+        Write::CreateSession(new) => create_session(db, new).await,
+        Write::StartTurn(new) => start_turn(db, new).await,
+        Write::Commit(commit) => apply_commit(db, commit).await,
+        Write::SetMetadata { session, key, value } => set_metadata(db, session, key, value).await,
+        Write::DeleteSession { tenant, session } => delete_session(db, tenant, session).await,
+        Write::SweepEvents { ended_before, rows_max } => sweep_events(db, *ended_before, *rows_max).await,
+    }
+}
+
+async fn create_session(db: &mut SqliteConnection, new: &NewSession) -> Result<u64, StoreError> {
+    let session = &new.session;
+    let file_access = to_json("file_access", &session.file_access)?;
+    let metadata = to_json("metadata", &session.metadata)?;
+    sqlx::query(
+        "INSERT INTO session (id, tenant, created_at, last_activity, persistent, ttl, metadata, file_access, model, context)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+    )
+    .bind(session.id.as_str())
+    .bind(new.tenant.as_str())
+    .bind(session.created_at)
+    .bind(session.last_activity)
+    .bind(session.persistent)
+    .bind(i64::try_from(session.ttl).unwrap_or(i64::MAX))
+    .bind(metadata)
+    .bind(file_access)
+    .bind(&session.model)
+    .bind(new.context.to_string())
+    .execute(db)
+    .await
+    .map_err(writing("a session"))?;
+    Ok(0)
+}
+
+async fn start_turn(db: &mut SqliteConnection, new: &NewTurn) -> Result<u64, StoreError> {
+    let touched = sqlx::query("UPDATE session SET last_activity = $1 WHERE id = $2 AND tenant = $3")
+        .bind(new.now)
+        .bind(new.session.as_str())
+        .bind(new.tenant.as_str())
+        .execute(&mut *db)
+        .await
+        .map_err(writing("a session"))?;
+    if touched.rows_affected() == 0 {
+        return Err(StoreError::NoSuchSession(new.session.clone()));
+    }
+    sqlx::query("INSERT INTO turn (id, session_id, state, generation, started_at) VALUES ($1, $2, 'running', 1, $3)")
+        .bind(new.id.as_str())
+        .bind(new.session.as_str())
+        .bind(new.now)
+        .execute(&mut *db)
+        .await
+        .map_err(|source| match source.as_database_error() {
+            Some(e) if e.is_unique_violation() => StoreError::Busy(new.session.clone()),
+            _ => StoreError::Write { what: "a turn", source },
+        })?;
+    append_events(db, &new.id, &new.events).await?;
+    append_items(db, &new.session, &new.id, &new.items).await?;
+    Ok(0)
+}
+
+async fn apply_commit(db: &mut SqliteConnection, commit: &Commit) -> Result<u64, StoreError> {
+    let owned = match commit.end {
+        // The fence and the end are one statement where they can be.
+        Some((outcome, now)) => sqlx::query(
+            "UPDATE turn SET state = $1, ended_at = $2 WHERE id = $3 AND generation = $4 AND state = 'running'",
+        )
+        .bind(state_name(outcome))
+        .bind(now)
+        .bind(commit.turn.as_str())
+        .bind(commit.generation)
+        .execute(&mut *db)
+        .await
+        .map_err(writing("a turn's end"))?
+        .rows_affected(),
+        None => {
+            sqlx::query_scalar::<_, i64>(
+                "SELECT COUNT(*) FROM turn WHERE id = $1 AND generation = $2 AND state = 'running'",
+            )
+            .bind(commit.turn.as_str())
+            .bind(commit.generation)
+            .fetch_one(&mut *db)
+            .await
+            .map_err(writing("a turn's fence"))? as u64
+        }
+    };
+    if owned == 0 {
+        return Err(StoreError::Fenced(commit.turn.clone()));
+    }
+    append_events(db, &commit.turn, &commit.events).await?;
+    append_items(db, &commit.session, &commit.turn, &commit.items).await?;
+    if let Some((_, now)) = commit.end {
+        sqlx::query("UPDATE session SET last_activity = $1 WHERE id = $2")
+            .bind(now)
+            .bind(commit.session.as_str())
+            .execute(db)
+            .await
+            .map_err(writing("a session"))?;
+    }
+    Ok(0)
+}
+
+/// The state's name in the table.
+pub(crate) fn state_name(outcome: TurnOutcome) -> &'static str {
+    match outcome {
+        TurnOutcome::Completed => "completed",
+        TurnOutcome::Cancelled => "cancelled",
+        TurnOutcome::Failed => "failed",
+    }
+}
+
+async fn append_events(db: &mut SqliteConnection, turn: &TurnId, events: &[RenderedEvent]) -> Result<(), StoreError> {
+    for rows in events.chunks(ROWS_PER_INSERT_MAX) {
+        let mut insert = QueryBuilder::<Sqlite>::new("INSERT INTO event (turn_id, seq, kind, data) ");
+        insert.push_values(rows, |mut row, event| {
+            row.push_bind(turn.as_str()).push_bind(event.seq as i64).push_bind(&event.kind).push_bind(&event.data);
+        });
+        insert.build().execute(&mut *db).await.map_err(writing("events"))?;
+    }
+    Ok(())
+}
+
+async fn append_items(
+    db: &mut SqliteConnection,
+    session: &SessionId,
+    turn: &TurnId,
+    items: &[Item],
+) -> Result<(), StoreError> {
+    for item in items {
+        let body = to_json("an item", item)?;
+        sqlx::query(
+            "INSERT INTO item (session_id, idx, turn_id, body)
+             SELECT $1, COALESCE(MAX(idx), -1) + 1, $2, $3 FROM item WHERE session_id = $1",
+        )
+        .bind(session.as_str())
+        .bind(turn.as_str())
+        .bind(body)
+        .execute(&mut *db)
+        .await
+        .map_err(writing("an item"))?;
+    }
+    Ok(())
+}
+
+async fn set_metadata(
+    db: &mut SqliteConnection,
+    session: &SessionId,
+    key: &str,
+    value: &Value,
+) -> Result<u64, StoreError> {
+    let stored: Option<String> = sqlx::query_scalar("SELECT metadata FROM session WHERE id = $1")
+        .bind(session.as_str())
+        .fetch_optional(&mut *db)
+        .await
+        .map_err(writing("metadata"))?;
+    let stored = stored.ok_or_else(|| StoreError::NoSuchSession(session.clone()))?;
+    let mut metadata: serde_json::Map<String, Value> = crate::read::from_json("metadata", &stored)?;
+    metadata.insert(key.to_owned(), value.clone());
+    let text = to_json("metadata", &metadata)?;
+    // A hint that would not fit is dropped: it is a hint.
+    if text.len() > palisade_protocol::limits::METADATA_BYTES_MAX {
+        return Ok(0);
+    }
+    sqlx::query("UPDATE session SET metadata = $1 WHERE id = $2")
+        .bind(text)
+        .bind(session.as_str())
+        .execute(db)
+        .await
+        .map_err(writing("metadata"))?;
+    Ok(1)
+}
+
+/// Deletes the session, its turns and its items. Its events are orphans from then on, which no reader can name,
+/// and the sweep takes them in small bites.
+async fn delete_session(
+    db: &mut SqliteConnection,
+    tenant: &TenantName,
+    session: &SessionId,
+) -> Result<u64, StoreError> {
+    let deleted = sqlx::query("DELETE FROM session WHERE id = $1 AND tenant = $2")
+        .bind(session.as_str())
+        .bind(tenant.as_str())
+        .execute(&mut *db)
+        .await
+        .map_err(writing("a session"))?
+        .rows_affected();
+    if deleted == 0 {
+        return Err(StoreError::NoSuchSession(session.clone()));
+    }
+    for statement in ["DELETE FROM turn WHERE session_id = $1", "DELETE FROM item WHERE session_id = $1"] {
+        sqlx::query(statement).bind(session.as_str()).execute(&mut *db).await.map_err(writing("a session"))?;
+    }
+    Ok(deleted)
+}
+
+async fn sweep_events(db: &mut SqliteConnection, ended_before: f64, rows_max: i64) -> Result<u64, StoreError> {
+    let swept = sqlx::query(
+        "DELETE FROM event WHERE rowid IN (
+             SELECT event.rowid FROM event LEFT JOIN turn ON turn.id = event.turn_id
+             WHERE turn.id IS NULL OR turn.ended_at < $1 LIMIT $2)",
+    )
+    .bind(ended_before)
+    .bind(rows_max)
+    .execute(db)
+    .await
+    .map_err(writing("old events"))?;
+    Ok(swept.rows_affected())
+}
+
+fn to_json(what: &'static str, value: &impl serde::Serialize) -> Result<String, StoreError> {
+    serde_json::to_string(value).map_err(|e| StoreError::Corrupt { what, source: e.into() })
+}
+
+fn writing(what: &'static str) -> impl FnOnce(sqlx::Error) -> StoreError {
+    move |source| StoreError::Write { what, source }
+}

@@ -1,0 +1,171 @@
+//! The one writer: takes whatever is waiting, applies each write in its savepoint, commits once, answers all.
+//!
+//! A write that was answered is on the disk. The queue is bounded; who writes faster than the disk waits.
+
+use palisade_protocol::TurnId;
+use sqlx::sqlite::SqlitePool;
+use sqlx::{Connection as _, SqliteConnection};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::follow::Wakers;
+use crate::write::{Commit, NewSession, NewTurn, Write, apply};
+use crate::{Store, StoreError};
+
+/// Writes that may wait; beyond it callers wait for room.
+const QUEUE_MAX: usize = 1024;
+/// Writes in one transaction.
+const GROUP_MAX: usize = 256;
+
+type Reply = oneshot::Sender<Result<u64, StoreError>>;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Writer {
+    queue: mpsc::Sender<(Write, Reply)>,
+}
+
+/// The handle and the task behind it.
+pub(crate) fn start(pool: SqlitePool, wakers: Wakers) -> (Writer, impl Future<Output = ()> + Send) {
+    let (queue, waiting) = mpsc::channel(QUEUE_MAX);
+    (Writer { queue }, write_groups(pool, wakers, waiting))
+}
+
+async fn write_groups(pool: SqlitePool, wakers: Wakers, mut waiting: mpsc::Receiver<(Write, Reply)>) {
+    let mut group = Vec::with_capacity(GROUP_MAX);
+    while waiting.recv_many(&mut group, GROUP_MAX).await > 0 {
+        let mut answers = Vec::with_capacity(group.len());
+        match write_group(&pool, &group, &mut answers).await {
+            Ok(()) => {
+                for ((write, reply), answer) in group.drain(..).zip(answers) {
+                    if answer.is_ok() {
+                        wake(&wakers, &write);
+                    }
+                    // Who asked may be gone; the write stands all the same.
+                    let _ = reply.send(answer);
+                }
+            }
+            Err(error) => {
+                tracing::error!(writes = group.len(), error = &error as &dyn std::error::Error, "a group was not committed");
+                for (_, reply) in group.drain(..) {
+                    let _ = reply.send(Err(again(&error)));
+                }
+            }
+        }
+    }
+    pool.close().await;
+}
+
+/// One transaction around the whole group. An `Err` means that none of it was written.
+async fn write_group(
+    pool: &SqlitePool,
+    group: &[(Write, Reply)],
+    answers: &mut Vec<Result<u64, StoreError>>,
+) -> Result<(), StoreError> {
+    let committing = |source| StoreError::Commit { source };
+    let mut connection = pool.acquire().await.map_err(committing)?;
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(committing)?;
+    for (write, _) in group {
+        // A group of one needs no savepoint: its refusal rolls the whole transaction back.
+        if group.len() == 1 {
+            match apply(&mut transaction, write).await {
+                Ok(rows) => answers.push(Ok(rows)),
+                Err(refused) => {
+                    transaction.rollback().await.map_err(committing)?;
+                    answers.push(Err(refused));
+                    return Ok(());
+                }
+            }
+        } else {
+            answers.push(apply_in_savepoint(&mut transaction, write).await?);
+        }
+    }
+    transaction.commit().await.map_err(committing)
+}
+
+/// The outer error is a fault of the transaction itself, the inner one this write's own.
+async fn apply_in_savepoint(
+    transaction: &mut SqliteConnection,
+    write: &Write,
+) -> Result<Result<u64, StoreError>, StoreError> {
+    let committing = |source| StoreError::Commit { source };
+    let mut savepoint = transaction.begin().await.map_err(committing)?;
+    let answer = apply(&mut savepoint, write).await;
+    match answer {
+        Ok(_) => savepoint.commit().await.map_err(committing)?,
+        Err(_) => savepoint.rollback().await.map_err(committing)?,
+    }
+    Ok(answer)
+}
+
+fn wake(wakers: &Wakers, write: &Write) {
+    match write {
+        Write::Commit(Commit { turn, events, .. }) | Write::StartTurn(NewTurn { id: turn, events, .. }) => {
+            if let Some(last) = events.last() {
+                wakers.wake(turn, last.seq);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// One fault, told to everybody in the group.
+fn again(error: &StoreError) -> StoreError {
+    let source = match error {
+        StoreError::Commit { source } => source.to_string(),
+        other => other.to_string(),
+    };
+    StoreError::Commit { source: sqlx::Error::Protocol(source) }
+}
+
+impl Store {
+    /// Creates a session; durable when this returns.
+    pub async fn create_session(&self, new: NewSession) -> Result<(), StoreError> {
+        self.write(Write::CreateSession(Box::new(new))).await.map(drop)
+    }
+
+    /// Starts a turn, unless the session is gone ([`StoreError::NoSuchSession`]) or has one
+    /// ([`StoreError::Busy`]). Durable when this returns.
+    pub async fn start_turn(&self, new: NewTurn) -> Result<(), StoreError> {
+        self.write(Write::StartTurn(new)).await.map(drop)
+    }
+
+    /// Appends to a running turn; durable, and visible to every reader, when this returns.
+    pub async fn commit(&self, commit: Commit) -> Result<(), StoreError> {
+        self.write(Write::Commit(commit)).await.map(drop)
+    }
+
+    /// Sets one key of a session's metadata; a value that would push it over its limit is dropped.
+    pub async fn set_metadata(
+        &self,
+        session: &palisade_protocol::SessionId,
+        key: String,
+        value: serde_json::Value,
+    ) -> Result<(), StoreError> {
+        self.write(Write::SetMetadata { session: session.clone(), key, value }).await.map(drop)
+    }
+
+    /// Deletes a session with its turns and items.
+    pub async fn delete_session(
+        &self,
+        tenant: &palisade_protocol::TenantName,
+        session: &palisade_protocol::SessionId,
+    ) -> Result<(), StoreError> {
+        self.write(Write::DeleteSession { tenant: tenant.clone(), session: session.clone() }).await.map(drop)
+    }
+
+    /// Deletes at most `rows_max` events of turns that ended before `ended_before` (Unix seconds) or whose
+    /// session is gone; returns how many went.
+    pub async fn sweep_events(&self, ended_before: f64, rows_max: i64) -> Result<u64, StoreError> {
+        self.write(Write::SweepEvents { ended_before, rows_max }).await
+    }
+
+    async fn write(&self, write: Write) -> Result<u64, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.writer.queue.send((write, reply)).await.map_err(|_| StoreError::Stopped)?;
+        answer.await.map_err(|_| StoreError::Stopped)?
+    }
+
+    /// The last sequence number that a reader of `turn` could see has changed.
+    pub(crate) fn subscribe(&self, turn: &TurnId) -> crate::follow::Subscription {
+        self.wakers.subscribe(turn)
+    }
+}
