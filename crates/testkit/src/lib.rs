@@ -1,1 +1,3 @@
 //! Test tools: scripted upstream, whole-server harness, wait_for.
+
+pub mod upstream;
