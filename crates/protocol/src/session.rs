@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::{FileAccess, SessionId};
+use crate::{FileAccess, SessionId, TurnId};
 
 /// A session as the wire shows it. Times are Unix seconds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -31,6 +31,8 @@ pub struct Session {
     pub model: String,
     /// `created_at + ttl`.
     pub expires_at: f64,
+    /// The latest turn, running or ended; what a client that lost its stream resumes with.
+    pub last_response_id: Option<TurnId>,
 }
 
 /// The only status a client can see.

@@ -32,7 +32,9 @@ pub enum TurnState {
     Ended,
 }
 
-const SESSION: &str = "SELECT session.*, EXISTS (SELECT 1 FROM turn WHERE turn.session_id = session.id AND turn.state = 'running') AS busy
+const SESSION: &str = "SELECT session.*,
+        EXISTS (SELECT 1 FROM turn WHERE turn.session_id = session.id AND turn.state = 'running') AS busy,
+        (SELECT turn.id FROM turn WHERE turn.session_id = session.id ORDER BY started_at DESC LIMIT 1) AS last_turn
      FROM session WHERE tenant = $1 AND ";
 
 impl Store {
@@ -106,18 +108,6 @@ impl Store {
             .collect()
     }
 
-    /// The latest turn of a session.
-    pub async fn last_turn(&self, session: &SessionId) -> Result<Option<Turn>, StoreError> {
-        let row = sqlx::query(
-            "SELECT id, session_id, state, generation FROM turn WHERE session_id = $1 ORDER BY started_at DESC LIMIT 1",
-        )
-        .bind(session.as_str())
-        .fetch_optional(&self.readers)
-        .await
-        .map_err(reading("a turn"))?;
-        row.as_ref().map(turn_of).transpose()
-    }
-
     /// At most `limit` events of a turn, from number `from`.
     pub async fn events(&self, turn: &TurnId, from: u64, limit: i64) -> Result<Vec<RenderedEvent>, StoreError> {
         let rows: Vec<(i64, String, String)> = sqlx::query_as(
@@ -166,6 +156,11 @@ fn session_of(row: &SqliteRow) -> Result<Session, StoreError> {
         file_access: from_json("file_access", &text("file_access")?)?,
         model: text("model")?,
         expires_at: created_at + ttl as f64,
+        last_response_id: row
+            .try_get::<Option<String>, _>("last_turn")
+            .map_err(reading("a session"))?
+            .map(|id| TurnId::parse(&id).map_err(corrupt("a turn's id")))
+            .transpose()?,
     })
 }
 

@@ -44,6 +44,7 @@ fn new_session(tenant: &TenantName, id: &SessionId) -> NewSession {
             file_access: FileAccess::default(),
             model: "pokee-isaac".into(),
             expires_at: 1777223056.07,
+            last_response_id: None,
         },
         context: json!({"skills": []}),
     }
