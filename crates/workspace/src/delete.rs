@@ -1,0 +1,41 @@
+//! Deleting, from one held directory and by a single name, so that no swapped link can lead it elsewhere.
+
+use palisade_beneath::Kind;
+use palisade_protocol::WorkspacePath;
+use palisade_protocol::scope::Scope;
+use rustix::io::Errno;
+
+use crate::folders::SESSIONS;
+use crate::{Workspace, WorkspaceError};
+
+impl Workspace {
+    /// Deletes a file, a link that stays beneath its scope root (the link, not what it leads to), or a
+    /// directory; one with content only when `recursive`.
+    pub fn delete(&self, scope: &Scope, path: &WorkspacePath, recursive: bool) -> Result<(), WorkspaceError> {
+        let place = self.writable(scope, path)?;
+        if scope.root_of(path) == Some(path) || path.as_bytes() == SESSIONS.as_bytes() {
+            return Err(WorkspaceError::Held(path.clone()));
+        }
+        let (Some(parent), Some(name)) = (place.below().parent(), place.below().file_name()) else {
+            return Err(WorkspaceError::Held(path.clone()));
+        };
+        let failed = |error| WorkspaceError::from_io("deleting", path, error);
+        let directory = place.root.directory(parent).map_err(failed)?;
+        match directory.metadata(name).map_err(failed)?.kind {
+            Kind::File => directory.remove_file(name).map_err(failed),
+            Kind::Link => {
+                place.root.look_up(place.below()).map_err(failed)?;
+                directory.remove_file(name).map_err(failed)
+            }
+            Kind::Special => Err(WorkspaceError::NotRegular(path.clone())),
+            Kind::Directory if recursive => {
+                directory.remove_tree(name).map_err(|error| match Errno::from_io_error(&error) {
+                    Some(Errno::NOTEMPTY) => WorkspaceError::Changing(path.clone(), error),
+                    Some(Errno::XDEV) => WorkspaceError::Held(path.clone()),
+                    _ => failed(error),
+                })
+            }
+            Kind::Directory => directory.remove_empty_dir(name).map_err(failed),
+        }
+    }
+}

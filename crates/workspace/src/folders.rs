@@ -1,0 +1,130 @@
+//! The folders that the server itself relies on inside a workspace the agent may write to: they are real
+//! directories or they are made so, and what stood there instead is kept beside them.
+
+use std::ffi::OsStr;
+use std::path::Path;
+use std::sync::PoisonError;
+
+use palisade_beneath::{Directory, Kind, Visit};
+use palisade_protocol::limits::SESSIONS_LISTED_MAX;
+use palisade_protocol::scope::{Scope, session_dir};
+use palisade_protocol::{SessionId, WorkspacePath};
+use rustix::io::Errno;
+
+use crate::resolve::as_path;
+use crate::{Workspace, WorkspaceError, temporary};
+
+/// The sessions' own folders.
+pub(crate) const SESSIONS: &str = ".sessions";
+/// The agent context.
+pub(crate) const CONTEXT: &str = ".pokee";
+/// Custom skills.
+pub(crate) const SKILLS: &str = "skills";
+/// What agents remember.
+const MEMORY: &str = ".memory";
+
+impl Workspace {
+    /// Makes the server's folders where they are missing. A link or a file planted in place of one is set
+    /// aside and logged (decision 20).
+    pub fn ensure_folders(&self) -> Result<(), WorkspaceError> {
+        let _one_at_a_time = self.folders.lock().unwrap_or_else(PoisonError::into_inner);
+        let top = self.root.directory(Path::new("")).map_err(|e| failed("opening", "", e))?;
+        for name in [MEMORY, CONTEXT, SESSIONS, SKILLS] {
+            set_aside_unless_directory(&top, name)?;
+            top.make_and_enter(OsStr::new(name)).map_err(|e| failed("making", name, e))?;
+        }
+        Ok(())
+    }
+
+    /// Makes what a new session's scope names and the workspace has not (decision 20). Whatever is no directory
+    /// there, a link too, makes the scope malformed.
+    pub fn ensure_scope(&self, scope: &Scope) -> Result<(), WorkspaceError> {
+        self.ensure_folders()?;
+        for (path, _) in scope.roots() {
+            let refused = |error| match Errno::from_io_error(&error) {
+                Some(Errno::NOTDIR | Errno::LOOP | Errno::XDEV) => {
+                    WorkspaceError::ScopeNotDirectory(path.clone())
+                }
+                _ => WorkspaceError::from_io("making the scope path", path, error),
+            };
+            let as_path = as_path(path.as_bytes());
+            self.root.create_dir_all_strict(as_path).map_err(refused)?;
+            // What the mount will ask for, so that a session is refused now and not at its first tool call.
+            self.root.narrow(as_path).map_err(refused)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the session's home, `.sessions/<id>/home`, and says where it is.
+    pub fn session_home(&self, session: &SessionId) -> Result<WorkspacePath, WorkspaceError> {
+        let home = WorkspacePath::parse(b"home").unwrap_or_else(|_| WorkspacePath::root());
+        let home = session_dir(session).join(&home);
+        self.root
+            .create_dir_all_strict(as_path(home.as_bytes()))
+            .map_err(|e| failed("making", &home.to_string(), e))?;
+        Ok(home)
+    }
+
+    /// Removes a session's own folder, whatever it holds; gone already is fine.
+    pub fn remove_session_dir(&self, session: &SessionId) -> Result<(), WorkspaceError> {
+        let name = OsStr::new(session.as_str());
+        let sessions = self.sessions()?;
+        let removed = match sessions.metadata(name) {
+            Ok(found) if found.kind == Kind::Directory => sessions.remove_tree(name),
+            Ok(_) => sessions.remove_file(name),
+            Err(error) => Err(error),
+        };
+        match removed {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            removed => removed.map_err(|e| failed("removing", &format!("{SESSIONS}/{session}"), e)),
+        }
+    }
+
+    /// The sessions that have a folder, alive or not: what a start compares with the store (decision 34). At
+    /// most as many as can be listed; the rest is for the next start.
+    pub fn session_dirs(&self) -> Result<Vec<SessionId>, WorkspaceError> {
+        let mut found = Vec::new();
+        self.sessions()?
+            .read(|name, _| {
+                found.extend(name.to_str().and_then(|name| SessionId::parse(name).ok()));
+                if found.len() < SESSIONS_LISTED_MAX { Visit::More } else { Visit::Stop }
+            })
+            .map_err(|e| failed("listing", SESSIONS, e))?;
+        Ok(found)
+    }
+
+    fn sessions(&self) -> Result<Directory, WorkspaceError> {
+        self.root
+            .narrow(Path::new(SESSIONS))
+            .and_then(|root| root.directory(Path::new("")))
+            .map_err(|e| failed("opening", SESSIONS, e))
+    }
+}
+
+fn set_aside_unless_directory(top: &Directory, name: &str) -> Result<(), WorkspaceError> {
+    match top.metadata(OsStr::new(name)) {
+        Ok(found) if found.kind == Kind::Directory => return Ok(()),
+        Ok(_) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(failed("looking at", name, error)),
+    }
+    let aside = format!("{name}.set-aside-{}", temporary::random_hex()?);
+    match top.rename(OsStr::new(name), OsStr::new(&aside)) {
+        Ok(()) => {
+            tracing::warn!(folder = name, aside, "something else stood in place of a folder; set aside")
+        }
+        // Another call of this function was first.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(failed("setting aside", name, error)),
+    }
+    Ok(())
+}
+
+/// These folders are the server's: no client named them, so what goes wrong with them is no client's error,
+/// except that the disk is full.
+fn failed(action: &'static str, path: &str, source: std::io::Error) -> WorkspaceError {
+    match (Errno::from_io_error(&source), WorkspacePath::parse(path)) {
+        (Some(Errno::NOSPC | Errno::DQUOT), Ok(path)) => WorkspaceError::StorageFull(path, source),
+        _ => WorkspaceError::Io { action, path: path.to_owned(), source },
+    }
+}

@@ -1,0 +1,168 @@
+//! Writing a file so that every reader sees the old one or the new one, never half: into a temporary beside
+//! it, to the disk, then renamed over it. Nothing is left behind when it does not come to that.
+
+use std::ffi::OsString;
+use std::fs::{File, Permissions};
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use palisade_beneath::{Directory, Kind, Metadata};
+use palisade_protocol::WorkspacePath;
+use palisade_protocol::scope::Scope;
+use rustix::io::Errno;
+use serde::Serialize;
+
+use crate::resolve::{Place, as_path};
+use crate::{Workspace, WorkspaceError, temporary};
+
+/// The rights of a new file; a replaced one keeps those it had.
+const NEW_FILE_MODE: u32 = 0o644;
+
+/// A file on its way. Dropped before `finish`, it leaves nothing.
+#[derive(Debug)]
+pub struct Upload {
+    directory: Directory,
+    temporary: OsString,
+    name: OsString,
+    path: WorkspacePath,
+    file: File,
+    mode: u32,
+    written_bytes: u64,
+    limit_bytes: u64,
+    renamed: bool,
+}
+
+/// A file that was written, as the wire has it.
+#[derive(Debug, Clone, PartialEq, Serialize, utoipa::ToSchema)]
+pub struct Written {
+    /// Relative to the workspace.
+    pub path: String,
+    /// Bytes.
+    pub size: u64,
+    /// Unix seconds.
+    pub modified: f64,
+}
+
+impl Workspace {
+    /// Begins to write the file at `path`, at most `limit_bytes` long. Missing parents are made. A link at
+    /// `path` that stays beneath its scope root is replaced by the file; any other is not found.
+    pub fn begin_upload(
+        &self,
+        scope: &Scope,
+        path: &WorkspacePath,
+        limit_bytes: u64,
+    ) -> Result<Upload, WorkspaceError> {
+        let place = match self.writable(scope, path) {
+            Err(WorkspaceError::NotFound(_)) => self.remake_root(scope, path)?,
+            place => place?,
+        };
+        // A root of the scope is a directory, also while it is missing on the disk.
+        let (Some(parent), Some(name)) = (place.below().parent(), place.below().file_name()) else {
+            return Err(WorkspaceError::IsDirectory(path.clone()));
+        };
+        let directory =
+            place.root.create_dir_all(parent).map_err(|error| match Errno::from_io_error(&error) {
+                Some(Errno::NOTDIR) => WorkspaceError::FileInTheWay(path.clone()),
+                _ => WorkspaceError::from_io("making the parents of", path, error),
+            })?;
+        let mode = replaced_mode(&place, &directory, path)?.unwrap_or(NEW_FILE_MODE);
+        let temporary = temporary::name()?;
+        let file = directory
+            .create_file(&temporary, 0o600)
+            .map_err(|error| WorkspaceError::from_io("making a temporary beside", path, error))?;
+        Ok(Upload {
+            name: name.to_owned(),
+            path: path.clone(),
+            written_bytes: 0,
+            renamed: false,
+            directory,
+            temporary,
+            file,
+            mode,
+            limit_bytes,
+        })
+    }
+
+    /// Somebody removed the scope root while the session lives; it is made again, as at the session's start.
+    fn remake_root<'p>(&self, scope: &Scope, path: &'p WorkspacePath) -> Result<Place<'p>, WorkspaceError> {
+        if let Some(root) = scope.root_of(path) {
+            self.root
+                .create_dir_all_strict(as_path(root.as_bytes()))
+                .map_err(|error| WorkspaceError::from_io("making the scope root of", path, error))?;
+        }
+        self.writable(scope, path)
+    }
+}
+
+/// The rights of the file that will be replaced; an error for what must not be.
+fn replaced_mode(
+    place: &Place<'_>,
+    directory: &Directory,
+    path: &WorkspacePath,
+) -> Result<Option<u32>, WorkspaceError> {
+    let failed = |error| WorkspaceError::from_io("looking at", path, error);
+    let name = Path::file_name(place.below()).unwrap_or_default();
+    let mut found = match directory.metadata(name) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        found => found.map_err(failed)?,
+    };
+    if found.kind == Kind::Link {
+        found = *place.root.look_up(place.below()).map_err(failed)?.metadata();
+    }
+    match found.kind {
+        Kind::File => Ok(Some(found.mode & 0o777)),
+        Kind::Directory => Err(WorkspaceError::IsDirectory(path.clone())),
+        Kind::Special | Kind::Link => Err(WorkspaceError::NotRegular(path.clone())),
+    }
+}
+
+impl Upload {
+    /// Appends; over the limit nothing more is written and the upload can only be dropped.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), WorkspaceError> {
+        let total = self.written_bytes.saturating_add(bytes.len() as u64);
+        if total > self.limit_bytes {
+            return Err(WorkspaceError::UploadTooLarge {
+                path: self.path.clone(),
+                limit_bytes: self.limit_bytes,
+            });
+        }
+        self.file.write_all(bytes).map_err(|error| WorkspaceError::from_io("writing", &self.path, error))?;
+        self.written_bytes = total;
+        Ok(())
+    }
+
+    /// Puts the file in its place: when this returns, it is on the disk under its name.
+    pub fn finish(mut self) -> Result<Written, WorkspaceError> {
+        let failed = |action| move |path: &WorkspacePath, error| WorkspaceError::from_io(action, path, error);
+        self.file
+            .set_permissions(Permissions::from_mode(self.mode))
+            .and_then(|()| self.file.sync_all())
+            .map_err(|error| failed("saving")(&self.path, error))?;
+        self.directory.rename(&self.temporary, &self.name).map_err(|error| {
+            match Errno::from_io_error(&error) {
+                Some(Errno::ISDIR | Errno::NOTEMPTY | Errno::EXIST) => {
+                    WorkspaceError::IsDirectory(self.path.clone())
+                }
+                // The temporary is gone: the agent, who owns the directory too, removed it.
+                Some(Errno::NOENT) => WorkspaceError::Changing(self.path.clone(), error),
+                _ => failed("placing")(&self.path, error),
+            }
+        })?;
+        self.renamed = true;
+        self.directory.sync().map_err(|error| failed("saving the name of")(&self.path, error))?;
+        let metadata = Metadata::of(&self.file).map_err(|error| failed("looking at")(&self.path, error))?;
+        Ok(Written { path: self.path.to_string(), size: self.written_bytes, modified: metadata.modified_s() })
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        if self.renamed {
+            return;
+        }
+        if let Err(error) = self.directory.remove_file(&self.temporary) {
+            tracing::warn!(path = %self.path, error = %error, "an unfinished upload could not be removed");
+        }
+    }
+}
