@@ -41,3 +41,15 @@ pub const KEEP_ALIVE_BYTES: usize = 1024;
 pub const SESSIONS_LISTED_MAX: usize = 10_000;
 /// Entries of one directory listing; a larger directory is cut and says so in a header.
 pub const DIRECTORY_ENTRIES_MAX: usize = 100_000;
+/// One event of an upstream's stream, in bytes; a whole file may stand in one delta's arguments.
+pub const UPSTREAM_EVENT_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// One upstream stream on the wire, in bytes: framing outweighs short deltas fifty times and more.
+pub const UPSTREAM_STREAM_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// What is read of an upstream's error body, in bytes.
+pub const UPSTREAM_ERROR_BYTES_MAX: usize = 64 * 1024;
+/// Further attempts at one upstream after the first, before anything was heard from it.
+pub const UPSTREAM_RETRIES_MAX: u32 = 2;
+/// The longest `Retry-After` that is waited for, in seconds; a longer one moves on to the next upstream.
+pub const UPSTREAM_RETRY_AFTER_MAX_S: u64 = 30;
+/// Upstreams that one model may name.
+pub const UPSTREAMS_PER_MODEL_MAX: usize = 8;
