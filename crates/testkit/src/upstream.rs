@@ -34,6 +34,8 @@ use tokio_util::{
 
 pub use answer::{Answer, Call, Gate, Step};
 
+use answer::ReachOnDrop;
+
 mod answer;
 
 /// A request body beyond this is refused; prompts of tests are far smaller.
@@ -249,40 +251,68 @@ fn next_answer(state: &State, request: RecordedRequest) -> Answer {
     answer
 }
 
+/// What is left of an answer's body.
+struct Play {
+    steps: VecDeque<Step>,
+    twin: Twin,
+    on_close: Vec<ReachOnDrop>,
+}
+
 /// The body of an answer: each step waits for its turn, so that what is written when is up to the script.
 fn play_steps(steps: Vec<Step>, twin: Twin) -> UnsyncBoxBody<Bytes, io::Error> {
-    let steps = (VecDeque::from(steps), twin);
-    let frames = futures_util::stream::unfold(Some(steps), async |state| {
-        let (mut steps, twin) = state?;
-        loop {
-            match steps.pop_front()? {
-                Step::Chunk(chunk) if chunk.is_empty() => {}
-                Step::Chunk(chunk) => {
-                    // Pending once: hyper then flushes what it holds before it asks for more.
-                    tokio::task::yield_now().await;
-                    return Some((Ok(Frame::data(chunk)), Some((steps, twin))));
-                }
-                Step::Delay(pause) => tokio::time::sleep(pause).await,
-                Step::Wait(gate) => gate.opened().await,
-                Step::Stall => std::future::pending::<()>().await,
-                Step::Close => return Some((Err(io::Error::other("closed by the script")), None)),
-                Step::Reset => {
-                    tokio::task::yield_now().await;
-                    reset_socket(&twin);
-                    return Some((Err(io::Error::other("reset by the script")), None));
-                }
-                Step::Repeat { chunk, every } => {
-                    if !every.is_zero() {
-                        tokio::time::sleep(every).await;
-                    }
-                    tokio::task::yield_now().await;
-                    steps.push_front(Step::Repeat { chunk: chunk.clone(), every });
-                    return Some((Ok(Frame::data(chunk)), Some((steps, twin))));
-                }
-            }
-        }
+    let play = Play { steps: steps.into(), twin, on_close: Vec::new() };
+    let frames = futures_util::stream::unfold(Some(play), async |play| {
+        let mut play = play?;
+        let outcome = next_write(&mut play).await?;
+        let rest = outcome.is_ok().then_some(play);
+        Some((outcome.map(Frame::data), rest))
     });
     BodyExt::boxed_unsync(StreamBody::new(frames))
+}
+
+/// Plays steps up to the next write, or to the end: `None` for a good one, an error for a bad one.
+async fn next_write(play: &mut Play) -> Option<Result<Bytes, io::Error>> {
+    loop {
+        let chunk = match play.steps.pop_front()? {
+            Step::Chunk(chunk) => chunk,
+            Step::Repeat { chunk, every } => {
+                if !every.is_zero() {
+                    tokio::time::sleep(every).await;
+                }
+                play.steps.push_front(Step::Repeat { chunk: chunk.clone(), every });
+                chunk
+            }
+            Step::Delay(pause) => {
+                tokio::time::sleep(pause).await;
+                continue;
+            }
+            Step::Wait(gate) => {
+                // Pending once before the gate: hyper flushes what it holds, then the gate counts as reached.
+                tokio::task::yield_now().await;
+                gate.opened().await;
+                continue;
+            }
+            Step::OnClose(gate) => {
+                play.on_close.push(ReachOnDrop(gate));
+                continue;
+            }
+            Step::Stall => std::future::pending().await,
+            Step::Close => {
+                tokio::task::yield_now().await;
+                return Some(Err(io::Error::other("closed by the script")));
+            }
+            Step::Reset => {
+                tokio::task::yield_now().await;
+                reset_socket(&play.twin);
+                return Some(Err(io::Error::other("reset by the script")));
+            }
+        };
+        if !chunk.is_empty() {
+            // Pending once: hyper flushes what it holds before it asks for more.
+            tokio::task::yield_now().await;
+            return Some(Ok(chunk));
+        }
+    }
 }
 
 /// Closing a socket whose linger time is zero sends RST in place of FIN.

@@ -26,6 +26,8 @@ pub enum Step {
     Delay(Duration),
     /// Waits until the test opens the gate.
     Wait(Gate),
+    /// From here on, the gate is reached when the body is dropped: the client has gone, or all was sent.
+    OnClose(Gate),
     /// Never goes on.
     Stall,
     /// Closes the connection without ending the body.
@@ -71,9 +73,23 @@ impl Gate {
         let _ = self.is_reached.subscribe().wait_for(|reached| *reached).await;
     }
 
-    pub(super) async fn opened(&self) {
+    fn reach(&self) {
         self.is_reached.send_replace(true);
+    }
+
+    pub(super) async fn opened(&self) {
+        self.reach();
         let _ = self.is_open.subscribe().wait_for(|open| *open).await;
+    }
+}
+
+/// Reaches its gate when dropped.
+#[derive(Debug)]
+pub(super) struct ReachOnDrop(pub(super) Gate);
+
+impl Drop for ReachOnDrop {
+    fn drop(&mut self) {
+        self.0.reach();
     }
 }
 
@@ -243,6 +259,12 @@ impl Answer {
     #[must_use]
     pub fn wait(self, gate: &Gate) -> Self {
         self.step(Step::Wait(gate.clone()))
+    }
+
+    /// Marks the gate as reached when this body is dropped: the client has gone, or all was sent.
+    #[must_use]
+    pub fn on_close(self, gate: &Gate) -> Self {
+        self.step(Step::OnClose(gate.clone()))
     }
 
     /// Waits here for this long.
