@@ -64,23 +64,28 @@ impl FileAccess {
         if count > crate::limits::SCOPE_PATHS_MAX {
             return Err(InvalidScope::TooMany(count));
         }
-        let mut grants: Vec<(WorkspacePath, Access)> = Vec::with_capacity(count + 1);
+        let mut scope = Scope { grants: Vec::with_capacity(count + 1) };
         let entries = self.read.iter().map(|p| (p, Access::Read)).chain(self.write.iter().map(|p| (p, Access::Write)));
         for (text, access) in entries {
             let path = WorkspacePath::parse(text).map_err(|e| InvalidScope::Path(text.clone(), e))?;
-            match grants.iter_mut().find(|(known, _)| *known == path) {
-                Some((_, known)) => *known = access.max(*known),
-                None => grants.push((path, access)),
-            }
+            scope = scope.with(path, access);
         }
-        grants.push((session_dir(session), Access::Write));
-        grants.sort();
-        grants.dedup_by(|a, b| a.0 == b.0);
-        Ok(Scope { grants })
+        Ok(scope.with(session_dir(session), Access::Write))
     }
 }
 
 impl Scope {
+    /// The same scope with one more grant.
+    #[must_use]
+    pub fn with(mut self, path: WorkspacePath, access: Access) -> Self {
+        match self.grants.iter_mut().find(|(known, _)| *known == path) {
+            Some((_, known)) => *known = access.max(*known),
+            None => self.grants.push((path, access)),
+        }
+        self.grants.sort();
+        self
+    }
+
     /// What the session may do at `path`. A write grant below a read grant widens it, and a read entry below a
     /// write entry does not narrow it: write implies read, and nothing in the contract takes a write away.
     pub fn access(&self, path: &WorkspacePath) -> Access {
@@ -104,6 +109,11 @@ impl Scope {
             self.grants.iter().any(|(root, wider)| root != path && path.is_within(root) && *wider >= access)
         };
         self.grants.iter().filter(|(path, access)| !covered(path, *access)).map(|(p, a)| (p, *a)).collect()
+    }
+
+    /// Every granted path, parents before children, also those that a wider one covers.
+    pub fn granted(&self) -> impl Iterator<Item = &WorkspacePath> {
+        self.grants.iter().map(|(path, _)| path)
     }
 
     /// Whether the scope is the whole workspace, writable.

@@ -123,7 +123,7 @@ impl WorkspaceError {
             Self::NotFound(_) => (ErrorKind::NotFound, "file.not_found"),
             Self::NotRegular(_) => (ErrorKind::NotFound, "file.not_regular"),
             Self::IsDirectory(_) => (ErrorKind::Conflict, "file.is_directory"),
-            Self::NotDirectory(_) => (ErrorKind::Conflict, "directory.is_file"),
+            Self::NotDirectory(_) => (ErrorKind::NotFound, "directory.is_file"),
             Self::FileInTheWay(_) => (ErrorKind::Conflict, "directory.file_in_the_way"),
             Self::NotEmpty(_) => (ErrorKind::Conflict, "directory.not_empty"),
             Self::Held(_) => (ErrorKind::Conflict, "directory.held"),

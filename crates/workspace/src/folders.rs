@@ -40,7 +40,7 @@ impl Workspace {
     /// there, a link too, makes the scope malformed.
     pub fn ensure_scope(&self, scope: &Scope) -> Result<(), WorkspaceError> {
         self.ensure_folders()?;
-        for (path, _) in scope.roots() {
+        for path in scope.granted() {
             let refused = |error| match Errno::from_io_error(&error) {
                 Some(Errno::NOTDIR | Errno::LOOP | Errno::XDEV) => {
                     WorkspaceError::ScopeNotDirectory(path.clone())

@@ -2,7 +2,6 @@
 //! not a skill and not an error.
 
 use std::ffi::OsStr;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use palisade_beneath::{Kind, Root, Visit};
@@ -16,8 +15,6 @@ use crate::{Workspace, WorkspaceError};
 pub const SKILLS_LISTED_MAX: usize = 1_000;
 /// Names looked at in `skills`.
 const NAMES_SCANNED_MAX: usize = 100_000;
-/// The longest `SKILL.md`, in bytes: it goes before a model whole.
-const SKILL_MD_BYTES_MAX: u64 = 1024 * 1024;
 /// The file that makes a folder a skill.
 const SKILL_MD: &str = "SKILL.md";
 
@@ -66,23 +63,6 @@ impl Workspace {
             .map_err(|source| WorkspaceError::Io { action: "listing", path: SKILLS.to_owned(), source })?;
         names.sort_unstable();
         Ok(names.into_iter().filter_map(|name| skill_folder(&skills, name)).take(SKILLS_LISTED_MAX).collect())
-    }
-
-    /// The text of a custom skill's `SKILL.md`.
-    pub fn read_skill_md(&self, name: &str) -> Result<String, WorkspaceError> {
-        let failed =
-            |source| WorkspaceError::Io { action: "reading SKILL.md of", path: name.to_owned(), source };
-        let node = self.skill_root(name)?.look_up(Path::new(SKILL_MD));
-        let file = match node.as_ref().map(|node| node.metadata().kind) {
-            Ok(Kind::File) => node.and_then(|node| node.open_file()).map_err(failed)?,
-            _ => return Err(WorkspaceError::NoSuchSkill(name.to_owned())),
-        };
-        let mut bytes = Vec::new();
-        file.take(SKILL_MD_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(failed)?;
-        if bytes.len() as u64 > SKILL_MD_BYTES_MAX {
-            return Err(WorkspaceError::SkillTooLarge { name: name.to_owned(), bound: "1 MiB of SKILL.md" });
-        }
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
     /// The root of one skill's look-ups: its links lead no further than its own folder.

@@ -1,0 +1,118 @@
+//! A directory as a zip: exactly its files, and a clear refusal when it is too large.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::io::{Cursor, Read as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::PermissionsExt as _;
+
+use palisade_protocol::{Error, ErrorKind};
+use palisade_workspace::ARCHIVE_ENTRIES_MAX;
+
+use crate::support::{Tenant, at, code, scope, whole};
+
+fn unzipped(tenant: &Tenant, path: &str) -> BTreeMap<String, String> {
+    let mut bytes = Vec::new();
+    tenant.workspace.archive_zip(&whole(), &at(path), &mut bytes).unwrap();
+    let mut zip = zip::ZipArchive::new(Cursor::new(bytes)).unwrap();
+    (0..zip.len())
+        .map(|number| {
+            let mut file = zip.by_index(number).unwrap();
+            let mut text = String::new();
+            file.read_to_string(&mut text).unwrap();
+            (file.name().unwrap().into_owned(), text)
+        })
+        .collect()
+}
+
+#[test]
+fn holds_the_files_and_nothing_that_leads_out() {
+    let tenant = Tenant::new();
+    tenant.write("d/a.txt", "alpha");
+    tenant.write("d/sub/b.txt", &"beta ".repeat(50_000));
+    tenant.write("keep/c.txt", "gamma");
+    std::fs::create_dir(tenant.at("d/empty")).unwrap();
+    std::fs::write(tenant.at("d").join(OsStr::from_bytes(b"\xff")), "bytes").unwrap();
+    tenant.write("d/back\\slash", "windows");
+    tenant.link("d/linked.txt", "../keep/c.txt");
+    tenant.link("d/linked-dir", "../keep");
+    tenant.link("d/self", ".");
+    tenant.link("d/out", tenant.outside().join("secret"));
+    tenant.fifo("d/fifo");
+    let expected = [
+        ("a.txt", "alpha".to_owned()),
+        ("sub/", String::new()),
+        ("sub/b.txt", "beta ".repeat(50_000)),
+        ("empty/", String::new()),
+        ("%FF", "bytes".to_owned()),
+        ("back%5Cslash", "windows".to_owned()),
+        ("linked.txt", "gamma".to_owned()),
+    ];
+    let expected: BTreeMap<_, _> = expected.into_iter().map(|(name, text)| (name.to_owned(), text)).collect();
+    assert_eq!(unzipped(&tenant, "d"), expected);
+    assert_eq!(unzipped(&tenant, "d/empty"), BTreeMap::new());
+}
+
+#[test]
+fn keeps_times_and_rights() {
+    let tenant = Tenant::new();
+    tenant.write("d/run.sh", "x");
+    std::fs::set_permissions(tenant.at("d/run.sh"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_700_000_000);
+    std::fs::File::options().write(true).open(tenant.at("d/run.sh")).unwrap().set_modified(time).unwrap();
+    let mut bytes = Vec::new();
+    tenant.workspace.archive_zip(&whole(), &at("d"), &mut bytes).unwrap();
+    let mut zip = zip::ZipArchive::new(Cursor::new(bytes)).unwrap();
+    let file = zip.by_index(0).unwrap();
+    assert_eq!(file.unix_mode().unwrap() & 0o777, 0o755);
+    let modified = file.last_modified().unwrap();
+    assert_eq!((modified.year(), modified.month(), modified.day(), modified.hour()), (2023, 11, 14, 22));
+}
+
+#[test]
+fn what_is_too_large_is_refused_before_the_first_byte() {
+    let tenant = Tenant::new();
+    std::fs::create_dir(tenant.at("sparse")).unwrap();
+    std::fs::File::create(tenant.at("sparse/huge")).unwrap().set_len(4 << 40).unwrap();
+    let mut out: Vec<u8> = Vec::new();
+    let error = Error::from(tenant.workspace.archive_zip(&whole(), &at("sparse"), &mut out).unwrap_err());
+    assert_eq!((error.kind, error.code), (ErrorKind::TooLarge, "archive.too_large"));
+    assert!(out.is_empty());
+    std::fs::create_dir(tenant.at("many")).unwrap();
+    tenant.write("first", "x");
+    for number in 0..=ARCHIVE_ENTRIES_MAX {
+        std::fs::hard_link(tenant.at("first"), tenant.at(&format!("many/{number}"))).unwrap();
+    }
+    assert_eq!(code(tenant.workspace.archive(&whole(), &at("many"))), "archive.too_large");
+    std::fs::remove_file(tenant.at("many/0")).unwrap();
+    assert_eq!(code(tenant.workspace.archive(&whole(), &at("many"))), "ok", "exactly at the bound");
+}
+
+#[test]
+fn only_directories_in_scope() {
+    let tenant = Tenant::new();
+    tenant.write("a/f", "x");
+    assert_eq!(code(tenant.workspace.archive(&whole(), &at("a/f"))), "directory.is_file");
+    assert_eq!(code(tenant.workspace.archive(&scope(&["b"], &[]), &at("a"))), "scope.denied");
+    assert_eq!(code(tenant.workspace.archive(&scope(&["a/b"], &[]), &at("a"))), "scope.denied");
+}
+
+#[test]
+fn what_changes_meanwhile_is_left_out_or_cut() {
+    let tenant = Tenant::new();
+    for name in ["gone", "grown", "swapped", "kept"] {
+        tenant.write(&format!("d/{name}"), "12345");
+    }
+    let archive = tenant.workspace.archive(&whole(), &at("d")).unwrap();
+    std::fs::remove_file(tenant.at("d/gone")).unwrap();
+    tenant.write("d/grown", "1234567890");
+    std::fs::remove_file(tenant.at("d/swapped")).unwrap();
+    tenant.link("d/swapped", tenant.outside().join("secret"));
+    let mut bytes = Vec::new();
+    archive.write_zip(&mut bytes).unwrap();
+    let mut zip = zip::ZipArchive::new(Cursor::new(bytes)).unwrap();
+    let mut names: Vec<_> = zip.file_names().map(|name| name.unwrap().into_owned()).collect();
+    names.sort();
+    assert_eq!(names, ["grown", "kept"]);
+    assert_eq!(zip.by_name("grown").unwrap().size(), 5);
+}

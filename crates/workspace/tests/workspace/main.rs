@@ -1,0 +1,15 @@
+//! The workspace from outside, against a real directory with hostile content. One binary, a file per topic.
+//! `PALISADE_LONG_TESTS=1` makes the races ten times as long.
+
+mod archive;
+mod context;
+mod delete;
+mod environment;
+mod folders;
+mod links;
+mod listing;
+mod races;
+mod reading;
+mod skills;
+mod support;
+mod upload;
