@@ -1,1 +1,36 @@
-//! HTTP in: routes, authentication, SSE out, errors to statuses.
+//! HTTP in: routes, authentication, events out as SSE, errors to statuses, the OpenAPI document.
+//!
+//! A handler unpacks a request, calls one operation of the runtime and wraps its answer; it decides nothing and
+//! touches no disk, no database and no sandbox.
+
+mod auth;
+mod error;
+mod extract;
+mod listen;
+mod observe;
+mod openapi;
+mod routes;
+mod sse;
+
+use axum::Router;
+use axum::middleware;
+use palisade_runtime::Runtime;
+use tower_http::catch_panic::CatchPanicLayer;
+
+pub use listen::serve;
+pub use openapi::document as openapi_document;
+
+/// Every route with its layers, read from the inside out.
+pub fn router(runtime: Runtime) -> Router {
+    let http_metrics = observe::HttpMetrics::register(runtime.metrics());
+    routes::all()
+        .fallback(error::no_such_endpoint)
+        .method_not_allowed_fallback(error::no_such_method)
+        // Around every route and both fallbacks: a route that is forgotten in the list of open ones is closed.
+        .layer(middleware::from_fn_with_state(runtime.clone(), auth::authenticate))
+        // Above authentication, so that a panic there is answered too; below the observer, so that it is seen.
+        .layer(CatchPanicLayer::custom(error::panicked))
+        // Outermost: gives the request its id, and logs and counts whatever the answer was.
+        .layer(middleware::from_fn_with_state((runtime.clone(), http_metrics), observe::observe))
+        .with_state(runtime)
+}

@@ -18,6 +18,8 @@ pub enum ErrorKind {
     Forbidden,
     /// There is no such thing, or it is somebody else's.
     NotFound,
+    /// The thing exists and does not take this method.
+    MethodNotAllowed,
     /// The thing exists and its state does not allow this now.
     Conflict,
     /// A body is over its written limit.

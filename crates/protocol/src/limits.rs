@@ -2,8 +2,8 @@
 
 /// The longest message of a client, in bytes (decision 14); over: 413.
 pub const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
-/// The largest JSON body of any other request, in bytes.
-pub const JSON_BODY_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// The largest JSON body, in bytes: the longest message with every byte escaped fits.
+pub const JSON_BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// A session's metadata as JSON, in bytes (decision 14).
 pub const METADATA_BYTES_MAX: usize = 16 * 1024;
 /// The default upload limit, in bytes (decision 14); a tenant's `upload_mb` overrides it.
@@ -53,3 +53,5 @@ pub const UPSTREAM_RETRIES_MAX: u32 = 2;
 pub const UPSTREAM_RETRY_AFTER_MAX_S: u64 = 30;
 /// Upstreams that one model may name.
 pub const UPSTREAMS_PER_MODEL_MAX: usize = 8;
+/// One request to the built-in demo planner, in bytes: a long conversation with its tool results.
+pub const PLANNER_REQUEST_BYTES_MAX: usize = 32 * 1024 * 1024;

@@ -1,1 +1,141 @@
-//! The operations and the supervisor: the only place where rooms meet.
+//! The operations of Palisade and the supervisor of its turns: the only place where rooms meet.
+//!
+//! Handlers call an operation with an [`OpCtx`]; a message is written down and its turn is driven by a task of
+//! the supervisor, never by the request that sent it. Durable state is the store and the tenants' folders; what
+//! is held here can be lost and rebuilt. No HTTP and no SQL.
+
+mod clock;
+mod context;
+mod files;
+mod hands;
+mod messages;
+mod metrics;
+mod ready;
+mod sessions;
+mod skills;
+mod start;
+mod tenant;
+mod transport;
+mod turn;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use palisade_inference::Router;
+use palisade_protocol::{Error, SessionId, TenantName};
+use palisade_sandbox::SandboxFactory;
+use palisade_store::Store;
+use palisade_vault::Keys;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use context::OpCtx;
+pub use files::{Entry, FileUpload, Opened, ReadFile};
+pub use messages::{Cancelled, TurnStream};
+pub use metrics::Metrics;
+pub use ready::{PartState, Readiness};
+pub use sessions::BulkDelete;
+pub use skills::BundledSkill;
+pub use start::{RuntimeConfig, StartError};
+pub use tenant::{MemoryMode, TenantConfig, TenantMode};
+pub use transport::DirectTransport;
+
+use crate::hands::Hands;
+use crate::tenant::Tenant;
+use crate::turn::Turns;
+
+/// The running system: a handle that is cheap to clone.
+#[derive(Clone)]
+pub struct Runtime {
+    rooms: Arc<Rooms>,
+}
+
+/// A model as clients see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelInfo {
+    /// Its name in the catalog.
+    pub name: String,
+    /// `model`, or `demo-planner` for the built-in stand-in.
+    pub kind: &'static str,
+    /// Whether the tenant's sessions run on it when they name none.
+    pub default: bool,
+}
+
+/// Everything operations share.
+struct Rooms {
+    store: Store,
+    tenants: HashMap<TenantName, Tenant>,
+    router: Router,
+    sandboxes: SandboxFactory,
+    bundled_skills: Vec<BundledSkill>,
+    hands: Hands,
+    turns: Turns,
+    probe: ready::Probe,
+    metrics: Metrics,
+    /// Every task the runtime starts, so that shutdown can wait for them.
+    tasks: TaskTracker,
+    /// Cancelled when the server drains: turns stop at their next durable point.
+    draining: CancellationToken,
+    keys: Keys,
+    demo_planner: bool,
+    events_retention_s: f64,
+}
+
+impl Rooms {
+    /// The caller's tenant. A key that authenticated names a tenant that is there.
+    fn tenant(&self, ctx: &OpCtx) -> Result<&Tenant, Error> {
+        self.tenants.get(ctx.tenant()).ok_or_else(|| Error::bug(format!("no tenant {}", ctx.tenant())))
+    }
+
+    /// The record of the caller's session; somebody else's does not exist.
+    async fn session(&self, ctx: &OpCtx, id: &SessionId) -> Result<palisade_protocol::Session, Error> {
+        self.store.session(ctx.tenant(), id).await?.ok_or_else(Error::no_such_session)
+    }
+}
+
+impl Runtime {
+    /// The counters, for `/metrics`.
+    pub fn metrics(&self) -> &Metrics {
+        self.rooms.metrics.observe(self.rooms.turns.count(), self.rooms.hands.count());
+        &self.rooms.metrics
+    }
+
+    /// The catalog, as the caller's tenant sees it.
+    pub fn models(&self, ctx: &OpCtx) -> Vec<ModelInfo> {
+        let default = self.rooms.tenants.get(ctx.tenant()).map(|tenant| tenant.config.default_model.as_str());
+        let models = self.rooms.router.catalog().models();
+        models
+            .map(|model| ModelInfo {
+                name: model.name.clone(),
+                kind: if self.rooms.demo_planner { "demo-planner" } else { "model" },
+                default: default == Some(model.name.as_str()),
+            })
+            .collect()
+    }
+
+    /// Whose key this is.
+    pub fn authenticate(&self, key: &str) -> Option<OpCtx> {
+        self.rooms.keys.authenticate(key).cloned().map(OpCtx::new)
+    }
+
+    /// An id for a request that brought none.
+    pub fn new_request_id(&self) -> String {
+        let random = palisade_vault::random_hex::<8>().unwrap_or_else(|_| "0000000000000000".to_owned());
+        format!("req_{random}")
+    }
+
+    /// Completes when the server has begun to drain.
+    pub async fn drained(&self) {
+        self.rooms.draining.cancelled().await;
+    }
+
+    /// Stops taking turns, lets running ones reach a durable point, ends every sandbox, and returns when every
+    /// task of the runtime has ended.
+    pub async fn drain(&self) {
+        self.rooms.draining.cancel();
+        self.rooms.turns.all_ended().await;
+        self.rooms.hands.close_all().await;
+        self.rooms.tasks.close();
+        self.rooms.tasks.wait().await;
+    }
+}

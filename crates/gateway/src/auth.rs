@@ -1,0 +1,54 @@
+//! Who is asking. Everything needs a key but a constant list (decision 12), so that a new route is closed until
+//! somebody opens it on purpose.
+
+use axum::extract::{Request, State};
+use axum::http::header::{AUTHORIZATION, HeaderMap};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use palisade_protocol::{Error, ErrorKind};
+use palisade_runtime::{OpCtx, Runtime};
+
+use crate::error::ApiError;
+
+/// Paths that answer without a key.
+pub(crate) const OPEN_PATHS: [&str; 4] = ["/health", "/ready", "/openapi.json", "/docs"];
+
+/// Puts the caller's [`OpCtx`] into the request, or refuses it.
+pub(crate) async fn authenticate(State(runtime): State<Runtime>, mut request: Request, next: Next) -> Response {
+    match bearer(request.headers()).and_then(|key| runtime.authenticate(key)) {
+        Some(ctx) => {
+            request.extensions_mut().insert(ctx.clone());
+            let mut response = next.run(request).await;
+            // For the observer, which logs whose request it was.
+            response.extensions_mut().insert(ctx);
+            response
+        }
+        None if OPEN_PATHS.contains(&request.uri().path()) => next.run(request).await,
+        None => ApiError(unauthenticated()).into_response(),
+    }
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, key) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
+}
+
+fn unauthenticated() -> Error {
+    Error::new(
+        ErrorKind::Unauthenticated,
+        "auth.invalid_key",
+        "no valid key; send 'Authorization: Bearer pk_<tenant>_<token>'",
+    )
+}
+
+/// The caller, where a handler needs one. The layer above has put it there.
+pub(crate) struct Caller(pub(crate) OpCtx);
+
+impl<S: Sync> axum::extract::FromRequestParts<S> for Caller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut axum::http::request::Parts, _: &S) -> Result<Self, ApiError> {
+        parts.extensions.get::<OpCtx>().cloned().map(Self).ok_or_else(|| ApiError(unauthenticated()))
+    }
+}

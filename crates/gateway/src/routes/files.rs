@@ -1,0 +1,270 @@
+//! Files, workspace-wide, each call through a session's scope (contract §5).
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use axum::http::{Method, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt as _;
+use palisade_protocol::{Error, ErrorKind, WorkspacePath};
+use palisade_runtime::{Entry, FileUpload, OpCtx, Opened, ReadFile, Runtime};
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
+use tokio_util::io::ReaderStream;
+use utoipa::{IntoParams, ToSchema};
+
+use crate::auth::Caller;
+use crate::error::{ApiError, ErrorBody};
+use crate::extract::{FilePath, InSession, Query, checked, malformed};
+
+/// What is read from a file, or gathered for one, at once.
+const CHUNK_BYTES: usize = 256 * 1024;
+
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Where {
+    /// The directory; the workspace when absent.
+    #[serde(default)]
+    path: String,
+}
+
+/// List a directory.
+#[utoipa::path(get, path = "/v1/sessions/{id}/files", tag = "files", params(("id" = String, Path), Where), responses(
+    (status = 200, body = Vec<Entry>), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
+    (status = 403, description = "outside the session's scope", body = ErrorBody), (status = 404, body = ErrorBody)))]
+pub(crate) async fn list(
+    State(runtime): State<Runtime>,
+    Caller(ctx): Caller,
+    InSession(id): InSession,
+    Query(at): Query<Where>,
+) -> Result<Response, ApiError> {
+    let listing = runtime.list_files(&ctx, &id, checked(&at.path)?).await?;
+    Ok(listed(listing.entries, listing.truncated))
+}
+
+/// `/files/` is the workspace too.
+pub(crate) fn root() -> Router<Runtime> {
+    Router::new().route("/v1/sessions/{id}/files/", get(list))
+}
+
+fn listed(entries: Vec<Entry>, truncated: bool) -> Response {
+    let mut response = Json(entries).into_response();
+    if truncated {
+        response.headers_mut().insert(HeaderName::from_static("x-truncated"), HeaderValue::from_static("true"));
+    }
+    response
+}
+
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct How {
+    /// `zip`: a directory as one file.
+    archive: Option<String>,
+}
+
+/// Read a file, whole or a range of it; of a directory, its listing.
+#[utoipa::path(get, path = "/v1/sessions/{id}/files/{*path}", tag = "files",
+    params(("id" = String, Path), ("path" = String, Path), How), responses(
+    (status = 200, description = "the file's bytes, or a directory's entries"), (status = 206, description = "the range"),
+    (status = 304), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 403, body = ErrorBody),
+    (status = 404, body = ErrorBody), (status = 416, body = ErrorBody)))]
+pub(crate) async fn get(
+    State(runtime): State<Runtime>,
+    Caller(ctx): Caller,
+    InSession(id): InSession,
+    FilePath(path): FilePath,
+    Query(how): Query<How>,
+    method: Method,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    match how.archive.as_deref() {
+        None => {}
+        Some("zip") => return archive(&runtime, &ctx, &id, path).await,
+        Some(other) => {
+            return Err(malformed("files.bad_archive", format!("archive={other:?}: only 'zip' can be asked for")));
+        }
+    }
+    match runtime.open_file(&ctx, &id, path.clone()).await? {
+        Opened::Directory(listing) => Ok(listed(listing.entries, listing.truncated)),
+        Opened::File(file) => send(file, &path, &method, &headers).await,
+    }
+}
+
+async fn archive(
+    runtime: &Runtime,
+    ctx: &OpCtx,
+    id: &palisade_protocol::SessionId,
+    path: WorkspacePath,
+) -> Result<Response, ApiError> {
+    let name = path.name().map_or("workspace".to_owned(), |name| String::from_utf8_lossy(name).into_owned());
+    let body = Body::from_stream(runtime.archive_files(ctx, id, path).await?);
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/zip"));
+    headers.insert(header::CONTENT_DISPOSITION, attachment(&format!("{name}.zip")));
+    Ok(response)
+}
+
+async fn send(file: ReadFile, path: &WorkspacePath, method: &Method, asked: &HeaderMap) -> Result<Response, ApiError> {
+    let mut response = Response::new(Body::empty());
+    describe(response.headers_mut(), &file, path);
+    if matches(asked, header::IF_NONE_MATCH, &file.etag) {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        return Ok(response);
+    }
+    let (first, length) = match wanted(asked, &file)? {
+        Some((first, last)) => {
+            *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+            let range = format!("bytes {first}-{last}/{}", file.size);
+            insert(response.headers_mut(), header::CONTENT_RANGE, &range);
+            (first, last - first + 1)
+        }
+        None => (0, file.size),
+    };
+    insert(response.headers_mut(), header::CONTENT_LENGTH, &length.to_string());
+    if method != Method::HEAD {
+        let mut reading = tokio::fs::File::from_std(file.file);
+        reading.set_max_buf_size(CHUNK_BYTES);
+        if first > 0 {
+            reading.seek(std::io::SeekFrom::Start(first)).await.map_err(Error::bug)?;
+        }
+        // Never more than was promised, even when the file grows.
+        *response.body_mut() = Body::from_stream(ReaderStream::with_capacity(reading.take(length), CHUNK_BYTES));
+    }
+    Ok(response)
+}
+
+fn describe(headers: &mut HeaderMap, file: &ReadFile, path: &WorkspacePath) {
+    let name = String::from_utf8_lossy(path.name().unwrap_or(b"")).into_owned();
+    let kind = mime_guess::from_path(&name).first_or_octet_stream();
+    let charset = if kind.type_() == mime_guess::mime::TEXT { "; charset=utf-8" } else { "" };
+    insert(headers, header::CONTENT_TYPE, &format!("{}{charset}", kind.essence_str()));
+    insert(headers, header::ETAG, &file.etag);
+    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    // What a browser would run must not run under this origin.
+    if ["text/html", "image/svg+xml", "text/xml", "application/xml", "application/xhtml+xml"].contains(&kind.essence_str()) {
+        headers.insert(header::CONTENT_DISPOSITION, attachment(&name));
+        headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox; default-src 'none'"));
+    }
+}
+
+/// The range to send; `None` is the whole file. Several ranges at once are answered with the whole, as HTTP allows.
+fn wanted(asked: &HeaderMap, file: &ReadFile) -> Result<Option<(u64, u64)>, ApiError> {
+    let Some(range) = asked.get(header::RANGE).and_then(|value| value.to_str().ok()) else { return Ok(None) };
+    if asked.contains_key(header::IF_RANGE) && !matches(asked, header::IF_RANGE, &file.etag) {
+        return Ok(None);
+    }
+    // A header that is not a range is ignored; a range beyond the file is told.
+    let Ok(ranges) = http_range_header::parse_range_header(range) else {
+        return if range.starts_with("bytes=") { Err(unsatisfiable(file.size)) } else { Ok(None) };
+    };
+    match ranges.validate(file.size) {
+        Ok(valid) if valid.len() == 1 => Ok(valid.first().map(|range| (*range.start(), *range.end()))),
+        Ok(_) => Ok(None),
+        Err(_) => Err(unsatisfiable(file.size)),
+    }
+}
+
+fn unsatisfiable(size: u64) -> ApiError {
+    let message = format!("the range lies outside the file, which has {size} bytes");
+    ApiError(Error::new(ErrorKind::RangeNotSatisfiable, "file.bad_range", message))
+}
+
+fn matches(asked: &HeaderMap, name: HeaderName, etag: &str) -> bool {
+    asked
+        .get_all(name)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|tag| matches!(tag.trim(), "*") || tag.trim() == etag)
+}
+
+fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(name, value);
+    }
+}
+
+/// RFC 6266 with the name percent-encoded, so that no name can break out of the header.
+fn attachment(name: &str) -> HeaderValue {
+    let encoded = percent_encoding::utf8_percent_encode(name, percent_encoding::NON_ALPHANUMERIC);
+    HeaderValue::from_str(&format!("attachment; filename*=UTF-8''{encoded}"))
+        .unwrap_or(HeaderValue::from_static("attachment"))
+}
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct WrittenFile {
+    /// Relative to the workspace.
+    path: String,
+    /// Bytes.
+    size: u64,
+    /// Unix seconds.
+    modified: f64,
+}
+
+/// Write a file whole; readers see the old one or the new one, never half. Folders are made.
+#[utoipa::path(put, path = "/v1/sessions/{id}/files/{*path}", tag = "files",
+    params(("id" = String, Path), ("path" = String, Path)),
+    request_body(content = Vec<u8>, content_type = "application/octet-stream"), responses(
+    (status = 201, body = WrittenFile), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
+    (status = 403, body = ErrorBody), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody),
+    (status = 413, body = ErrorBody), (status = 507, description = "the disk is full", body = ErrorBody)))]
+pub(crate) async fn put(
+    State(runtime): State<Runtime>,
+    Caller(ctx): Caller,
+    InSession(id): InSession,
+    FilePath(path): FilePath,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<(StatusCode, Json<WrittenFile>), ApiError> {
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok());
+    let upload = runtime.upload_file(&ctx, &id, path, length).await?;
+    let written = receive(upload, body).await?.finish().await?;
+    Ok((StatusCode::CREATED, Json(WrittenFile { path: written.path, size: written.size, modified: written.modified })))
+}
+
+/// In pieces worth a trip to the disk, so that an upload of any size needs the same memory.
+async fn receive(mut upload: FileUpload, body: Body) -> Result<FileUpload, ApiError> {
+    let mut stream = body.into_data_stream();
+    let mut gathered = BytesMut::with_capacity(CHUNK_BYTES);
+    while let Some(chunk) = stream.next().await {
+        let chunk: Bytes =
+            chunk.map_err(|_| malformed("upload.broken", "the upload broke off; nothing was written".to_owned()))?;
+        gathered.extend_from_slice(&chunk);
+        if gathered.len() >= CHUNK_BYTES {
+            upload = upload.write(gathered.split().freeze()).await?;
+        }
+    }
+    if !gathered.is_empty() {
+        upload = upload.write(gathered.freeze()).await?;
+    }
+    Ok(upload)
+}
+
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Recursively {
+    /// Needed for a directory that is not empty.
+    #[serde(default)]
+    recursive: bool,
+}
+
+/// Delete a file or a directory.
+#[utoipa::path(delete, path = "/v1/sessions/{id}/files/{*path}", tag = "files",
+    params(("id" = String, Path), ("path" = String, Path), Recursively), responses(
+    (status = 204), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 403, body = ErrorBody),
+    (status = 404, body = ErrorBody), (status = 409, description = "a directory that is not empty", body = ErrorBody)))]
+pub(crate) async fn delete(
+    State(runtime): State<Runtime>,
+    Caller(ctx): Caller,
+    InSession(id): InSession,
+    FilePath(path): FilePath,
+    Query(how): Query<Recursively>,
+) -> Result<StatusCode, ApiError> {
+    runtime.delete_file(&ctx, &id, path, how.recursive).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,102 @@
+//! Messages and the turns they start.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use palisade_protocol::{Error, ErrorKind};
+use palisade_runtime::{Cancelled, Runtime};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use crate::auth::Caller;
+use crate::error::{ApiError, ErrorBody};
+use crate::extract::{InSession, JsonBody, OfTurn, Query, malformed};
+use crate::sse;
+
+#[derive(Deserialize, ToSchema)]
+pub(crate) struct MessageBody {
+    /// Text or markdown, at most 1 MiB.
+    message: String,
+}
+
+/// Send a message. The answer is the turn's event stream; the turn runs to its end whether or not anybody reads.
+#[utoipa::path(post, path = "/v1/sessions/{id}/messages", tag = "messages", params(("id" = String, Path)),
+    request_body = MessageBody, responses(
+    (status = 200, description = "the turn's events; X-Response-Id names the turn", body = String, content_type = "text/event-stream"),
+    (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody),
+    (status = 409, description = "a turn is running", body = ErrorBody), (status = 413, body = ErrorBody)))]
+pub(crate) async fn send(
+    State(runtime): State<Runtime>,
+    Caller(ctx): Caller,
+    InSession(id): InSession,
+    headers: HeaderMap,
+    JsonBody(body): JsonBody<MessageBody>,
+) -> Result<Response, ApiError> {
+    if headers.contains_key("idempotency-key") {
+        // Taking the key and not honouring it would start a second turn on a retry.
+        let message = "Idempotency-Key is not available on this server yet; send the message without it";
+        return Err(ApiError(Error::new(ErrorKind::NotImplemented, "idempotency.not_implemented", message)));
+    }
+    let turn = runtime.send_message(&ctx, &id, body.message).await?;
+    Ok(sse::respond(runtime, turn))
+}
+
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct From {
+    /// The number of the last event that was seen; the header `Last-Event-ID` says the same.
+    last_event_id: Option<String>,
+}
+
+/// Follow a turn, running or ended, from after the last event that was seen.
+#[utoipa::path(get, path = "/v1/sessions/{id}/responses/{rid}/events", tag = "messages",
+    params(("id" = String, Path), ("rid" = String, Path), From), responses(
+    (status = 200, description = "the rest of the turn's events", body = String, content_type = "text/event-stream"),
+    (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody)))]
+pub(crate) async fn events(
+    State(runtime): State<Runtime>,
+    Caller(ctx): Caller,
+    InSession(id): InSession,
+    OfTurn(turn): OfTurn,
+    Query(from): Query<From>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let header = headers.get("last-event-id").map(|value| value.to_str().unwrap_or("?").to_owned());
+    let after = header.or(from.last_event_id).map(|text| event_number(&text)).transpose()?;
+    let stream = runtime.follow_turn(&ctx, &id, &turn, after).await?;
+    Ok(sse::respond(runtime, stream))
+}
+
+fn event_number(text: &str) -> Result<u64, ApiError> {
+    // Digits only: `parse` alone would take a plus sign.
+    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let number = if digits { text.parse::<u32>().ok() } else { None };
+    number.map(u64::from).ok_or_else(|| malformed("events.bad_id", "Last-Event-ID must be the number of an event".to_owned()))
+}
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct CancelBody {
+    response_id: String,
+    /// `cancelling` or `already_complete`.
+    status: &'static str,
+}
+
+/// Ask a turn to stop. Repeating it is harmless.
+#[utoipa::path(post, path = "/v1/sessions/{id}/responses/{rid}/cancel", tag = "messages",
+    params(("id" = String, Path), ("rid" = String, Path)), responses(
+    (status = 202, description = "its stream will end with message.cancelled", body = CancelBody),
+    (status = 200, description = "it had ended", body = CancelBody),
+    (status = 401, body = ErrorBody), (status = 404, body = ErrorBody)))]
+pub(crate) async fn cancel(
+    State(runtime): State<Runtime>,
+    Caller(ctx): Caller,
+    InSession(id): InSession,
+    OfTurn(turn): OfTurn,
+) -> Result<(StatusCode, Json<CancelBody>), ApiError> {
+    let (status, said) = match runtime.cancel_turn(&ctx, &id, &turn).await? {
+        Cancelled::Cancelling => (StatusCode::ACCEPTED, "cancelling"),
+        Cancelled::AlreadyComplete => (StatusCode::OK, "already_complete"),
+    };
+    Ok((status, Json(CancelBody { response_id: turn.to_string(), status: said })))
+}

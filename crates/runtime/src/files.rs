@@ -1,0 +1,117 @@
+//! The tenant's files through a session's scope. The disk is only touched on blocking threads.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use palisade_protocol::scope::Scope;
+use palisade_protocol::{Error, SessionId, WorkspacePath, limits};
+use palisade_workspace::{Archive, Listing, Upload, Workspace, WorkspaceError, Written};
+use tokio::io::AsyncRead;
+use tokio_util::io::{ReaderStream, SyncIoBridge};
+
+use crate::sessions::blocking;
+use crate::{OpCtx, Runtime};
+
+pub use palisade_workspace::{Entry, Opened, ReadFile};
+
+/// What may wait between a zip that is being written and its reader, in bytes.
+const ARCHIVE_PIPE_BYTES: usize = 256 * 1024;
+
+/// An upload on its way. Dropped before `finish`, it leaves nothing.
+pub struct FileUpload {
+    upload: Upload,
+}
+
+impl Runtime {
+    /// Opens a file, or lists a directory.
+    pub async fn open_file(&self, ctx: &OpCtx, id: &SessionId, path: WorkspacePath) -> Result<Opened, Error> {
+        self.with_files(ctx, id, move |files, scope| Ok(files.open_read(scope, &path)?)).await
+    }
+
+    /// Lists a directory.
+    pub async fn list_files(&self, ctx: &OpCtx, id: &SessionId, path: WorkspacePath) -> Result<Listing, Error> {
+        self.with_files(ctx, id, move |files, scope| Ok(files.list(scope, &path, limits::DIRECTORY_ENTRIES_MAX)?)).await
+    }
+
+    /// Deletes a file or a directory.
+    pub async fn delete_file(
+        &self,
+        ctx: &OpCtx,
+        id: &SessionId,
+        path: WorkspacePath,
+        recursive: bool,
+    ) -> Result<(), Error> {
+        self.with_files(ctx, id, move |files, scope| Ok(files.delete(scope, &path, recursive)?)).await
+    }
+
+    /// Begins to write a file; nothing is seen under its name before [`FileUpload::finish`].
+    /// `announced` is the length the caller promises, so that what is too large is refused before it is sent.
+    pub async fn upload_file(
+        &self,
+        ctx: &OpCtx,
+        id: &SessionId,
+        path: WorkspacePath,
+        announced: Option<u64>,
+    ) -> Result<FileUpload, Error> {
+        let bytes_max = self.rooms.tenant(ctx)?.config.upload_bytes_max;
+        let upload = self
+            .with_files(ctx, id, move |files, scope| {
+                let upload = files.begin_upload(scope, &path, bytes_max)?;
+                match announced {
+                    Some(bytes) if bytes > bytes_max => {
+                        Err(WorkspaceError::UploadTooLarge { path, limit_bytes: bytes_max }.into())
+                    }
+                    _ => Ok(upload),
+                }
+            })
+            .await?;
+        Ok(FileUpload { upload })
+    }
+
+    /// A directory as a zip, streamed in flat memory. The stream breaks off when the archive cannot be finished.
+    pub async fn archive_files(
+        &self,
+        ctx: &OpCtx,
+        id: &SessionId,
+        path: WorkspacePath,
+    ) -> Result<ReaderStream<impl AsyncRead + use<>>, Error> {
+        let archive: Archive = self.with_files(ctx, id, move |files, scope| Ok(files.archive(scope, &path)?)).await?;
+        let (writing, reading) = tokio::io::duplex(ARCHIVE_PIPE_BYTES);
+        let out = SyncIoBridge::new(writing);
+        self.rooms.tasks.spawn_blocking(move || {
+            if let Err(error) = archive.write_zip(out) {
+                tracing::info!(error = &error as &dyn std::error::Error, "an archive broke off");
+            }
+        });
+        Ok(ReaderStream::new(reading))
+    }
+
+    async fn with_files<T: Send + 'static>(
+        &self,
+        ctx: &OpCtx,
+        id: &SessionId,
+        work: impl FnOnce(&Arc<Workspace>, &Scope) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let tenant = self.rooms.tenant(ctx)?;
+        let session = self.rooms.session(ctx, id).await?;
+        let scope = tenant.scope(id, &session.file_access)?;
+        let files = tenant.workspace.clone();
+        blocking(move || work(&files, &scope)).await
+    }
+}
+
+impl FileUpload {
+    /// Appends.
+    pub async fn write(mut self, bytes: Bytes) -> Result<Self, Error> {
+        blocking(move || {
+            self.upload.write(&bytes)?;
+            Ok(self)
+        })
+        .await
+    }
+
+    /// Puts the file in its place.
+    pub async fn finish(self) -> Result<Written, Error> {
+        blocking(move || Ok(self.upload.finish()?)).await
+    }
+}

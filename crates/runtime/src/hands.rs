@@ -1,0 +1,143 @@
+//! The sessions' sandboxes: started when first needed, kept through the session, rebuilt on doubt, ended when
+//! idle. Losing one costs a tool result and nothing else.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use palisade_protocol::SessionId;
+use palisade_sandbox::{Sandbox, SandboxError, SandboxSpec};
+
+use crate::Rooms;
+use crate::turn::TurnJob;
+
+/// A sandbox that was not used for so long, and whose session runs no turn, is ended.
+const IDLE_MAX: Duration = Duration::from_secs(300);
+
+/// Every sandbox of this server, by session.
+#[derive(Default)]
+pub(crate) struct Hands {
+    awake: Mutex<HashMap<SessionId, Awake>>,
+}
+
+#[derive(Clone)]
+struct Awake {
+    sandbox: Arc<Sandbox>,
+    used: Instant,
+}
+
+impl Hands {
+    /// The session's sandbox, started or rebuilt if need be. Called by the session's one running turn only, so
+    /// two starts never race.
+    pub(crate) async fn get(&self, rooms: &Arc<Rooms>, job: &TurnJob) -> Result<Arc<Sandbox>, SandboxError> {
+        let id = &job.session.id;
+        let known = self.lock().get(id).map(|awake| awake.sandbox.clone());
+        if let Some(sandbox) = known {
+            if !sandbox.is_dead() && !sandbox.is_stale() {
+                self.touch(id);
+                return Ok(sandbox);
+            }
+            tracing::info!(session = %id, dead = sandbox.is_dead(), "sandbox rebuilt");
+            self.close(id).await;
+        }
+        let sandbox = start(rooms, job).await?;
+        self.lock().insert(id.clone(), Awake { sandbox: sandbox.clone(), used: Instant::now() });
+        Ok(sandbox)
+    }
+
+    /// Ends what a turn left running, background commands apart.
+    pub(crate) async fn end_turn(&self, session: &SessionId) {
+        let known = self.lock().get(session).map(|awake| awake.sandbox.clone());
+        if let Some(sandbox) = known {
+            self.touch(session);
+            if let Err(error) = sandbox.end_turn().await {
+                // Whatever could not be ended politely ends with its sandbox.
+                tracing::warn!(session = %session, error = &error as &dyn std::error::Error, "sandbox dropped at the turn's end");
+                self.close(session).await;
+            }
+        }
+    }
+
+    /// Ends the session's sandbox with every process in it.
+    pub(crate) async fn close(&self, session: &SessionId) {
+        let removed = self.lock().remove(session);
+        if let Some(awake) = removed {
+            awake.sandbox.shutdown().await;
+        }
+    }
+
+    /// Ends every sandbox.
+    pub(crate) async fn close_all(&self) {
+        let all: Vec<Awake> = self.lock().drain().map(|(_, awake)| awake).collect();
+        for awake in all {
+            awake.sandbox.shutdown().await;
+        }
+    }
+
+    /// Ends sandboxes that were idle too long; `busy` says which sessions run a turn. A sandbox with a background
+    /// command is in use.
+    pub(crate) async fn close_idle(&self, busy: impl Fn(&SessionId) -> bool) {
+        let idle: Vec<SessionId> = self
+            .lock()
+            .iter()
+            .filter(|(id, awake)| awake.used.elapsed() > IDLE_MAX && !busy(id) && awake.sandbox.background_count() == 0)
+            .map(|(id, _)| id.clone())
+            .collect();
+        for id in idle {
+            tracing::debug!(session = %id, "idle sandbox ended");
+            self.close(&id).await;
+        }
+    }
+
+    /// How many sandboxes are awake.
+    pub(crate) fn count(&self) -> usize {
+        self.lock().len()
+    }
+
+    fn touch(&self, session: &SessionId) {
+        if let Some(awake) = self.lock().get_mut(session) {
+            awake.used = Instant::now();
+        }
+    }
+
+    // The map is whole after any panic, so a poisoned lock is still good.
+    fn lock(&self) -> MutexGuard<'_, HashMap<SessionId, Awake>> {
+        self.awake.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn start(rooms: &Arc<Rooms>, job: &TurnJob) -> Result<Arc<Sandbox>, SandboxError> {
+    let sandbox = rooms.sandboxes.start(job.sandbox_spec.clone()).await?;
+    rooms.metrics.sandbox_started();
+    forward_status(rooms, &job.session.id, &sandbox);
+    Ok(Arc::new(sandbox))
+}
+
+/// What `session-status` says inside becomes the session's metadata.
+fn forward_status(rooms: &Arc<Rooms>, session: &SessionId, sandbox: &Sandbox) {
+    let Some(mut updates) = sandbox.take_status_updates() else { return };
+    let (store, session) = (rooms.store.clone(), session.clone());
+    rooms.tasks.spawn(async move {
+        while let Some((key, value)) = updates.recv().await {
+            if let Err(error) = store.set_metadata(&session, key, value.into()).await {
+                tracing::debug!(session = %session, error = &error as &dyn std::error::Error, "a status was not kept");
+            }
+        }
+    });
+}
+
+/// What a session's cage is made of.
+pub(crate) fn spec(
+    tenant: &crate::tenant::Tenant,
+    session: &palisade_protocol::Session,
+    keep: &crate::skills::SessionKeep,
+) -> Result<SandboxSpec, palisade_protocol::Error> {
+    Ok(SandboxSpec {
+        session: session.id.clone(),
+        workspace: tenant.workspace_dir.clone(),
+        scope: tenant.scope(&session.id, &session.file_access)?,
+        extra_roots: Vec::new(),
+        skills: keep.skill_dirs.clone(),
+        env: Vec::new(),
+    })
+}

@@ -1,0 +1,129 @@
+//! Send a message, follow a turn, cancel it.
+
+use palisade_protocol::{Error, ErrorKind, Event, Item, SessionId, TurnId, limits};
+use palisade_store::{Follower, NewTurn, Turn, TurnState};
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::now;
+use crate::skills::SessionKeep;
+use crate::turn::{TurnJob, drive};
+use crate::{OpCtx, Runtime, hands};
+
+/// A turn and a reader of its events.
+pub struct TurnStream {
+    /// Which turn.
+    pub turn: TurnId,
+    /// Its events, from where the caller asked.
+    pub events: Follower,
+}
+
+/// What a cancel came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cancelled {
+    /// The turn will end with `message.cancelled`.
+    Cancelling,
+    /// It had ended already.
+    AlreadyComplete,
+}
+
+impl Runtime {
+    /// Starts a turn. When this returns, the message is durable and the turn runs to its end whether or not
+    /// anybody follows it.
+    pub async fn send_message(&self, ctx: &OpCtx, id: &SessionId, message: String) -> Result<TurnStream, Error> {
+        check_message(&message)?;
+        if self.rooms.draining.is_cancelled() {
+            let text = "the server is shutting down; try again in a moment";
+            return Err(Error::new(ErrorKind::Unavailable, "server.draining", text));
+        }
+        let tenant = self.rooms.tenant(ctx)?;
+        let session = self.rooms.session(ctx, id).await?;
+        let keep = match self.rooms.store.session_context(id).await? {
+            Some(context) => serde_json::from_value::<SessionKeep>(context).map_err(Error::bug)?,
+            None => return Err(Error::no_such_session()),
+        };
+        let sandbox_spec = hands::spec(tenant, &session, &keep)?;
+        let turn = TurnId::from_random(palisade_vault::random().map_err(Error::bug)?);
+        let created = Event::Created { id: turn.clone(), session_id: id.clone(), status: "in_progress" };
+        let new = NewTurn {
+            id: turn.clone(),
+            tenant: ctx.tenant().clone(),
+            session: id.clone(),
+            now: now(),
+            events: vec![created.render(0)],
+            items: vec![Item::UserMessage { text: message }],
+        };
+        let job =
+            TurnJob { session, keep, sandbox_spec, turn: turn.clone(), next_seq: 1, cancel: CancellationToken::new() };
+        // In a task of its own: a caller that hangs up between the commit and the start would leave a turn that
+        // nobody drives.
+        let rooms = self.rooms.clone();
+        let started = self.rooms.tasks.spawn(async move {
+            rooms.store.start_turn(new).await?;
+            rooms.metrics.turn_started();
+            let task = rooms.clone();
+            rooms.tasks.spawn(async move {
+                let listed = task.turns.list(&job.session.id, &job.turn, &job.cancel);
+                drive(task.clone(), job).await;
+                drop(listed);
+            });
+            Ok::<_, Error>(())
+        });
+        started.await.map_err(Error::bug)??;
+        tracing::info!(tenant = %ctx.tenant(), session = %id, turn = %turn, "turn started");
+        Ok(TurnStream { events: self.rooms.store.follow(&turn, None), turn })
+    }
+
+    /// Follows a turn from the event after `after`. A turn that is unknown, another session's, or whose events
+    /// have been evicted is not found; a number from the future is malformed.
+    pub async fn follow_turn(
+        &self,
+        ctx: &OpCtx,
+        session: &SessionId,
+        turn: &TurnId,
+        after: Option<u64>,
+    ) -> Result<TurnStream, Error> {
+        self.turn_of(ctx, session, turn).await?;
+        let Some(last) = self.rooms.store.last_seq(turn).await? else {
+            return Err(no_such_turn());
+        };
+        if after.is_some_and(|after| after > last) {
+            let message = format!("Last-Event-ID is beyond the last event, which is {last}");
+            return Err(Error::new(ErrorKind::Malformed, "events.from_the_future", message));
+        }
+        Ok(TurnStream { turn: turn.clone(), events: self.rooms.store.follow(turn, after) })
+    }
+
+    /// Asks a turn to stop. Repeating it is harmless.
+    pub async fn cancel_turn(&self, ctx: &OpCtx, session: &SessionId, turn: &TurnId) -> Result<Cancelled, Error> {
+        let found = self.turn_of(ctx, session, turn).await?;
+        if found.state == TurnState::Running && self.rooms.turns.cancel(session, turn) {
+            return Ok(Cancelled::Cancelling);
+        }
+        Ok(Cancelled::AlreadyComplete)
+    }
+
+    async fn turn_of(&self, ctx: &OpCtx, session: &SessionId, turn: &TurnId) -> Result<Turn, Error> {
+        self.rooms.session(ctx, session).await?;
+        let found = self.rooms.store.turn(turn).await?.filter(|found| found.session == *session);
+        found.ok_or_else(no_such_turn)
+    }
+}
+
+fn no_such_turn() -> Error {
+    Error::new(ErrorKind::NotFound, "response.not_found", "no such response in this session, or its events are no longer kept")
+}
+
+fn check_message(message: &str) -> Result<(), Error> {
+    if message.trim().is_empty() {
+        return Err(Error::new(ErrorKind::Malformed, "message.empty", "'message' is empty; say what is to be done"));
+    }
+    if message.len() > limits::MESSAGE_BYTES_MAX {
+        let text = format!(
+            "'message' has {} bytes; at most {} are taken. Upload long material as a file and name it",
+            message.len(),
+            limits::MESSAGE_BYTES_MAX
+        );
+        return Err(Error::new(ErrorKind::TooLarge, "message.too_large", text));
+    }
+    Ok(())
+}

@@ -1,0 +1,74 @@
+//! Whether the parts that a turn needs work: asked by `/ready` and answered from a recent look.
+
+use serde::Serialize;
+
+use crate::Runtime;
+
+/// The state of each part.
+#[derive(Debug, Clone, Serialize)]
+pub struct Readiness {
+    /// Every part works.
+    pub ready: bool,
+    /// The database.
+    pub store: PartState,
+    /// A cage can be made.
+    pub sandbox: PartState,
+    /// The catalog has a model for every tenant.
+    pub models: PartState,
+}
+
+/// One part.
+#[derive(Debug, Clone, Serialize)]
+pub struct PartState {
+    /// Whether it works.
+    pub ok: bool,
+    /// What is wrong and how to mend it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+impl PartState {
+    fn of<E: std::fmt::Display>(result: Result<(), E>) -> Self {
+        Self { ok: result.is_ok(), problem: result.err().map(|error| error.to_string()) }
+    }
+}
+
+impl Runtime {
+    /// Looks at every part. The sandbox is really started, at most once in ten seconds.
+    pub async fn readiness(&self) -> Readiness {
+        let store = PartState::of(self.rooms.store.ping().await);
+        let sandbox = PartState::of(self.rooms.probe.ask(&self.rooms.sandboxes).await);
+        let missing = self
+            .rooms
+            .tenants
+            .values()
+            .find(|tenant| self.rooms.router.catalog().model(&tenant.config.default_model).is_none())
+            .map(|tenant| format!("tenant {} has no model {:?}", tenant.config.name, tenant.config.default_model));
+        let models = PartState::of(missing.map_or(Ok(()), Err));
+        let ready = store.ok && sandbox.ok && models.ok;
+        Readiness { ready, store, sandbox, models }
+    }
+}
+
+/// Remembers what the last look at the sandbox found.
+#[derive(Default)]
+pub(crate) struct Probe {
+    last: tokio::sync::Mutex<Option<(std::time::Instant, Result<(), String>)>>,
+}
+
+/// How long a look at the sandbox counts.
+const PROBE_FRESH: std::time::Duration = std::time::Duration::from_secs(10);
+
+impl Probe {
+    async fn ask(&self, sandboxes: &palisade_sandbox::SandboxFactory) -> Result<(), String> {
+        let mut last = self.last.lock().await;
+        if let Some((at, result)) = &*last
+            && at.elapsed() < PROBE_FRESH
+        {
+            return result.clone();
+        }
+        let result = palisade_sandbox::probe(sandboxes).await.map_err(|error| error.to_string());
+        *last = Some((std::time::Instant::now(), result.clone()));
+        result
+    }
+}

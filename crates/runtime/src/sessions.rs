@@ -1,0 +1,161 @@
+//! Create, show, list and destroy sessions.
+
+use palisade_agent::context::ScopeNote;
+use palisade_agent::SessionContext;
+use palisade_protocol::session::SessionStatus;
+use palisade_protocol::{Error, ErrorKind, Session, SessionDraft, SessionId, limits};
+use palisade_store::NewSession;
+
+use crate::clock::{now, today};
+use crate::skills::SessionKeep;
+use crate::tenant::Tenant;
+use crate::{OpCtx, Runtime};
+
+/// Which sessions a bulk delete takes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct BulkDelete {
+    /// Only those without a running turn.
+    pub idle_only: bool,
+    /// Only those without activity for so many seconds.
+    pub inactive_for_s: Option<f64>,
+}
+
+impl Runtime {
+    /// Creates a session. Its scope's folders exist afterwards; its sandbox starts when it is first needed.
+    pub async fn create_session(&self, ctx: &OpCtx, draft: SessionDraft) -> Result<Session, Error> {
+        let tenant = self.rooms.tenant(ctx)?;
+        let ttl = checked_ttl(draft.ttl)?;
+        check_metadata(&draft)?;
+        if !draft.tools.is_empty() {
+            return Err(Error::new(
+                ErrorKind::NotImplemented,
+                "tools.not_implemented",
+                "client-side tools are not available on this server yet; create the session without 'tools'",
+            ));
+        }
+        let model = self.chosen_model(tenant, draft.model)?;
+        let id = SessionId::from_random(palisade_vault::random().map_err(Error::bug)?);
+        let file_access = draft.file_access.unwrap_or_default();
+        let scope = tenant.scope(&id, &file_access)?;
+        let workspace = tenant.workspace.clone();
+        let prepared = scope.clone();
+        let agent_context = blocking(move || {
+            workspace.ensure_scope(&prepared)?;
+            Ok(workspace.agent_context()?)
+        })
+        .await?;
+        let skills = self.rooms.session_skills(tenant).await?;
+        let keep = SessionKeep {
+            agent: SessionContext {
+                date: today(),
+                agent_context,
+                skills: skills.iter().map(|skill| skill.entry.clone()).collect(),
+                memory: tenant.shows_memory(&scope),
+                scope: (!scope.is_whole())
+                    .then(|| ScopeNote { read: file_access.read.clone(), write: file_access.write.clone() }),
+            },
+            skill_dirs: skills.into_iter().map(|skill| (skill.entry.name, skill.dir)).collect(),
+        };
+        let created_at = now();
+        let session = Session {
+            id,
+            created_at,
+            last_activity: created_at,
+            busy: false,
+            persistent: draft.persistent,
+            ttl,
+            status: SessionStatus::Ready,
+            metadata: draft.metadata,
+            file_access,
+            model,
+            expires_at: created_at + ttl as f64,
+            last_response_id: None,
+        };
+        let context = serde_json::to_value(&keep).map_err(Error::bug)?;
+        let new = NewSession { tenant: ctx.tenant().clone(), session: session.clone(), context };
+        self.rooms.store.create_session(new).await?;
+        tracing::info!(tenant = %ctx.tenant(), session = %session.id, model = %session.model, "session created");
+        Ok(session)
+    }
+
+    /// One session's record.
+    pub async fn session(&self, ctx: &OpCtx, id: &SessionId) -> Result<Session, Error> {
+        self.rooms.session(ctx, id).await
+    }
+
+    /// The tenant's sessions, oldest first.
+    pub async fn sessions(&self, ctx: &OpCtx) -> Result<Vec<Session>, Error> {
+        Ok(self.rooms.store.sessions(ctx.tenant(), limits::SESSIONS_LISTED_MAX).await?)
+    }
+
+    /// Destroys a session: its turn is cancelled, its sandbox ends with every process in it, its record and its
+    /// own folder go. The workspace and `.memory/` stay.
+    pub async fn delete_session(&self, ctx: &OpCtx, id: &SessionId) -> Result<(), Error> {
+        let tenant = self.rooms.tenant(ctx)?;
+        self.rooms.session(ctx, id).await?;
+        self.rooms.turns.cancel_session(id).await;
+        self.rooms.hands.close(id).await;
+        self.rooms.store.delete_session(ctx.tenant(), id).await?;
+        let (workspace, session) = (tenant.workspace.clone(), id.clone());
+        blocking(move || Ok(workspace.remove_session_dir(&session)?)).await?;
+        tracing::info!(tenant = %ctx.tenant(), session = %id, "session deleted");
+        Ok(())
+    }
+
+    /// Destroys every session that matches; returns how many went.
+    pub async fn delete_sessions(&self, ctx: &OpCtx, which: BulkDelete) -> Result<u64, Error> {
+        let mut deleted = 0;
+        let inactive_since = which.inactive_for_s.map(|seconds| now() - seconds);
+        for session in self.sessions(ctx).await? {
+            let recent = inactive_since.is_some_and(|since| session.last_activity > since);
+            if (which.idle_only && session.busy) || recent {
+                continue;
+            }
+            match self.delete_session(ctx, &session.id).await {
+                Ok(()) => deleted += 1,
+                // Somebody else was quicker.
+                Err(error) if error.kind == ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(deleted)
+    }
+
+    fn chosen_model(&self, tenant: &Tenant, asked: Option<String>) -> Result<String, Error> {
+        match asked {
+            Some(model) if tenant.config.client_model_selection => {
+                if self.rooms.router.catalog().model(&model).is_some() {
+                    return Ok(model);
+                }
+                let message = format!("there is no model {model:?}; GET /v1/models lists the catalog");
+                Err(Error::new(ErrorKind::Malformed, "model.unknown", message))
+            }
+            _ => Ok(tenant.config.default_model.clone()),
+        }
+    }
+}
+
+fn checked_ttl(asked: Option<u64>) -> Result<u64, Error> {
+    let ttl = asked.unwrap_or(limits::TTL_DEFAULT_S);
+    if (1..=limits::TTL_MAX_S).contains(&ttl) {
+        return Ok(ttl);
+    }
+    let message = format!("'ttl' must be between 1 and {} seconds", limits::TTL_MAX_S);
+    Err(Error::new(ErrorKind::Malformed, "session.bad_ttl", message))
+}
+
+fn check_metadata(draft: &SessionDraft) -> Result<(), Error> {
+    let bytes = serde_json::to_vec(&draft.metadata).map_err(Error::bug)?.len();
+    if bytes <= limits::METADATA_BYTES_MAX {
+        return Ok(());
+    }
+    let message = format!("'metadata' has {bytes} bytes as JSON; at most {} are kept", limits::METADATA_BYTES_MAX);
+    Err(Error::new(ErrorKind::Malformed, "session.metadata_too_large", message))
+}
+
+/// Runs something that waits for the disk where it does not hold up others.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work).await.map_err(Error::bug)?
+}

@@ -1,0 +1,90 @@
+//! Which skills a session sees: the bundled ones and the tenant's own, as they are when it is created.
+
+use std::path::PathBuf;
+
+use palisade_agent::{SessionContext, SkillEntry, skill};
+use palisade_protocol::Error;
+use serde::{Deserialize, Serialize};
+
+use crate::sessions::blocking;
+use crate::tenant::{Tenant, TenantMode};
+use crate::Rooms;
+
+/// A skill that comes with the server.
+#[derive(Debug, Clone)]
+pub struct BundledSkill {
+    /// What the catalog says of it.
+    pub entry: SkillEntry,
+    /// Where it lies, for a read-only mount.
+    pub dir: PathBuf,
+    /// Whether it needs the network, so that an offline tenant does not have it.
+    pub needs_network: bool,
+}
+
+/// What a session keeps from its creation, as the store holds it.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct SessionKeep {
+    /// For the prompt.
+    pub(crate) agent: SessionContext,
+    /// Each skill's folder on the host.
+    pub(crate) skill_dirs: Vec<(String, PathBuf)>,
+}
+
+/// A skill for one session.
+pub(crate) struct SessionSkill {
+    pub(crate) entry: SkillEntry,
+    pub(crate) dir: PathBuf,
+}
+
+impl BundledSkill {
+    /// Reads a skill's folder, or says why it cannot be offered.
+    pub fn load(dir: PathBuf) -> Result<Self, String> {
+        let name = dir.file_name().and_then(|name| name.to_str()).ok_or("the folder has no readable name")?.to_owned();
+        let text = std::fs::read_to_string(dir.join("SKILL.md")).map_err(|e| format!("SKILL.md: {e}"))?;
+        let description = skill::parse(&text)?.description;
+        Ok(Self { entry: SkillEntry { name, description }, dir, needs_network: false })
+    }
+}
+
+impl Rooms {
+    /// The skills of a session that is created now.
+    pub(crate) async fn session_skills(&self, tenant: &Tenant) -> Result<Vec<SessionSkill>, Error> {
+        let mut skills: Vec<SessionSkill> = self
+            .bundled_skills
+            .iter()
+            .filter(|skill| tenant.config.mode == TenantMode::Standard || !skill.needs_network)
+            .map(|skill| SessionSkill { entry: skill.entry.clone(), dir: skill.dir.clone() })
+            .collect();
+        let (workspace, into, name) =
+            (tenant.workspace.clone(), tenant.skills_dir.clone(), tenant.config.name.clone());
+        let custom = blocking(move || {
+            let mut found = Vec::new();
+            for folder in workspace.custom_skills()? {
+                match load_custom(&workspace, &folder.name, &into) {
+                    Ok(skill) => found.push(skill),
+                    Err(why) => tracing::warn!(tenant = %name, skill = %folder.name, why, "custom skill skipped"),
+                }
+            }
+            Ok(found)
+        })
+        .await?;
+        for skill in custom {
+            // A bundled skill is never shadowed by a file that somebody put into the workspace.
+            if skills.iter().all(|known| known.entry.name != skill.entry.name) {
+                skills.push(skill);
+            }
+        }
+        Ok(skills)
+    }
+}
+
+fn load_custom(
+    workspace: &palisade_workspace::Workspace,
+    name: &str,
+    into: &std::path::Path,
+) -> Result<SessionSkill, String> {
+    let dir = workspace.snapshot_skill(name, into).map_err(|e| e.to_string())?;
+    let text = std::fs::read_to_string(dir.join("SKILL.md")).map_err(|e| format!("SKILL.md: {e}"))?;
+    let description = skill::parse(&text)?.description;
+    Ok(SessionSkill { entry: SkillEntry { name: name.to_owned(), description }, dir })
+}

@@ -1,0 +1,167 @@
+//! Puts the rooms together, picks up what an earlier process left, and starts the housekeeping.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use palisade_inference::Router;
+use palisade_protocol::item::TurnOutcome;
+use palisade_protocol::{Event, Item};
+use palisade_sandbox::{SandboxConfig, SandboxError, SandboxFactory};
+use palisade_store::{Commit, Store, StoreError};
+use palisade_vault::Keys;
+use palisade_workspace::{Workspace, WorkspaceError};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::clock::now;
+use crate::hands::Hands;
+use crate::metrics::Metrics;
+use crate::skills::BundledSkill;
+use crate::tenant::{Tenant, TenantConfig};
+use crate::turn::Turns;
+use crate::{Rooms, Runtime};
+
+/// How often idle sandboxes and old events are looked for.
+const HOUSEKEEPING: Duration = Duration::from_secs(15);
+/// Events swept in one transaction: small bites, so that no writer waits for them.
+const SWEEP_ROWS_MAX: i64 = 2_000;
+
+/// What the runtime is made of.
+pub struct RuntimeConfig {
+    /// Holds the database and the tenants' folders; must exist and belong to the server's uid.
+    pub data_dir: PathBuf,
+    /// At least one.
+    pub tenants: Vec<TenantConfig>,
+    /// Who may call.
+    pub keys: Keys,
+    /// Whether the models are the built-in stand-in; then the catalog says so.
+    pub demo_planner: bool,
+    /// The models, with the way out to them.
+    pub router: Router,
+    /// How cages are made.
+    pub sandbox: SandboxConfig,
+    /// Offered to every tenant.
+    pub bundled_skills: Vec<BundledSkill>,
+    /// How long a turn's events are kept after its end, in seconds.
+    pub events_retention_s: u64,
+}
+
+/// Why the runtime did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The database.
+    #[error("the store cannot be opened")]
+    Store(#[from] StoreError),
+    /// A tenant's folder.
+    #[error("the workspace of tenant {tenant} cannot be opened")]
+    Workspace {
+        /// Whose.
+        tenant: String,
+        /// Why.
+        source: WorkspaceError,
+    },
+    /// A folder under the data directory.
+    #[error("cannot make the folder {path}")]
+    Folder {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The part that makes cages.
+    #[error("sandboxes cannot be made")]
+    Sandbox(#[from] SandboxError),
+}
+
+impl Runtime {
+    /// Starts everything but the listener.
+    pub async fn start(config: RuntimeConfig) -> Result<Self, StartError> {
+        let (store, writer) = Store::open(&config.data_dir.join("palisade.db")).await?;
+        let tasks = TaskTracker::new();
+        tasks.spawn(writer);
+        let mut tenants = HashMap::new();
+        for tenant in config.tenants {
+            tenants.insert(tenant.name.clone(), open_tenant(&config.data_dir, tenant)?);
+        }
+        let rooms = Arc::new(Rooms {
+            store,
+            tenants,
+            router: config.router,
+            sandboxes: SandboxFactory::new(config.sandbox)?,
+            bundled_skills: config.bundled_skills,
+            hands: Hands::default(),
+            turns: Turns::default(),
+            probe: crate::ready::Probe::default(),
+            metrics: Metrics::default(),
+            tasks,
+            draining: CancellationToken::new(),
+            keys: config.keys,
+            demo_planner: config.demo_planner,
+            events_retention_s: config.events_retention_s as f64,
+        });
+        close_interrupted_turns(&rooms).await?;
+        let keeper = rooms.clone();
+        rooms.tasks.spawn(async move { keep_house(keeper).await });
+        Ok(Self { rooms })
+    }
+}
+
+fn open_tenant(data_dir: &std::path::Path, config: TenantConfig) -> Result<Tenant, StartError> {
+    let home = data_dir.join("tenants").join(config.name.as_str());
+    let (workspace_dir, skills_dir) = (home.join("workspace"), home.join("skills"));
+    for path in [&workspace_dir, &skills_dir] {
+        std::fs::create_dir_all(path).map_err(|source| StartError::Folder { path: path.clone(), source })?;
+    }
+    let workspace = Workspace::open(&workspace_dir)
+        .map_err(|source| StartError::Workspace { tenant: config.name.to_string(), source })?;
+    Ok(Tenant { config, workspace: Arc::new(workspace), workspace_dir, skills_dir })
+}
+
+/// A turn that was running when the server stopped is closed with an error that says so: its session is free,
+/// what was streamed stays. Nothing goes on by itself yet.
+async fn close_interrupted_turns(rooms: &Rooms) -> Result<(), StoreError> {
+    for (tenant, turn) in rooms.store.running_turns().await? {
+        let next_seq = rooms.store.last_seq(&turn.id).await?.map_or(0, |last| last + 1);
+        let event = Event::Failed {
+            id: turn.id.clone(),
+            error: "The server was restarted while this turn ran. What it had done so far is kept; send a message to go on."
+                .into(),
+            code: "turn.interrupted".into(),
+        };
+        let commit = Commit {
+            session: turn.session.clone(),
+            turn: turn.id.clone(),
+            generation: turn.generation,
+            events: vec![event.render(next_seq)],
+            items: vec![Item::TurnEnded { outcome: TurnOutcome::Failed }],
+            end: Some((TurnOutcome::Failed, now())),
+        };
+        rooms.store.commit(commit).await?;
+        tracing::warn!(tenant = %tenant, session = %turn.session, turn = %turn.id, "a turn was interrupted by a restart");
+    }
+    Ok(())
+}
+
+async fn keep_house(rooms: Arc<Rooms>) {
+    let mut tick = tokio::time::interval(HOUSEKEEPING);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = rooms.draining.cancelled() => return,
+            _ = tick.tick() => {}
+        }
+        rooms.hands.close_idle(|session| rooms.turns.is_running(session)).await;
+        loop {
+            match rooms.store.sweep_events(now() - rooms.events_retention_s, SWEEP_ROWS_MAX).await {
+                Ok(swept) if swept == SWEEP_ROWS_MAX as u64 => {}
+                Ok(_) => break,
+                Err(error) => {
+                    tracing::error!(error = &error as &dyn std::error::Error, "old events were not swept");
+                    break;
+                }
+            }
+        }
+    }
+}

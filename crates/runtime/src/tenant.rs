@@ -1,0 +1,74 @@
+//! One tenant: its settings and its files.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use palisade_protocol::scope::Scope;
+use palisade_protocol::{Access, Error, ErrorKind, FileAccess, SessionId, TenantName, WorkspacePath};
+use palisade_workspace::Workspace;
+
+/// What an operator sets per tenant.
+#[derive(Debug, Clone)]
+pub struct TenantConfig {
+    /// `[a-z0-9-]{1,40}`.
+    pub name: TenantName,
+    /// Whether its agents may reach the internet.
+    pub mode: TenantMode,
+    /// The catalog model of its sessions.
+    pub default_model: String,
+    /// Whether clients may choose another one at create; otherwise what they ask for is ignored.
+    pub client_model_selection: bool,
+    /// Who sees `.memory/`.
+    pub memory: MemoryMode,
+    /// One upload, in bytes.
+    pub upload_bytes_max: u64,
+}
+
+/// Whether a tenant's agents may reach the internet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TenantMode {
+    /// All bundled skills and tools.
+    Standard,
+    /// Only what needs no network.
+    Offline,
+}
+
+/// Who sees `.memory/` (contract §3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MemoryMode {
+    /// Every session.
+    Shared,
+    /// Sessions whose scope includes it.
+    Scoped,
+    /// No session is told of it.
+    Off,
+}
+
+/// A tenant as the runtime holds it.
+pub(crate) struct Tenant {
+    pub(crate) config: TenantConfig,
+    pub(crate) workspace: Arc<Workspace>,
+    pub(crate) workspace_dir: PathBuf,
+    /// Where snapshots of custom skills are kept.
+    pub(crate) skills_dir: PathBuf,
+}
+
+impl Tenant {
+    /// What a session of this tenant may see: what it asked for, its own folder, and the shared memory. The same
+    /// for the file API and for the sandbox.
+    pub(crate) fn scope(&self, session: &SessionId, access: &FileAccess) -> Result<Scope, Error> {
+        let scope = access
+            .scope_for(session)
+            .map_err(|e| Error::new(ErrorKind::Malformed, "session.bad_scope", e.to_string()))?;
+        match (self.config.memory, WorkspacePath::parse(".memory")) {
+            (MemoryMode::Shared, Ok(memory)) => Ok(scope.with(memory, Access::Write)),
+            _ => Ok(scope),
+        }
+    }
+
+    /// Whether a session with this scope sees `.memory/`.
+    pub(crate) fn shows_memory(&self, scope: &Scope) -> bool {
+        self.config.memory != MemoryMode::Off
+            && WorkspacePath::parse(".memory").is_ok_and(|memory| scope.access(&memory) >= Access::Read)
+    }
+}

@@ -1,0 +1,171 @@
+//! The supervisor: one task per running turn, which asks the agent what comes next and does it, step by durable
+//! step. A turn is never driven by the request that started it, so it does not matter who listens.
+
+mod answer;
+mod log;
+mod model;
+mod registry;
+mod tool;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use palisade_agent::Step;
+use palisade_protocol::item::TurnOutcome;
+use palisade_protocol::{Event, Item, Session, ToolOutput, TurnId, Usage};
+use palisade_sandbox::SandboxSpec;
+use palisade_store::StoreError;
+use tokio_util::sync::CancellationToken;
+
+use crate::Rooms;
+use crate::skills::SessionKeep;
+use log::TurnLog;
+pub(crate) use registry::Turns;
+
+/// The longest a turn may run (contract §1).
+const TURN_TIMEOUT: Duration = Duration::from_secs(90 * 60);
+/// How often writing a turn's end is tried when the disk refuses it; the waits between double from 100 ms.
+const END_TRIES_MAX: u32 = 10;
+
+/// A turn to be driven.
+pub(crate) struct TurnJob {
+    pub(crate) session: Session,
+    pub(crate) keep: SessionKeep,
+    pub(crate) sandbox_spec: SandboxSpec,
+    pub(crate) turn: TurnId,
+    pub(crate) next_seq: u64,
+    pub(crate) cancel: CancellationToken,
+}
+
+/// Why a turn stops. Everything but `Stopped` becomes its terminal event.
+enum TurnEnd {
+    Completed,
+    Cancelled,
+    Failed { code: String, message: String },
+    /// The server drains, or the turn is not ours any more: nothing is said, somebody else goes on.
+    Stopped,
+}
+
+impl From<StoreError> for TurnEnd {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Fenced(_) | StoreError::Stopped => Self::Stopped,
+            other => {
+                let error = palisade_protocol::Error::from(other);
+                tracing::error!(error = &error as &dyn std::error::Error, cause = ?error.source, "a turn could not be written");
+                Self::Failed { code: error.code.to_owned(), message: error.message }
+            }
+        }
+    }
+}
+
+/// What a running turn holds.
+struct Driver {
+    rooms: Arc<Rooms>,
+    job: TurnJob,
+    log: TurnLog,
+    items: Vec<Item>,
+    deadline: tokio::time::Instant,
+}
+
+/// Drives a turn to its end.
+pub(crate) async fn drive(rooms: Arc<Rooms>, job: TurnJob) {
+    let log = TurnLog::new(&rooms.store, &job.session.id, &job.turn, job.next_seq);
+    let deadline = tokio::time::Instant::now() + TURN_TIMEOUT;
+    let mut driver = Driver { rooms, job, log, items: Vec::new(), deadline };
+    let end = match driver.steps().await {
+        Ok(never) => match never {},
+        Err(end) => end,
+    };
+    driver.rooms.hands.end_turn(&driver.job.session.id).await;
+    driver.finish(end).await;
+}
+
+enum Never {}
+
+impl Driver {
+    /// Step after step, until one of them ends the turn.
+    async fn steps(&mut self) -> Result<Never, TurnEnd> {
+        self.items = self.rooms.store.items(&self.job.session.id).await?;
+        loop {
+            match palisade_agent::step(&self.items) {
+                Step::CallModel => self.call_model().await?,
+                Step::RunTool(call) => self.run_tool(call, false).await?,
+                Step::OutcomeUnknown(call) => {
+                    let output = ToolOutput::error(
+                        "tool.outcome_unknown",
+                        "The server was restarted while this call ran. Whether it took effect is not known: look before you repeat it.",
+                    );
+                    self.close_call(&call, output).await?;
+                }
+                Step::Finish => return Err(TurnEnd::Completed),
+                Step::TooManyModelCalls => {
+                    return Err(TurnEnd::Failed {
+                        code: "turn.too_many_steps".into(),
+                        message: "The turn reached the largest number of model calls; send another message to go on.".into(),
+                    });
+                }
+                Step::Idle => return Err(TurnEnd::Stopped),
+            }
+        }
+    }
+
+    /// Appends to the log and to what the agent sees; never interrupted, so that the two cannot part.
+    async fn append(&mut self, events: Vec<Event>, items: Vec<Item>) -> Result<(), TurnEnd> {
+        self.log.append(events, items.clone()).await?;
+        self.items.extend(items);
+        Ok(())
+    }
+
+    /// Waits for something outside, unless the turn is to stop first.
+    async fn or_interrupted<T>(&self, waiting: impl Future<Output = T>) -> Result<T, TurnEnd> {
+        tokio::select! {
+            biased;
+            () = self.job.cancel.cancelled() => Err(TurnEnd::Cancelled),
+            () = self.rooms.draining.cancelled() => Err(TurnEnd::Stopped),
+            () = tokio::time::sleep_until(self.deadline) => Err(TurnEnd::Failed {
+                code: "turn.timeout".into(),
+                message: format!("The turn ran longer than {} minutes.", TURN_TIMEOUT.as_secs() / 60),
+            }),
+            done = waiting => Ok(done),
+        }
+    }
+
+    /// Writes the terminal event. A session is never left busy for want of one more try.
+    async fn finish(&mut self, end: TurnEnd) {
+        let id = self.job.turn.clone();
+        let (event, outcome) = match end {
+            TurnEnd::Stopped => return,
+            TurnEnd::Completed => {
+                (Event::Completed { id, status: "completed", usage: self.usage() }, TurnOutcome::Completed)
+            }
+            TurnEnd::Cancelled => (Event::Cancelled { id, status: "cancelled" }, TurnOutcome::Cancelled),
+            TurnEnd::Failed { code, message } => (Event::Failed { id, error: message, code }, TurnOutcome::Failed),
+        };
+        self.rooms.metrics.turn_ended(outcome);
+        let mut wait = Duration::from_millis(100);
+        for _ in 0..END_TRIES_MAX {
+            match self.log.end(event.clone(), outcome).await {
+                Ok(()) => {
+                    tracing::info!(session = %self.job.session.id, turn = %self.job.turn, ?outcome, "turn ended");
+                    return;
+                }
+                Err(StoreError::Fenced(_) | StoreError::Stopped) => return,
+                Err(error) => {
+                    tracing::error!(turn = %self.job.turn, error = &error as &dyn std::error::Error, "a turn's end could not be written; trying again");
+                    tokio::time::sleep(wait).await;
+                    wait *= 2;
+                }
+            }
+        }
+    }
+
+    /// What the turn's model calls cost together.
+    fn usage(&self) -> Usage {
+        let start = self.items.iter().rposition(|item| matches!(item, Item::UserMessage { .. })).unwrap_or(0);
+        self.items[start..].iter().fold(Usage::default(), |sum, item| match item {
+            Item::AssistantMessage { usage, .. } => sum.plus(*usage),
+            _ => sum,
+        })
+    }
+}

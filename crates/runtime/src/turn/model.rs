@@ -1,0 +1,85 @@
+//! One model call: the answer streams into the log as it comes, and becomes an item when it is whole.
+
+use futures_util::{FutureExt as _, StreamExt as _};
+use palisade_inference::InferenceError;
+use palisade_protocol::{Event, Item};
+
+use super::answer::{Answer, Finished};
+use super::{Driver, TurnEnd};
+
+/// Model events that may share one commit: what has already arrived when the log is ready for more.
+const EVENTS_PER_COMMIT_MAX: usize = 256;
+
+impl Driver {
+    /// Asks the model, and runs the first call it makes, whose block is already open.
+    pub(super) async fn call_model(&mut self) -> Result<(), TurnEnd> {
+        let prompt = palisade_agent::prompt(&self.job.keep.agent, &self.items);
+        self.rooms.metrics.model_called(&self.job.session.model);
+        let finished = self.stream_answer(prompt).await?;
+        let Finished { open_call, late_text, .. } = finished;
+        if let Some(call) = open_call {
+            self.run_tool(call, true).await?;
+            self.run_the_rest().await?;
+        }
+        if !late_text.is_empty() {
+            let events = vec![Event::TextStart {}, Event::TextDelta { content: late_text }, Event::TextStop {}];
+            self.append(events, Vec::new()).await?;
+        }
+        Ok(())
+    }
+
+    /// The answer's other calls, in the model's order.
+    async fn run_the_rest(&mut self) -> Result<(), TurnEnd> {
+        while let palisade_agent::Step::RunTool(call) = palisade_agent::step(&self.items) {
+            self.run_tool(call, false).await?;
+        }
+        Ok(())
+    }
+
+    async fn stream_answer(&mut self, prompt: palisade_protocol::Prompt) -> Result<Finished, TurnEnd> {
+        let mut stream = self.rooms.router.stream(&self.job.session.model, &prompt);
+        let mut answer = Answer::default();
+        let mut events = Vec::new();
+        loop {
+            match self.or_interrupted(stream.next()).await? {
+                Some(Ok(event)) => answer.take(event, &mut events),
+                Some(Err(error)) => return self.model_failed(error, answer, events).await,
+                None => break,
+            }
+            // Whatever else has arrived in the meantime shares the commit.
+            let mut broken = None;
+            for _ in 0..EVENTS_PER_COMMIT_MAX {
+                match stream.next().now_or_never() {
+                    Some(Some(Ok(event))) => answer.take(event, &mut events),
+                    Some(Some(Err(error))) => {
+                        broken = Some(error);
+                        break;
+                    }
+                    Some(None) | None => break,
+                }
+            }
+            if let Some(error) = broken {
+                return self.model_failed(error, answer, events).await;
+            }
+            self.append(std::mem::take(&mut events), Vec::new()).await?;
+        }
+        let finished = answer.finish(&mut events);
+        let item: Item = finished.item.clone();
+        self.append(events, vec![item]).await?;
+        Ok(finished)
+    }
+
+    /// What was streamed stays for the readers; the conversation is as it was before the call.
+    async fn model_failed(
+        &mut self,
+        error: InferenceError,
+        answer: Answer,
+        mut events: Vec<Event>,
+    ) -> Result<Finished, TurnEnd> {
+        tracing::warn!(turn = %self.job.turn, code = error.code(), error = &error as &dyn std::error::Error, "a model call failed");
+        self.rooms.metrics.model_failed(&self.job.session.model, error.code());
+        answer.break_off(&mut events);
+        self.append(events, Vec::new()).await?;
+        Err(TurnEnd::Failed { code: error.code().to_owned(), message: error.to_string() })
+    }
+}

@@ -1,0 +1,233 @@
+//! One tool call: intent, effect, outcome. Its failure is a result that the model sees, never the turn's end.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use palisade_agent::output::{HeadTail, cut_middle};
+use palisade_agent::tools::{Action, Bash, action};
+use palisade_protocol::limits::{TOOL_OUTPUT_BYTES_MAX, TOOL_STREAM_BYTES_MAX};
+use palisade_protocol::{Event, Item, ToolCall, ToolOutput};
+use palisade_sandbox::{RunExit, RunRequest, Sandbox, SandboxError};
+use serde_json::Value;
+use tokio::sync::Notify;
+
+use super::{Driver, TurnEnd};
+
+impl Driver {
+    /// Runs a call. With `block_open` readers have already seen its start and its input.
+    pub(super) async fn run_tool(&mut self, call: ToolCall, block_open: bool) -> Result<(), TurnEnd> {
+        let mut events = Vec::new();
+        if !block_open {
+            events.push(Event::ToolStart { name: call.name.clone(), id: call.id.clone() });
+            events.push(Event::ToolInputDelta { content: call.arguments.clone() });
+        }
+        self.rooms.metrics.tool_called(&call.name);
+        let action = match action(&call) {
+            Action::Answered(output) => {
+                self.append(events, Vec::new()).await?;
+                return self.close_call(&call, output).await;
+            }
+            action => action,
+        };
+        let input = serde_json::from_str(&call.arguments).unwrap_or(Value::Object(serde_json::Map::new()));
+        events.push(Event::ToolExecuting { name: call.name.clone(), id: call.id.clone(), input });
+        // The intent is durable before the first effect.
+        self.append(events, vec![Item::ToolStarted { call_id: call.id.clone() }]).await?;
+        let output = self.perform(&call, action).await?;
+        self.close_call(&call, output).await
+    }
+
+    /// The outcome, for readers and for the model, in one commit.
+    pub(super) async fn close_call(&mut self, call: &ToolCall, mut output: ToolOutput) -> Result<(), TurnEnd> {
+        output.content = cut_middle(&output.content, TOOL_OUTPUT_BYTES_MAX);
+        let result = Event::ToolResult {
+            id: call.id.clone(),
+            content: output.content.clone(),
+            is_error: output.is_error,
+            code: output.code.clone(),
+        };
+        let finished = Item::ToolFinished { call_id: call.id.clone(), output };
+        self.append(vec![Event::ToolStop {}, result], vec![finished]).await
+    }
+
+    async fn perform(&mut self, call: &ToolCall, action: Action) -> Result<ToolOutput, TurnEnd> {
+        match action {
+            Action::Answered(output) => Ok(output),
+            Action::Skill { name } => Ok(self.show_skill(&name).await),
+            Action::File(operation) => {
+                let sandbox = match self.sandbox().await? {
+                    Ok(sandbox) => sandbox,
+                    Err(error) => return Ok(sandbox_failed(&error)),
+                };
+                let done = self.or_interrupted(sandbox.file(operation)).await?;
+                Ok(done.unwrap_or_else(|error| sandbox_failed(&error)))
+            }
+            Action::Bash(bash) => {
+                let sandbox = match self.sandbox().await? {
+                    Ok(sandbox) => sandbox,
+                    Err(error) => return Ok(sandbox_failed(&error)),
+                };
+                self.run_command(call, &sandbox, bash).await
+            }
+        }
+    }
+
+    async fn sandbox(&self) -> Result<Result<Arc<Sandbox>, SandboxError>, TurnEnd> {
+        self.or_interrupted(self.rooms.hands.get(&self.rooms, &self.job)).await
+    }
+
+    /// Output goes to the readers while the command runs, at the log's own pace; the model gets head and tail of
+    /// it. Dropping the run, as an interruption does, kills the command.
+    async fn run_command(&mut self, call: &ToolCall, sandbox: &Sandbox, bash: Bash) -> Result<ToolOutput, TurnEnd> {
+        let shown = Mutex::new(Shown::default());
+        let arrived = Notify::new();
+        let request = RunRequest { command: bash.command, timeout_ms: bash.timeout_ms, background: bash.background };
+        let mut running = std::pin::pin!(sandbox.run(request, |bytes| {
+            lock(&shown).take(bytes);
+            arrived.notify_one();
+        }));
+        let exit = loop {
+            let step = async {
+                tokio::select! {
+                    exit = &mut running => Some(exit),
+                    () = arrived.notified() => None,
+                }
+            };
+            let exit = self.or_interrupted(step).await?;
+            let content = lock(&shown).pending();
+            if !content.is_empty() {
+                self.append(vec![Event::ToolOutputDelta { id: call.id.clone(), content }], Vec::new()).await?;
+            }
+            if let Some(exit) = exit {
+                break exit;
+            }
+        };
+        let kept = std::mem::take(&mut *lock(&shown)).kept;
+        Ok(match exit {
+            Ok(exit) => outcome(kept.into_text(), exit, bash.timeout_ms),
+            Err(error) => sandbox_failed(&error),
+        })
+    }
+
+    async fn show_skill(&self, name: &str) -> ToolOutput {
+        let Some((_, dir)) = self.job.keep.skill_dirs.iter().find(|(known, _)| known == name) else {
+            let names: Vec<&str> = self.job.keep.skill_dirs.iter().map(|(known, _)| known.as_str()).collect();
+            let message = format!("There is no skill named {name:?}; there are: {}.", names.join(", "));
+            return ToolOutput::error("skill.not_found", message);
+        };
+        match tokio::fs::read_to_string(dir.join("SKILL.md")).await {
+            Ok(text) => {
+                let body = palisade_agent::skill::parse(&text).map_or(text.as_str(), |skill| skill.body);
+                ToolOutput::ok(format!("The skill's folder is /skills/{name} (read-only).\n\n{body}"))
+            }
+            Err(error) => ToolOutput::error("skill.unreadable", format!("The skill {name:?} cannot be read: {error}.")),
+        }
+    }
+}
+
+/// What a command has printed: what the model will get of it, and what readers have not been shown yet.
+struct Shown {
+    kept: HeadTail,
+    unseen: Vec<u8>,
+    /// Bytes that were shown or wait to be; beyond the bound readers see nothing more of this command.
+    streamed: usize,
+}
+
+impl Default for Shown {
+    fn default() -> Self {
+        // A little room is left for how the command ended.
+        Self { kept: HeadTail::new(TOOL_OUTPUT_BYTES_MAX - 1024), unseen: Vec::new(), streamed: 0 }
+    }
+}
+
+impl Shown {
+    fn take(&mut self, bytes: &[u8]) {
+        self.kept.push(bytes);
+        let room = TOOL_STREAM_BYTES_MAX - self.streamed;
+        let taken = &bytes[..room.min(bytes.len())];
+        self.unseen.extend_from_slice(taken);
+        self.streamed += taken.len();
+        if !taken.is_empty() && self.streamed == TOOL_STREAM_BYTES_MAX {
+            self.unseen.extend_from_slice(b"\n[more output is not shown here; the result has its head and its tail]\n");
+        }
+    }
+
+    /// What can be shown now: a character whose end has not come yet waits.
+    fn pending(&mut self) -> String {
+        let whole = whole_characters(&self.unseen);
+        let content = String::from_utf8_lossy(&self.unseen[..whole]).into_owned();
+        self.unseen.drain(..whole);
+        content
+    }
+}
+
+// What is behind the lock is whole after any panic, so a poisoned lock is still good.
+fn lock(shown: &Mutex<Shown>) -> MutexGuard<'_, Shown> {
+    shown.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How many bytes from the start do not end inside a character.
+fn whole_characters(bytes: &[u8]) -> usize {
+    match std::str::from_utf8(bytes) {
+        Ok(_) => bytes.len(),
+        // An unfinished character at the very end waits; a wrong byte is shown as one.
+        Err(error) if error.error_len().is_none() => error.valid_up_to(),
+        Err(_) => {
+            let tail = bytes.len().saturating_sub(3);
+            let unfinished = (tail..bytes.len()).find(|at| {
+                std::str::from_utf8(&bytes[*at..]).is_err_and(|e| e.valid_up_to() == 0 && e.error_len().is_none())
+            });
+            unfinished.unwrap_or(bytes.len())
+        }
+    }
+}
+
+fn outcome(text: String, exit: RunExit, timeout_ms: u64) -> ToolOutput {
+    let said = if text.is_empty() { "(no output)".to_owned() } else { text };
+    let failed = |how: String| ToolOutput { content: format!("{said}\n[{how}]"), is_error: true, code: None };
+    match exit {
+        RunExit::Code(0) => ToolOutput::ok(said),
+        RunExit::Code(code) => failed(format!("exit code {code}")),
+        RunExit::Signal(signal) => failed(format!("killed by signal {signal}")),
+        RunExit::TimedOut => {
+            ToolOutput::error("tool.timeout", format!("{said}\n[killed: it ran longer than {timeout_ms} ms]"))
+        }
+        RunExit::Background { pid, log } => {
+            ToolOutput::ok(format!("Running in the background as process {pid}; its output goes to {log}."))
+        }
+    }
+}
+
+fn sandbox_failed(error: &SandboxError) -> ToolOutput {
+    tracing::warn!(error = error as &dyn std::error::Error, "a tool call failed in the sandbox");
+    ToolOutput::error("sandbox.failed", format!("The sandbox failed: {error}. Its processes are gone; files stay."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn characters_cut_by_a_chunk_are_shown_whole() {
+        let text = "aé😀b".as_bytes();
+        for at in 0..=text.len() {
+            let mut shown = Shown::default();
+            shown.take(&text[..at]);
+            let first = shown.pending();
+            shown.take(&text[at..]);
+            assert_eq!(first + &shown.pending(), "aé😀b", "cut at {at}");
+        }
+    }
+
+    #[test]
+    fn a_flood_falls_silent_and_says_so() {
+        let mut shown = Shown::default();
+        for _ in 0..100 {
+            shown.take(&[b'x'; 8192]);
+        }
+        let seen = shown.pending();
+        assert!(seen.len() < TOOL_STREAM_BYTES_MAX + 100 && seen.ends_with("its tail]\n"));
+        shown.take(b"more");
+        assert!(shown.pending().is_empty());
+        assert!(shown.kept.into_text().len() <= TOOL_OUTPUT_BYTES_MAX);
+    }
+}
