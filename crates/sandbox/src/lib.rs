@@ -1,1 +1,22 @@
-//! The cage from outside: mounts from a scope, life and death, the client of the hand.
+//! The cage from outside: what is mounted for a scope, life and death of a sandbox, and the client of the hand
+//! that runs inside it.
+//!
+//! One sandbox per session, started when first needed and cheap to lose: nothing durable lives inside, and
+//! whatever goes wrong there is an error here, never more. There is no weaker mode: what cannot be started
+//! caged is not started.
+
+mod control;
+mod error;
+mod factory;
+mod plan;
+mod probe;
+mod sandbox;
+mod spawner;
+mod warden;
+
+pub use error::SandboxError;
+pub use factory::{Rootfs, SandboxConfig, SandboxFactory};
+pub use palisade_hand_protocol::{Edit, FileOp, Glob, Grep, GrepMode, Read, Write};
+pub use plan::SandboxSpec;
+pub use probe::probe;
+pub use sandbox::{RunExit, RunRequest, Sandbox};

@@ -1,0 +1,262 @@
+//! Pid 1 of a sandbox: takes requests, starts calls, ends them at their deadline, reaps everything.
+//!
+//! It must never block on anything that a process inside controls, and nothing inside may look into it: it is
+//! not dumpable, so that /proc/1 is closed to the agent although the uid is the same. When the control socket
+//! closes it ends, and the kernel ends everything else in the namespace with it.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use palisade_hand_protocol::{
+    CALLS_RUNNING_MAX, COMMAND_BYTES_MAX, Identity, Reply, Request, TERM_GRACE_MS, WORKSPACE_INSIDE,
+};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags};
+use rustix::process::{DumpableBehavior, Pid, Signal, WaitOptions, WaitStatus};
+
+use crate::control::{Control, Received, read_whole};
+use crate::process::{self, Process};
+use crate::status::StatusBoard;
+use crate::sys;
+
+/// How long the end of a turn waits for the killed to be gone.
+const END_TURN_MS: u64 = 2_000;
+
+/// One running call.
+struct Call {
+    id: u64,
+    /// Its first process, and the number of its session.
+    leader: Pid,
+    background: bool,
+    deadline: Option<Instant>,
+    /// SIGTERM was sent at the deadline.
+    timed_out: bool,
+}
+
+struct Init {
+    control: Control,
+    children: OwnedFd,
+    status: StatusBoard,
+    calls: Vec<Call>,
+    env: Vec<(String, String)>,
+    home: String,
+    ready: bool,
+}
+
+/// Runs until the server goes away.
+pub(crate) fn run() -> Result<(), String> {
+    let mut init = Init::start()?;
+    while init.wait_and_act()? {}
+    Ok(())
+}
+
+impl Init {
+    fn start() -> Result<Self, String> {
+        use rustix::process::{set_dumpable_behavior, set_parent_process_death_signal};
+        set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(|e| format!("close /proc/1: {e}"))?;
+        set_parent_process_death_signal(Some(Signal::KILL)).map_err(|e| format!("set the death signal: {e}"))?;
+        sys::close_from(3).map_err(|e| format!("close descriptors: {e}"))?;
+        let control = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)
+            .map_err(|e| format!("take the control socket: {e}"))?;
+        let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|e| format!("open /dev/null: {e}"))?;
+        rustix::stdio::dup2_stdin(&null).map_err(|e| format!("replace stdin: {e}"))?;
+        rustix::stdio::dup2_stdout(&null).map_err(|e| format!("replace stdout: {e}"))?;
+        Ok(Self {
+            control: Control::new(control),
+            children: sys::sigchld_fd().map_err(|e| format!("watch children: {e}"))?,
+            status: StatusBoard::open()?,
+            calls: Vec::new(),
+            env: Vec::new(),
+            home: String::new(),
+            ready: false,
+        })
+    }
+
+    /// One round; `false` when the server is gone.
+    fn wait_and_act(&mut self) -> Result<bool, String> {
+        let (asked, ended, told) = self.wait()?;
+        if told {
+            self.status.receive();
+        }
+        if ended {
+            self.reap()?;
+        }
+        if asked {
+            match self.control.receive()? {
+                Received::Closed => return Ok(false),
+                Received::Nothing => {}
+                Received::Request(request, fds) => self.answer(request, fds)?,
+            }
+        }
+        self.enforce_deadlines();
+        if self.status.due().is_some_and(|due| due <= Instant::now()) {
+            self.pass_on_status()?;
+        }
+        Ok(true)
+    }
+
+    fn wait(&self) -> Result<(bool, bool, bool), String> {
+        let next = self.calls.iter().filter_map(|call| call.deadline).chain(self.status.due()).min();
+        // Rounded up, so that a wait never ends just before its deadline.
+        let timeout = next.map(|at| at.saturating_duration_since(Instant::now()) + Duration::from_millis(1));
+        let timeout = timeout.and_then(|wait| Timespec::try_from(wait).ok());
+        let mut fds = [&self.control.as_fd(), &self.children.as_fd(), &self.status.socket.as_fd()]
+            .map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN));
+        match poll(&mut fds, timeout.as_ref()) {
+            Err(rustix::io::Errno::INTR) => Ok((false, false, false)),
+            Err(e) => Err(format!("poll: {e}")),
+            Ok(_) => Ok((!fds[0].revents().is_empty(), !fds[1].revents().is_empty(), !fds[2].revents().is_empty())),
+        }
+    }
+
+    fn answer(&mut self, request: Request, fds: Vec<OwnedFd>) -> Result<(), String> {
+        match request {
+            Request::Setup { env, home, roots } => self.set_up(env, home, &roots),
+            Request::Run { id, timeout_ms, background } => self.start_call(id, timeout_ms, background, |init| {
+                let (output, log) = match (background, second(&fds)) {
+                    (true, _) => init.open_log().map(|(file, path)| (file, Some(path)))?,
+                    (false, Some(output)) => (output?, None),
+                    (false, None) => return Err("no output descriptor came with the command".into()),
+                };
+                Ok((process::spawn_shell(&command_text(&fds)?, output, &init.env).map_err(|e| e.to_string())?, log))
+            }),
+            Request::File { id, timeout_ms } => self.start_call(id, Some(timeout_ms), false, |init| {
+                let (Some(request), Some(result)) = (fds.first(), second(&fds)) else {
+                    return Err("a file operation needs two descriptors".into());
+                };
+                let request = request.try_clone().map_err(|e| e.to_string())?;
+                let pid = process::spawn_file_op(request, result?, &init.env).map_err(|e| e.to_string())?;
+                Ok((pid, None))
+            }),
+            Request::Kill { id } => {
+                if let Some(call) = self.calls.iter().find(|call| call.id == id) {
+                    let session = call.leader.as_raw_nonzero().get();
+                    process::kill_all(|p| p.session == session);
+                }
+                Ok(())
+            }
+            Request::EndTurn { id } => self.end_turn(id),
+        }
+    }
+
+    fn set_up(&mut self, env: Vec<(String, String)>, home: String, roots: &[String]) -> Result<(), String> {
+        std::fs::create_dir_all(&home).map_err(|e| format!("make the home {home}: {e}"))?;
+        let identity = |path: &String| {
+            let stat = rustix::fs::stat(path).map_err(|e| format!("stat {path}: {e}"))?;
+            Ok(Identity { dev: stat.st_dev, ino: stat.st_ino })
+        };
+        let roots = roots.iter().map(identity).collect::<Result<_, String>>()?;
+        (self.env, self.home, self.ready) = (env, home, true);
+        // From here on nobody reads our errors: the control socket's end says that we failed.
+        rustix::stdio::dup2_stderr(rustix::stdio::stdout()).map_err(|e| format!("replace stderr: {e}"))?;
+        self.control.send(&Reply::Ready { roots })
+    }
+
+    fn start_call(
+        &mut self,
+        id: u64,
+        timeout_ms: Option<u64>,
+        background: bool,
+        spawn: impl FnOnce(&Self) -> Result<(Pid, Option<String>), String>,
+    ) -> Result<(), String> {
+        if !self.ready || self.calls.len() >= CALLS_RUNNING_MAX {
+            let message = format!("{CALLS_RUNNING_MAX} commands are running; end one of them first");
+            return self.control.send(&Reply::Refused { id, message });
+        }
+        match spawn(self) {
+            Err(message) => self.control.send(&Reply::Refused { id, message }),
+            Ok((leader, log)) => {
+                let deadline = timeout_ms.map(|ms| Instant::now() + Duration::from_millis(ms));
+                self.calls.push(Call { id, leader, background, deadline, timed_out: false });
+                self.control.send(&Reply::Started { id, pid: leader.as_raw_nonzero().get(), log })
+            }
+        }
+    }
+
+    fn open_log(&self) -> Result<(OwnedFd, String), String> {
+        let folder = Path::new(&self.home).parent().unwrap_or(Path::new(WORKSPACE_INSIDE));
+        process::open_log(folder).map_err(|e| format!("open a log for the background command: {e}"))
+    }
+
+    fn enforce_deadlines(&mut self) {
+        let now = Instant::now();
+        for call in self.calls.iter_mut().filter(|call| call.deadline.is_some_and(|at| at <= now)) {
+            if call.timed_out {
+                call.deadline = None;
+                let session = call.leader.as_raw_nonzero().get();
+                process::kill_all(|p| p.session == session);
+            } else {
+                call.timed_out = true;
+                call.deadline = Some(now + Duration::from_millis(TERM_GRACE_MS));
+                process::signal_session(call.leader, Signal::TERM);
+            }
+        }
+    }
+
+    /// Takes every dead child: calls, and orphans that were handed to us.
+    fn reap(&mut self) -> Result<(), String> {
+        // The descriptor holds one pending signal however many children died; its content says nothing.
+        let _ = rustix::io::read(&self.children, &mut [0_u8; 128][..]);
+        while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
+            if let Some(at) = self.calls.iter().position(|call| call.leader == pid) {
+                let call = self.calls.swap_remove(at);
+                self.finish(&call, status)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, call: &Call, status: WaitStatus) -> Result<(), String> {
+        let session = call.leader.as_raw_nonzero().get();
+        process::kill_all(|p| p.session == session);
+        // Before the end is told, so that a status set last by a command is known when the command is over.
+        self.status.receive();
+        self.pass_on_status()?;
+        self.control.send(&Reply::Exited {
+            id: call.id,
+            code: status.exit_status(),
+            signal: status.terminating_signal(),
+            timed_out: call.timed_out,
+        })
+    }
+
+    fn end_turn(&mut self, id: u64) -> Result<(), String> {
+        let until = Instant::now() + Duration::from_millis(END_TURN_MS);
+        let kept: Vec<i32> =
+            self.calls.iter().filter(|c| c.background).map(|c| c.leader.as_raw_nonzero().get()).collect();
+        let doomed = |p: &Process| !kept.contains(&p.session);
+        loop {
+            if kept.is_empty() {
+                sys::kill_everything_else();
+            } else {
+                process::kill_all(doomed);
+            }
+            self.reap()?;
+            if !process::list().iter().any(doomed) || Instant::now() >= until {
+                return self.control.send(&Reply::TurnEnded { id });
+            }
+            let mut children = [PollFd::new(&self.children, PollFlags::IN)];
+            let tick = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
+            poll(&mut children, Some(&tick)).map_err(|e| format!("poll: {e}"))?;
+        }
+    }
+
+    fn pass_on_status(&mut self) -> Result<(), String> {
+        for (key, value) in self.status.take() {
+            self.control.send(&Reply::Status { key, value })?;
+        }
+        Ok(())
+    }
+}
+
+fn second(fds: &[OwnedFd]) -> Option<Result<OwnedFd, String>> {
+    fds.get(1).map(|fd| fd.try_clone().map_err(|e| e.to_string()))
+}
+
+fn command_text(fds: &[OwnedFd]) -> Result<String, String> {
+    let file = fds.first().ok_or("no command came with the request")?;
+    let bytes = read_whole(file, COMMAND_BYTES_MAX as u64).map_err(|e| format!("the command is too long: {e}"))?;
+    String::from_utf8(bytes).map_err(|_| "the command is not UTF-8".into())
+}

@@ -1,0 +1,155 @@
+//! The launcher: builds the scope tree by descriptor and then becomes bubblewrap, with the hand as pid 1.
+//!
+//! It must never run as root, never resolve a path of the workspace twice, and never go on after a failed step:
+//! there is no weaker cage to fall back to. It is a program of its own, because a forked child of a server that
+//! has changed its uid cannot write its uid map (decision 22).
+//!
+//! In: the control socket as stdin, the [`LaunchSpec`] as stdout's descriptor, a pipe for errors as stderr.
+
+use std::convert::Infallible;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{Seek, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+
+use palisade_hand_protocol::{HAND_INSIDE, INIT_ARG, LAUNCH_SPEC_BYTES_MAX, LaunchSpec, UID_INSIDE, WORKSPACE_INSIDE};
+use rustix::fs::{MemfdFlags, Mode, OFlags, memfd_create};
+use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::process::{Resource, Rlimit, Signal, getgid, getuid, setrlimit};
+
+use crate::control::read_whole;
+use crate::{sys, tree};
+
+/// /tmp inside, in bytes.
+const TMP_BYTES: u64 = 256 * 1024 * 1024;
+/// /dev/shm inside, in bytes.
+const SHM_BYTES: u64 = 64 * 1024 * 1024;
+/// Where the skeleton is mounted while bubblewrap reads it. bubblewrap itself needs this directory to exist.
+const STAGE: &str = "/tmp";
+
+/// The steps in their forced order. Where later fences go: the process joins its cgroup and takes its resource
+/// limits after `shed_the_server`; the seccomp filter is one more descriptor and `--seccomp` in `arguments`;
+/// Landlock belongs to pid 1, after the mounts are made.
+pub(crate) fn launch() -> Result<Infallible, String> {
+    refuse_root()?;
+    shed_the_server()?;
+    let spec = read_spec()?;
+    // Opened here because the stage may cover it.
+    let bwrap = rustix::fs::open(&spec.bwrap, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|e| format!("open bubblewrap {}: {e}", spec.bwrap))?;
+    enter_namespaces()?;
+    tree::build(&spec, STAGE)?;
+    become_bwrap(&spec, &bwrap)
+}
+
+/// uid 0 outside stays uid 0 for the kernel whatever the number inside, and then /proc/sys is writable.
+fn refuse_root() -> Result<(), String> {
+    if getuid().is_root() || rustix::process::geteuid().is_root() {
+        return Err("refusing to build a sandbox as root: start the server as an unprivileged user".into());
+    }
+    Ok(())
+}
+
+fn shed_the_server() -> Result<(), String> {
+    sys::close_from(3).map_err(|e| format!("close inherited descriptors: {e}"))?;
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+        .map_err(|e| format!("set the parent death signal: {e}"))?;
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })
+        .map_err(|e| format!("forbid core dumps: {e}"))?;
+    rustix::process::umask(Mode::WGRP | Mode::WOTH);
+    Ok(())
+}
+
+fn read_spec() -> Result<LaunchSpec, String> {
+    let bytes = read_whole(std::io::stdout(), LAUNCH_SPEC_BYTES_MAX).map_err(|e| format!("read the specification: {e}"))?;
+    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|e| format!("open /dev/null: {e}"))?;
+    rustix::stdio::dup2_stdout(&null).map_err(|e| format!("let go of the specification: {e}"))?;
+    serde_json::from_slice(&bytes).map_err(|e| format!("parse the specification: {e}"))
+}
+
+/// The map is the identity, so that ownership in the tree is what it is outside.
+fn enter_namespaces() -> Result<(), String> {
+    let (uid, gid) = (getuid().as_raw(), getgid().as_raw());
+    sys::unshare_user_and_mounts().map_err(|e| format!("create a user namespace: {e}"))?;
+    for (file, text) in [
+        ("/proc/self/setgroups", "deny".to_owned()),
+        ("/proc/self/uid_map", format!("{uid} {uid} 1")),
+        ("/proc/self/gid_map", format!("{gid} {gid} 1")),
+    ] {
+        std::fs::write(file, text).map_err(|e| format!("write {file}: {e}"))?;
+    }
+    use rustix::mount::{MountPropagationFlags, mount_change};
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+        .map_err(|e| format!("make the mounts private: {e}"))
+}
+
+fn become_bwrap(spec: &LaunchSpec, bwrap: &OwnedFd) -> Result<Infallible, String> {
+    let args = arguments_fd(&arguments(spec)).map_err(|e| format!("pass arguments to bubblewrap: {e}"))?;
+    let failure = Command::new(format!("/proc/self/fd/{}", bwrap.as_raw_fd()))
+        .arg0("bwrap")
+        .args(["--args", &args.as_raw_fd().to_string(), "--", HAND_INSIDE, INIT_ARG])
+        .env_clear()
+        .stdin(Stdio::inherit())
+        .exec();
+    Err(format!("exec {}: {failure}", spec.bwrap))
+}
+
+/// The arguments in a descriptor, so that no host path stands in anybody's command line.
+fn arguments_fd(arguments: &[OsString]) -> std::io::Result<File> {
+    use std::os::unix::ffi::OsStrExt;
+    let mut file = File::from(memfd_create("bwrap-args", MemfdFlags::CLOEXEC)?);
+    for argument in arguments {
+        file.write_all(argument.as_bytes())?;
+        file.write_all(b"\0")?;
+    }
+    file.rewind()?;
+    fcntl_setfd(&file, FdFlags::empty())?;
+    Ok(file)
+}
+
+fn arguments(spec: &LaunchSpec) -> Vec<OsString> {
+    let mut args = Arguments(Vec::new());
+    args.add(&["--unshare-user", "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts"]);
+    args.add(&["--unshare-cgroup-try", "--disable-userns", "--cap-drop", "ALL", "--hostname", "palisade"]);
+    args.add(&["--uid", &UID_INSIDE.to_string(), "--gid", &UID_INSIDE.to_string()]);
+    args.add(&["--die-with-parent", "--new-session", "--as-pid-1"]);
+
+    args.add(&["--ro-bind", &below(&spec.rootfs, "usr"), "/usr"]);
+    args.add(&["--ro-bind", &format!("{STAGE}/local"), "/usr/local"]);
+    for name in ["bin", "sbin", "lib", "lib32", "lib64", "libx32"] {
+        args.add_top_level(&spec.rootfs, name);
+    }
+    args.add(&["--ro-bind", &format!("{STAGE}/etc"), "/etc", "--proc", "/proc", "--dev", "/dev"]);
+    args.add(&["--perms", "1777", "--size", &SHM_BYTES.to_string(), "--tmpfs", "/dev/shm", "--remount-ro", "/dev"]);
+    args.add(&["--perms", "1777", "--size", &TMP_BYTES.to_string(), "--tmpfs", "/tmp"]);
+    args.add(&["--dir", "/run", "--dir", "/var", "--symlink", "../tmp", "/var/tmp"]);
+    args.add(&["--ro-bind-try", &below(&spec.rootfs, "var/cache/fontconfig"), "/var/cache/fontconfig"]);
+    args.add(&["--ro-bind", &format!("{STAGE}/skills"), "/skills"]);
+    args.add(&["--bind", &format!("{STAGE}/workspace"), WORKSPACE_INSIDE]);
+    args.add(&["--remount-ro", "/", "--chdir", WORKSPACE_INSIDE]);
+    args.0
+}
+
+struct Arguments(Vec<OsString>);
+
+impl Arguments {
+    fn add(&mut self, args: &[&str]) {
+        self.0.extend(args.iter().map(OsString::from));
+    }
+
+    /// `/bin` and its like: a link where the system has merged them into /usr, a bind where not.
+    fn add_top_level(&mut self, rootfs: &str, name: &str) {
+        let (source, target) = (below(rootfs, name), format!("/{name}"));
+        match std::fs::read_link(&source) {
+            Ok(link) => self.0.extend(["--symlink".into(), link.into_os_string(), target.into()]),
+            Err(_) => self.add(&["--ro-bind-try", &source, &target]),
+        }
+    }
+}
+
+fn below(rootfs: &str, name: &str) -> String {
+    format!("{}/{name}", rootfs.trim_end_matches('/'))
+}

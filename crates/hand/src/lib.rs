@@ -1,1 +1,0 @@
-//! The executor inside the sandbox.

@@ -1,0 +1,122 @@
+//! Starting a call's process and ending whatever belongs to it.
+//!
+//! A call is a session of the kernel's (`setsid`), so that all it starts can be found again, whatever process
+//! groups a shell makes of it. Only a process that calls `setsid` itself gets away, until the turn ends.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use palisade_hand_protocol::{FILE_OP_ARG, HAND_INSIDE, WORKSPACE_INSIDE};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::sys;
+
+/// Background logs beside HOME; more are refused.
+const LOGS_MAX: u32 = 1_000;
+/// Looks at /proc before a killer gives up on something that forks faster than it looks.
+const LOOKS_MAX: u32 = 64;
+
+/// A process, as /proc shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Process {
+    pub(crate) pid: Pid,
+    /// The pid of its session's leader.
+    pub(crate) session: i32,
+    /// Dead already, waiting to be reaped.
+    pub(crate) zombie: bool,
+}
+
+/// `bash -c`, with both outputs into one descriptor.
+pub(crate) fn spawn_shell(text: &str, output: OwnedFd, env: &[(String, String)]) -> io::Result<Pid> {
+    let mut command = Command::new("/bin/bash");
+    command.args(["-c", text]).stdin(Stdio::null()).stderr(output.try_clone()?).stdout(output);
+    spawn(command, env)
+}
+
+/// Ourselves, for one file operation.
+pub(crate) fn spawn_file_op(request: OwnedFd, result: OwnedFd, env: &[(String, String)]) -> io::Result<Pid> {
+    let mut command = Command::new(HAND_INSIDE);
+    command.arg(FILE_OP_ARG).stdin(request).stdout(result).stderr(Stdio::null());
+    spawn(command, env)
+}
+
+fn spawn(mut command: Command, env: &[(String, String)]) -> io::Result<Pid> {
+    command.env_clear().envs(env.iter().map(|(name, value)| (name, value))).current_dir(WORKSPACE_INSIDE);
+    sys::in_own_session(&mut command);
+    // Pid 1 reaps by wait(-1), so the child's handle has no use.
+    let pid = command.spawn()?.id();
+    i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or_else(|| io::Error::other("the kernel gave no pid"))
+}
+
+/// A new file for a background command's output, and its path.
+pub(crate) fn open_log(folder: &Path) -> io::Result<(OwnedFd, String)> {
+    use std::os::unix::fs::OpenOptionsExt;
+    for number in 1..=LOGS_MAX {
+        let path = folder.join(format!("background-{number}.log"));
+        match File::options().append(true).create_new(true).mode(0o644).open(&path) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            other => return Ok((other?.into(), path.to_string_lossy().into_owned())),
+        }
+    }
+    Err(io::Error::other(format!("{LOGS_MAX} background logs exist already; remove some of {}", folder.display())))
+}
+
+/// Everything alive in the sandbox but pid 1.
+pub(crate) fn list() -> Vec<Process> {
+    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    pids.filter(|pid| *pid != 1).filter_map(read_process).collect()
+}
+
+fn read_process(pid: i32) -> Option<Process> {
+    parse_stat(pid, &std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// The name in parentheses may hold anything, parentheses included: fields count from the last one.
+fn parse_stat(pid: i32, stat: &str) -> Option<Process> {
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+    let state = fields.next()?;
+    let session = fields.nth(2)?.parse().ok()?;
+    Some(Process { pid: Pid::from_raw(pid)?, session, zombie: matches!(state, "Z" | "X") })
+}
+
+/// One signal to every process of a session.
+pub(crate) fn signal_session(session: Pid, signal: Signal) {
+    for process in list().into_iter().filter(|p| p.session == session.as_raw_nonzero().get() && !p.zombie) {
+        // It may have ended meanwhile.
+        let _ = kill_process(process.pid, signal);
+    }
+}
+
+/// SIGKILL to all that `doomed` picks, looking again until nothing new turns up.
+pub(crate) fn kill_all(doomed: impl Fn(&Process) -> bool) {
+    let mut killed = HashSet::new();
+    for _ in 0..LOOKS_MAX {
+        let fresh: Vec<_> =
+            list().into_iter().filter(|p| !p.zombie && doomed(p) && !killed.contains(&p.pid)).collect();
+        if fresh.is_empty() {
+            return;
+        }
+        for process in fresh {
+            let _ = kill_process(process.pid, Signal::KILL);
+            killed.insert(process.pid);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_may_hold_anything() {
+        let process = parse_stat(42, "42 (a) S 1 2 3) R 7 8 9 0 -1 4194304").unwrap();
+        assert_eq!((process.session, process.zombie), (9, false));
+        assert!(parse_stat(42, "42 (x) Z 1 2 3 0").unwrap().zombie);
+        assert!(parse_stat(42, "").is_none() && parse_stat(42, "42 (x) R 1").is_none());
+    }
+}

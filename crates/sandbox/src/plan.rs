@@ -1,0 +1,142 @@
+//! From a session's scope to the list of mounts and the environment inside. Pure: nothing is opened here.
+
+use std::path::{Path, PathBuf};
+
+use palisade_hand_protocol::{LaunchSpec, ScopeMount, SkillMount, WORKSPACE_INSIDE};
+use palisade_protocol::scope::{Scope, session_dir};
+use palisade_protocol::{Access, SessionId, WorkspacePath};
+
+use crate::factory::SandboxConfig;
+use crate::{Rootfs, SandboxError};
+
+/// What one session's sandbox shows.
+#[derive(Debug, Clone)]
+pub struct SandboxSpec {
+    /// Names the session's folder, which holds HOME.
+    pub session: SessionId,
+    /// The tenant's workspace on the host.
+    pub workspace: PathBuf,
+    /// What of it the session may see and change.
+    pub scope: Scope,
+    /// More of the workspace, such as `.memory`, whatever the scope says. Missing directories are made.
+    pub extra_roots: Vec<(WorkspacePath, Access)>,
+    /// Name below `/skills`, and the directory on the host. Shown read-only.
+    pub skills: Vec<(String, PathBuf)>,
+    /// Added to the environment of every command; wins over the defaults.
+    pub env: Vec<(String, String)>,
+}
+
+/// A scope root that will be a mount.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RootMount {
+    pub(crate) path: WorkspacePath,
+    pub(crate) writable: bool,
+}
+
+impl SandboxSpec {
+    /// The mounts, parents before children. A root that a wider one above already covers is none, so that no
+    /// mount point ever lies beneath something writable.
+    pub(crate) fn mounts(&self) -> Vec<RootMount> {
+        let scope = self.scope.roots().into_iter().map(|(path, access)| (path.clone(), access));
+        let mut roots: Vec<(WorkspacePath, Access)> = scope.chain(self.extra_roots.iter().cloned()).collect();
+        roots.retain(|(_, access)| *access >= Access::Read);
+        // The widest of equals first, so that it is the one that stays.
+        roots.sort_by(|a, b| a.0.cmp(&b.0).then(b.1.cmp(&a.1)));
+        roots.dedup_by(|later, earlier| later.0 == earlier.0);
+        let covered = |(path, access): &(WorkspacePath, Access)| {
+            roots.iter().any(|(above, wider)| above != path && path.is_within(above) && wider >= access)
+        };
+        let kept = roots.iter().filter(|root| !covered(root));
+        kept.map(|(path, access)| RootMount { path: path.clone(), writable: *access == Access::Write }).collect()
+    }
+
+    /// HOME inside: on disk, so that it counts for quotas and survives the sandbox (decision 17).
+    pub(crate) fn home(&self) -> String {
+        format!("{WORKSPACE_INSIDE}/{}/home", session_dir(&self.session))
+    }
+
+    pub(crate) fn environment(&self, lang: &str) -> Vec<(String, String)> {
+        let home = self.home();
+        let path = format!("{home}/.local/bin:/usr/local/bin:/usr/bin:/bin");
+        let defaults = [
+            ("PATH", path.as_str()),
+            ("HOME", &home),
+            ("USER", "agent"),
+            ("LOGNAME", "agent"),
+            ("SHELL", "/bin/bash"),
+            ("LANG", lang),
+            ("TMPDIR", "/tmp"),
+            ("TERM", "dumb"),
+        ];
+        let ours = defaults.into_iter().filter(|(name, _)| !self.env.iter().any(|(theirs, _)| theirs == name));
+        ours.map(|(name, value)| (name.to_owned(), value.to_owned())).chain(self.env.iter().cloned()).collect()
+    }
+
+    pub(crate) fn launch_spec(&self, config: &SandboxConfig) -> Result<LaunchSpec, SandboxError> {
+        let mount = |root: RootMount| Ok(ScopeMount { path: relative(&root.path)?, writable: root.writable });
+        let skill = |(name, source): &(String, PathBuf)| Ok(SkillMount { name: name.clone(), source: text(source)? });
+        Ok(LaunchSpec {
+            bwrap: text(&config.bwrap)?,
+            hand: text(&config.hand)?,
+            rootfs: match &config.rootfs {
+                Rootfs::HostUsr => "/".into(),
+                Rootfs::Path(path) => text(path)?,
+            },
+            python_packages: config.python_packages.as_deref().map(text).transpose()?,
+            workspace: text(&self.workspace)?,
+            mounts: self.mounts().into_iter().map(mount).collect::<Result<_, SandboxError>>()?,
+            skills: self.skills.iter().map(skill).collect::<Result<_, SandboxError>>()?,
+            home: self.home(),
+        })
+    }
+
+    /// Where each mount is inside, in the order of [`Self::mounts`].
+    pub(crate) fn roots_inside(&self) -> Result<Vec<String>, SandboxError> {
+        let inside = |root: RootMount| Ok(format!("{WORKSPACE_INSIDE}/{}", relative(&root.path)?));
+        self.mounts().into_iter().map(inside).collect()
+    }
+}
+
+fn text(path: &Path) -> Result<String, SandboxError> {
+    path.to_str().map(str::to_owned).ok_or_else(|| SandboxError::Path(path.to_owned()))
+}
+
+fn relative(path: &WorkspacePath) -> Result<String, SandboxError> {
+    let unfit = || SandboxError::Path(path.to_string().into());
+    std::str::from_utf8(path.as_bytes()).map(str::to_owned).map_err(|_| unfit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use palisade_protocol::FileAccess;
+
+    fn mounts(read: &[&str], write: &[&str], extra: &[(&str, Access)]) -> Vec<(String, bool)> {
+        let session = SessionId::from_random([0; 6]);
+        let texts = |paths: &[&str]| paths.iter().map(|p| (*p).to_owned()).collect();
+        let spec = SandboxSpec {
+            scope: FileAccess { read: texts(read), write: texts(write) }.scope_for(&session).unwrap(),
+            session,
+            workspace: "/w".into(),
+            extra_roots: extra.iter().map(|(p, a)| (WorkspacePath::parse(p).unwrap(), *a)).collect(),
+            skills: vec![],
+            env: vec![],
+        };
+        spec.mounts().into_iter().map(|root| (root.path.to_string(), root.writable)).collect()
+    }
+
+    #[test]
+    fn the_whole_workspace_is_one_mount() {
+        assert_eq!(mounts(&[""], &[""], &[(".memory", Access::Write)]), [(String::new(), true)]);
+    }
+
+    #[test]
+    fn nothing_is_mounted_below_something_writable() {
+        let own = (".sessions/sess_000000000000".to_owned(), true);
+        let found = mounts(&["a", "b/c"], &["a/out", "b"], &[(".memory", Access::Read), ("b/c/d", Access::Write)]);
+        let expected = [(".memory", false), ("a", false), ("a/out", true), ("b", true)];
+        let mut expected: Vec<_> = expected.map(|(path, writable)| (path.to_owned(), writable)).into();
+        expected.insert(1, own);
+        assert_eq!(found, expected);
+    }
+}

@@ -1,0 +1,82 @@
+//! Whether sandboxes can be started here at all, and what to do when not.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use palisade_protocol::{FileAccess, SessionId};
+
+use crate::{RunExit, RunRequest, SandboxError, SandboxFactory, SandboxSpec};
+
+const PROBE_MS_MAX: u64 = 10_000;
+
+/// Starts a sandbox over an empty folder, runs `true` in it, and ends it.
+pub async fn probe(factory: &SandboxFactory) -> Result<(), SandboxError> {
+    static PROBES: AtomicU32 = AtomicU32::new(0);
+    let number = PROBES.fetch_add(1, Ordering::Relaxed);
+    let folder = std::env::temp_dir().join(format!("palisade-probe-{}-{number}", std::process::id()));
+    // Not `create_dir_all`: a folder that somebody else put there is not ours to use.
+    std::fs::create_dir(&folder).map_err(SandboxError::at("making a folder for the probe"))?;
+    let result = probe_in(factory, &folder).await;
+    if let Err(e) = std::fs::remove_dir_all(&folder) {
+        tracing::warn!(folder = %folder.display(), error = %e, "could not remove the probe's folder");
+    }
+    result
+}
+
+async fn probe_in(factory: &SandboxFactory, folder: &Path) -> Result<(), SandboxError> {
+    let session = SessionId::from_random([0; 6]);
+    let scope = FileAccess::default().scope_for(&session).map_err(|e| SandboxError::Spec(e.to_string()))?;
+    let (extra_roots, skills, env) = (vec![], vec![], vec![]);
+    let sandbox = factory
+        .start(SandboxSpec { session, workspace: folder.to_owned(), scope, extra_roots, skills, env })
+        .await?;
+    let request = RunRequest { command: "true".into(), timeout_ms: PROBE_MS_MAX, background: false };
+    let exit = sandbox.run(request, |_| {}).await;
+    sandbox.shutdown().await;
+    match exit? {
+        RunExit::Code(0) => Ok(()),
+        other => Err(SandboxError::Command(format!("`true` came out as {other:?}"))),
+    }
+}
+
+/// What to do about a known complaint of the launcher or of bubblewrap.
+pub(crate) fn hint_for(message: &str) -> &'static str {
+    const KNOWN: &[(&[&str], &str)] = &[
+        (
+            &["create a user namespace", "Creating new namespace failed", "No permissions to create"],
+            "unprivileged user namespaces are off or used up: see the sysctls user.max_user_namespaces and \
+             kernel.unprivileged_userns_clone, and a container's seccomp profile",
+        ),
+        (
+            &["setting up uid map", "/proc/self/uid_map", "/proc/self/setgroups"],
+            "user namespaces are restricted here: on Ubuntu see kernel.apparmor_restrict_unprivileged_userns",
+        ),
+        (
+            &["mount proc"],
+            "/proc is masked, as containers have it by default: set `procMount: Unmasked` with `hostUsers: false`, \
+             or for Docker `--security-opt systempaths=unconfined`",
+        ),
+        (&["as root"], "set a user for the server, or start it as one"),
+        (&["open the workspace", "open the scope path"], "this user must be able to reach the data directory"),
+    ];
+    let known = KNOWN.iter().find(|(words, _)| words.iter().any(|word| message.contains(word)));
+    known.map_or("", |(_, hint)| hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::hint_for;
+
+    #[test]
+    fn known_complaints_have_a_hint() {
+        for (message, word) in [
+            ("launch: create a user namespace: No space left on device (os error 28)", "max_user_namespaces"),
+            ("bwrap: Creating new namespace failed: Resource temporarily unavailable", "max_user_namespaces"),
+            ("bwrap: Can't mount proc on /newroot/proc: Operation not permitted", "procMount"),
+            ("bwrap: setting up uid map: Permission denied", "apparmor"),
+        ] {
+            assert!(hint_for(message).contains(word), "{message}");
+        }
+        assert_eq!(hint_for("bwrap: something new"), "");
+    }
+}
