@@ -132,3 +132,12 @@ async fn a_responder_answers_what_the_queue_does_not() {
     }
     assert_eq!(upstream.wait_for_requests(3).await.len(), 3);
 }
+
+#[tokio::test]
+async fn a_tls_handshake_that_fails_is_a_connect_failure() {
+    let upstream = ScriptedUpstream::start().await.expect("listen");
+    let url = upstream.base_url().replace("http://", "https://");
+    let failure = client().send(post(url)).await.err().expect("the server speaks no TLS");
+    assert!(matches!(failure, EgressError::Connect { .. }), "{failure:?}");
+    assert_eq!(upstream.requests().len(), 0, "nothing of the call was sent in the clear");
+}

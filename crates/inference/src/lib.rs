@@ -8,6 +8,7 @@ mod call_id;
 mod catalog;
 mod error;
 mod event;
+mod head;
 pub mod openai_chat;
 mod router;
 mod sse;

@@ -14,21 +14,20 @@ use futures_util::{
     stream::{self, BoxStream},
 };
 use http::{
-    HeaderMap, HeaderValue, StatusCode,
-    header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER},
+    HeaderMap, HeaderValue,
+    header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE},
 };
 use palisade_protocol::{
     Prompt,
-    limits::{UPSTREAM_ERROR_BYTES_MAX, UPSTREAM_RETRIES_MAX, UPSTREAM_RETRY_AFTER_MAX_S},
+    limits::{UPSTREAM_RETRIES_MAX, UPSTREAM_RETRY_AFTER_MAX_S},
 };
-use serde_json::Value;
 use tokio::time::{sleep, timeout};
 
 use crate::{
     CallIds, Catalog, Dialect, InferenceError, Model, ModelEvent, Transport, TransportFault, Tried, Upstream,
     UpstreamCall, UpstreamResponse, WaitedFor,
     call_id::random_u64,
-    error::presentable,
+    head::accepted,
     openai_chat::{self, ChatStream},
 };
 
@@ -164,16 +163,15 @@ impl Ask {
                     Ok(answer) => return Ok(answer),
                     Err(failure) => failure,
                 };
+                let backoff = jittered(self.timeouts.backoff, attempts);
                 let pause = match next_after(&failure) {
                     Next::GiveUp => break (failure, true),
                     Next::Fallback => break (failure, false),
                     Next::Retry { .. } if attempts > UPSTREAM_RETRIES_MAX => break (failure, false),
-                    Next::Retry { after } => {
-                        after.unwrap_or_else(|| jittered(self.timeouts.backoff, attempts))
-                    }
+                    Next::Retry { after } => after.unwrap_or_default().max(backoff),
                 };
                 if Instant::now() + pause >= deadline {
-                    break (failure, true);
+                    break (failure, false);
                 }
                 tracing::warn!(upstream = upstream.name, attempts, code = failure.code(), %failure, "retrying a model call");
                 sleep(pause).await;
@@ -227,6 +225,8 @@ impl Ask {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
+        // A compressed stream would arrive in lumps, and nothing here unpacks one.
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         let call = UpstreamCall {
             upstream: upstream.name.clone(),
             url: upstream.url.clone(),
@@ -329,71 +329,4 @@ fn jittered(backoff: Duration, attempts: u32) -> Duration {
     let full = backoff.saturating_mul(1 << attempts.saturating_sub(1).min(8));
     let permille = 500 + u32::try_from(random_u64() % 501).unwrap_or(500);
     full.saturating_mul(permille) / 1000
-}
-
-/// Lets a stream through and turns everything else into an error that says what it was.
-async fn accepted(
-    upstream: &str,
-    response: UpstreamResponse,
-    error_body_wait: Duration,
-) -> Result<UpstreamResponse, InferenceError> {
-    let status = response.status;
-    let media_type = media_type(&response.headers);
-    if status.is_success() && !matches!(media_type.as_str(), "text/html" | "application/json") {
-        return Ok(response);
-    }
-    let retry_after_s = retry_after_s(&response.headers);
-    let upstream = upstream.to_owned();
-    let code = status.as_u16();
-    match status {
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-            return Err(InferenceError::Refused { upstream, status: code });
-        }
-        StatusCode::TOO_MANY_REQUESTS => return Err(InferenceError::RateLimited { upstream, retry_after_s }),
-        _ => {}
-    }
-    if status.is_redirection() {
-        let what = format!("answered {code}, a redirect, which is not followed; is its base_url right?");
-        return Err(InferenceError::BadAnswer { upstream, what });
-    }
-    if media_type == "text/html" && !status.is_server_error() {
-        let what = format!("answered {code} with text/html, not a model's stream; is its base_url right?");
-        return Err(InferenceError::BadAnswer { upstream, what });
-    }
-    let body = timeout(error_body_wait, read_error_body(response)).await.unwrap_or_default();
-    let body = serde_json::from_slice::<Value>(&body).unwrap_or(Value::Null);
-    match openai_chat::error_message(&body) {
-        None if status.is_success() => {
-            let what = format!("answered {code} with {media_type}, not a stream");
-            Err(InferenceError::BadAnswer { upstream, what })
-        }
-        message => {
-            let status = (!status.is_success()).then_some(code);
-            let message = presentable(message.as_deref().unwrap_or_default());
-            Err(InferenceError::Upstream { upstream, status, message })
-        }
-    }
-}
-
-fn media_type(headers: &HeaderMap) -> String {
-    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
-}
-
-/// Seconds only: a date would need a clock that agrees with theirs, and backing off does as well.
-fn retry_after_s(headers: &HeaderMap) -> Option<u64> {
-    headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()
-}
-
-async fn read_error_body(response: UpstreamResponse) -> Vec<u8> {
-    let mut body = response.body;
-    let mut read = Vec::new();
-    while let Some(Ok(chunk)) = body.next().await {
-        let room = UPSTREAM_ERROR_BYTES_MAX - read.len();
-        read.extend_from_slice(&chunk[..chunk.len().min(room)]);
-        if read.len() == UPSTREAM_ERROR_BYTES_MAX {
-            break;
-        }
-    }
-    read
 }

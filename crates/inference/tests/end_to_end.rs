@@ -127,6 +127,7 @@ async fn a_plain_answer_arrives_and_the_request_was_right() {
     assert_eq!((requests[0].path.as_str(), requests[0].method.as_str()), ("/v1/chat/completions", "POST"));
     assert_eq!(requests[0].header("authorization"), format!("Bearer {KEY}"));
     assert_eq!(requests[0].header("accept"), "text/event-stream");
+    assert_eq!(requests[0].header("accept-encoding"), "identity");
     assert_eq!(requests[0].json["model"], "gpt-x");
     assert_eq!(requests[0].json["messages"][1]["content"], "the user's private words");
 }

@@ -44,7 +44,7 @@ pub const DIRECTORY_ENTRIES_MAX: usize = 100_000;
 /// One event of an upstream's stream, in bytes; a whole file may stand in one delta's arguments.
 pub const UPSTREAM_EVENT_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// One upstream stream on the wire, in bytes: framing outweighs short deltas fifty times and more.
-pub const UPSTREAM_STREAM_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+pub const UPSTREAM_STREAM_BYTES_MAX: u64 = 512 * 1024 * 1024;
 /// What is read of an upstream's error body, in bytes.
 pub const UPSTREAM_ERROR_BYTES_MAX: usize = 64 * 1024;
 /// Further attempts at one upstream after the first, before anything was heard from it.

@@ -272,3 +272,21 @@ fn finish_reason(reason: &str) -> FinishReason {
         _ => FinishReason::Stop,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_ends_at_its_limit_however_little_it_says() {
+        let mut parser = ChatStream::new("up", CallIds::beside(&[]));
+        let comment = b": keep-alive\n\n";
+        parser.stream_bytes = UPSTREAM_STREAM_BYTES_MAX - comment.len() as u64;
+        assert!(parser.feed(comment).is_empty(), "exactly the limit");
+        let yielded = parser.feed(b":");
+        assert!(
+            matches!(&yielded[..], [Err(InferenceError::OverLimit { what: "a stream", .. })]),
+            "{yielded:?}"
+        );
+    }
+}

@@ -208,7 +208,7 @@ fn a_recorded_stream_that_stops_anywhere_is_an_error_or_the_same_answer() {
     for (name, bytes) in &streams {
         let whole = hear([bytes.as_slice()]);
         // Every cut of the short ones; the long ones at strides that are no multiple of an event.
-        let stride = 1 + bytes.len() / 400;
+        let stride = 1 + bytes.len() / 120;
         for end in (0..bytes.len()).step_by(stride) {
             let heard = hear([&bytes[..end]]);
             match heard.code() {
