@@ -14,6 +14,7 @@ mod read;
 mod resolve;
 mod skills;
 mod snapshot;
+mod sweep;
 mod temporary;
 mod tree;
 mod upload;

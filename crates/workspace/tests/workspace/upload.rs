@@ -148,3 +148,21 @@ fn a_reader_sees_the_old_file_or_the_new_one() {
         done.store(true, Ordering::Relaxed);
     });
 }
+
+#[test]
+fn what_a_killed_server_left_is_swept_and_what_is_being_written_is_not() {
+    let tenant = Tenant::new();
+    tenant.write("deep/er/f", "kept");
+    let before = tenant.names();
+    for path in ["deep/er/f", "top", "deep/new"] {
+        let mut upload = tenant.workspace.begin_upload(&whole(), &at(path), 100).unwrap();
+        upload.write(b"half").unwrap();
+        // As if the process had ended here.
+        std::mem::forget(upload);
+    }
+    assert_eq!(tenant.names().len(), before.len() + 3);
+    let hour = std::time::Duration::from_secs(3_600);
+    assert_eq!(tenant.workspace.remove_unfinished_uploads(hour).unwrap(), 0);
+    assert_eq!(tenant.workspace.remove_unfinished_uploads(std::time::Duration::ZERO).unwrap(), 3);
+    assert_eq!(tenant.names(), before);
+}
