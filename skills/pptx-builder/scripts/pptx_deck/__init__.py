@@ -1,0 +1,1 @@
+"""The parts of the deck builder. scripts/deck.py is the only way in."""
