@@ -1,0 +1,194 @@
+//! One turn's events in order, without gap or duplicate, through every break of the connection.
+//!
+//! A stream that ends without a terminal event is resumed after the last event that was seen, a bounded number of
+//! times without progress. Never sends a message twice: only reading is repeated.
+
+use std::time::Duration;
+
+use reqwest::Response;
+use serde_json::Value;
+
+use super::api::{Api, SILENCE_LIMIT};
+use super::error::ClientError;
+use super::sse::{Frame, FrameParser};
+use super::text;
+
+/// Attempts in a row without a new event; with the waits below about 40 s, enough for a server's restart.
+const ATTEMPTS_MAX: u32 = 12;
+const BACKOFF_FIRST: Duration = Duration::from_millis(200);
+const BACKOFF_MAX: Duration = Duration::from_secs(5);
+
+/// An event of the turn.
+#[derive(Debug)]
+pub(super) struct TurnEvent {
+    pub seq: u64,
+    pub kind: String,
+    /// The data as it stood on the wire.
+    pub raw: String,
+    pub data: Value,
+}
+
+impl TurnEvent {
+    /// Whether this is one of the three that end a stream.
+    pub(super) fn is_terminal(&self) -> bool {
+        matches!(self.kind.as_str(), "message.completed" | "message.cancelled" | "message.error")
+    }
+}
+
+/// What a stream has to say next.
+#[derive(Debug)]
+pub(super) enum Step {
+    Event(TurnEvent),
+    /// The connection broke; the next step reconnects.
+    Broken(ClientError),
+    /// The terminal event was the last step.
+    Ended,
+}
+
+/// A reader of one turn.
+#[derive(Debug)]
+pub(super) struct TurnStream<'api> {
+    api: &'api Api,
+    session: String,
+    turn: String,
+    next_seq: u64,
+    connection: Option<(Response, FrameParser)>,
+    attempts: u32,
+    ended: bool,
+}
+
+impl<'api> TurnStream<'api> {
+    /// Starts a turn and reads it from its first event.
+    pub(super) async fn send(api: &'api Api, session: &str, message: &str) -> Result<Self, ClientError> {
+        let response = api.send_message(session, message).await?;
+        let turn = response.headers().get("x-response-id").and_then(|id| id.to_str().ok()).unwrap_or("").to_owned();
+        Ok(Self::over(api, session, turn, 0, response))
+    }
+
+    /// Reads a turn that exists, from the event with the given number.
+    pub(super) async fn attach(
+        api: &'api Api,
+        session: &str,
+        turn: &str,
+        from_seq: u64,
+    ) -> Result<Self, ClientError> {
+        let response = api.events(session, turn, from_seq.checked_sub(1)).await?;
+        Ok(Self::over(api, session, turn.to_owned(), from_seq, response))
+    }
+
+    fn over(api: &'api Api, session: &str, turn: String, next_seq: u64, response: Response) -> Self {
+        let connection = Some((response, FrameParser::default()));
+        Self { api, session: session.to_owned(), turn, next_seq, connection, attempts: 0, ended: false }
+    }
+
+    /// The turn's id; empty only until the first event of a server that sent no header.
+    pub(super) fn turn(&self) -> &str {
+        &self.turn
+    }
+
+    /// The next step. May be dropped and called again without losing anything.
+    pub(super) async fn next(&mut self) -> Result<Step, ClientError> {
+        while !self.ended {
+            let Some(connection) = &mut self.connection else {
+                self.reconnect().await?;
+                continue;
+            };
+            let frame = match next_frame(connection).await {
+                Ok(frame) => frame,
+                Err(broken) => return self.broken(broken),
+            };
+            match self.accept(frame)? {
+                Arrival::New(event) => return Ok(Step::Event(event)),
+                Arrival::Old => {}
+                Arrival::Gap { seq } => {
+                    let detail = format!("event {seq} came where {} was due", self.next_seq);
+                    return self.broken(ClientError::Unexpected { what: "following the turn".into(), detail });
+                }
+            }
+        }
+        Ok(Step::Ended)
+    }
+
+    fn broken(&mut self, reason: ClientError) -> Result<Step, ClientError> {
+        self.connection = None;
+        // Without the turn's id nothing can be asked for again.
+        if self.turn.is_empty() { Err(reason) } else { Ok(Step::Broken(reason)) }
+    }
+
+    async fn reconnect(&mut self) -> Result<(), ClientError> {
+        self.attempts += 1;
+        let wait = BACKOFF_FIRST.saturating_mul(1 << (self.attempts - 1).min(16)).min(BACKOFF_MAX);
+        tokio::time::sleep(wait).await;
+        match self.api.events(&self.session, &self.turn, self.next_seq.checked_sub(1)).await {
+            Ok(response) if self.attempts < ATTEMPTS_MAX => {
+                self.connection = Some((response, FrameParser::default()));
+                Ok(())
+            }
+            Err(error) if error.is_passing() && self.attempts < ATTEMPTS_MAX => Ok(()),
+            Ok(_) => Err(self.lost(ClientError::Unexpected {
+                what: "following the turn".into(),
+                detail: "the stream keeps ending without a new event".into(),
+            })),
+            Err(error) => Err(self.lost(error)),
+        }
+    }
+
+    fn lost(&self, source: ClientError) -> ClientError {
+        ClientError::StreamLost {
+            session: self.session.clone(),
+            turn: self.turn.clone(),
+            next_seq: self.next_seq,
+            attempts: self.attempts,
+            source: Box::new(source),
+        }
+    }
+
+    fn accept(&mut self, frame: Frame) -> Result<Arrival, ClientError> {
+        // What has no number is no event of the contract; an additive server may send such things.
+        let Some(seq) = frame.id.filter(|seq| *seq >= self.next_seq) else {
+            return Ok(Arrival::Old);
+        };
+        if seq > self.next_seq {
+            return Ok(Arrival::Gap { seq });
+        }
+        let data: Value = serde_json::from_str(&frame.data).map_err(|error| ClientError::Unexpected {
+            what: format!("reading event {seq}"),
+            detail: text::one_line(&error.to_string(), 200),
+        })?;
+        if self.turn.is_empty() && frame.event == "message.created" {
+            data.get("id").and_then(Value::as_str).unwrap_or("").clone_into(&mut self.turn);
+        }
+        let event = TurnEvent { seq, kind: frame.event, raw: frame.data, data };
+        self.next_seq = seq + 1;
+        self.attempts = 0;
+        self.ended = event.is_terminal();
+        Ok(Arrival::New(event))
+    }
+}
+
+enum Arrival {
+    New(TurnEvent),
+    Old,
+    Gap { seq: u64 },
+}
+
+/// Waits for one frame; an end without one is a break, since only a terminal event ends a stream.
+async fn next_frame((response, parser): &mut (Response, FrameParser)) -> Result<Frame, ClientError> {
+    let what = "following the turn";
+    loop {
+        if let Some(frame) = parser.next() {
+            return Ok(frame);
+        }
+        let chunk = tokio::time::timeout(SILENCE_LIMIT, response.chunk()).await;
+        match chunk.map_err(|_| ClientError::Silent { what: what.into(), limit: SILENCE_LIMIT })? {
+            Ok(Some(bytes)) => parser.push(&bytes).map_err(|_| ClientError::Unexpected {
+                what: what.into(),
+                detail: format!("an event is larger than {}", text::size(super::sse::FRAME_BYTES_MAX as u64)),
+            })?,
+            Ok(None) => {
+                return Err(ClientError::Unexpected { what: what.into(), detail: "it ended too early".into() });
+            }
+            Err(source) => return Err(ClientError::Broken { what: what.into(), source }),
+        }
+    }
+}
