@@ -88,12 +88,19 @@ impl Directory {
         node.open_directory()
     }
 
-    /// The directory at `name`, made if there is nothing yet.
-    pub fn make_and_enter(&self, name: &OsStr) -> io::Result<Self> {
+    /// Makes a directory; `false` when something already has this name.
+    pub fn make(&self, name: &OsStr) -> io::Result<bool> {
         match mkdirat(&self.fd, single(name)?, Mode::from_raw_mode(0o755)) {
-            Ok(()) | Err(Errno::EXIST) => self.enter(name),
+            Ok(()) => Ok(true),
+            Err(Errno::EXIST) => Ok(false),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// The directory at `name`, made if there is nothing yet.
+    pub fn make_and_enter(&self, name: &OsStr) -> io::Result<Self> {
+        self.make(name)?;
+        self.enter(name)
     }
 
     /// Makes a new, empty file, open for writing. Whatever already has this name, a planted link too, is an

@@ -67,8 +67,9 @@ impl Root {
     }
 
     /// The directory at `path`, by the file look-up; what is missing of it is made. A link on the way is
-    /// followed where it stays beneath the root; nothing is ever made through a dangling one.
-    pub fn create_dir_all(&self, path: &Path) -> io::Result<Directory> {
+    /// followed where it stays beneath the root; nothing is ever made through a dangling one. Says how many of
+    /// the last levels are new, for `Directory::remove_made`.
+    pub fn create_dir_all(&self, path: &Path) -> io::Result<(Directory, usize)> {
         let mut missing = Vec::new();
         let mut existing = path;
         let mut directory = loop {
@@ -85,10 +86,12 @@ impl Root {
                 found => break found?,
             }
         };
+        let mut made = 0;
         for name in missing.into_iter().rev() {
-            directory = directory.make_and_enter(name)?;
+            made = if directory.make(name)? { made + 1 } else { 0 };
+            directory = directory.enter(name)?;
         }
-        Ok(directory)
+        Ok((directory, made))
     }
 
     /// The directory at `path` with no link anywhere on the way; what is missing of it is made.

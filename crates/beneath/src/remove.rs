@@ -15,9 +15,12 @@ pub const REMOVED_ENTRIES_MAX: u64 = 50_000_000;
 /// A directory above the current one: its identity, checked on the way back up, and the name below it that is
 /// being removed.
 struct Above {
-    device: u64,
-    inode: u64,
+    directory: Metadata,
     name: OsString,
+}
+
+fn same(one: &Metadata, other: &Metadata) -> bool {
+    (one.device, one.inode) == (other.device, other.inode)
 }
 
 impl Directory {
@@ -38,7 +41,7 @@ impl Directory {
                     if Metadata::of(&below)?.device != device {
                         return Err(Errno::XDEV.into());
                     }
-                    above.push(Above { device: here.device, inode: here.inode, name: full });
+                    above.push(Above { directory: here, name: full });
                     current = below;
                 }
                 None => match above.pop() {
@@ -51,6 +54,22 @@ impl Directory {
             }
         }
         self.remove_empty_dir(name)
+    }
+
+    /// Takes back what `Root::create_dir_all` made: removes this directory and those above it, `names` from the
+    /// bottom up, as long as each is empty and still where it was made.
+    pub fn remove_made<'n>(&self, names: impl IntoIterator<Item = &'n OsStr>) -> io::Result<()> {
+        let mut above: Option<Self> = None;
+        for name in names {
+            let made = above.as_ref().unwrap_or(self);
+            let parent = made.parent()?;
+            if !same(&parent.metadata(name)?, &Metadata::of(made)?) {
+                return Err(Errno::AGAIN.into());
+            }
+            parent.remove_empty_dir(name)?;
+            above = Some(parent);
+        }
+        Ok(())
     }
 
     /// Removes files, links and empty directories until a directory with content turns up.
@@ -95,13 +114,17 @@ impl Directory {
 
     /// `..`, but only if that is the directory we came from.
     fn back_up_to(&self, step: &Above) -> io::Result<Self> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let parent = Self::new(openat(self, "..", flags, Mode::empty())?);
-        let found = Metadata::of(&parent)?;
-        if (found.device, found.inode) != (step.device, step.inode) {
+        let parent = self.parent()?;
+        if !same(&Metadata::of(&parent)?, &step.directory) {
             return Err(Errno::AGAIN.into());
         }
         Ok(parent)
+    }
+
+    /// `..`, wherever that is by now: for callers that check what they got.
+    fn parent(&self) -> io::Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(Self::new(openat(self, "..", flags, Mode::empty())?))
     }
 
     /// Removes a directory that was just emptied; if it has been filled again or replaced, the next pass over

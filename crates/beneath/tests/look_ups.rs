@@ -123,10 +123,10 @@ fn a_found_file_is_opened_whatever_its_path_has_become() {
 #[test]
 fn directories_are_made_beneath_and_never_through_a_link_that_leads_out() {
     let (home, root) = tree();
-    root.create_dir_all(Path::new("in-dir/a/b/c")).unwrap();
+    assert_eq!(root.create_dir_all(Path::new("in-dir/a/b/c")).unwrap().1, 3);
     assert!(home.path().join("root/dir/a/b/c").is_dir());
-    root.create_dir_all(Path::new("in-dir/a/b/c")).unwrap();
-    assert_eq!(names(&root.create_dir_all(Path::new("")).unwrap()).len(), 8);
+    assert_eq!(root.create_dir_all(Path::new("in-dir/a/b/c")).unwrap().1, 0);
+    assert_eq!(names(&root.create_dir_all(Path::new("")).unwrap().0).len(), 8);
     for (path, expected) in [
         ("out/made", Errno::XDEV),
         ("dangling/made", Errno::LOOP),
@@ -210,4 +210,29 @@ fn a_tree_that_is_filled_while_it_is_removed_ends_either_way() {
     });
     let _ = top.remove_tree(OsStr::new("busy"));
     assert!(!busy.exists());
+}
+
+#[test]
+fn what_was_made_is_taken_back_while_it_is_empty() {
+    let (home, root) = tree();
+    let made = || {
+        let (made, levels) = root.create_dir_all(Path::new("in-dir/x/y/z")).unwrap();
+        assert_eq!(levels, 3);
+        made
+    };
+    let names = ["z", "y", "x"].map(OsStr::new);
+    made().remove_made(names).unwrap();
+    assert!(home.path().join("root/dir/sub").exists() && !home.path().join("root/dir/x").exists());
+
+    let kept = made();
+    std::fs::write(home.path().join("root/dir/x/file"), "").unwrap();
+    assert_eq!(errno(kept.remove_made(names)), Some(Errno::NOTEMPTY));
+    assert!(home.path().join("root/dir/x").exists() && !home.path().join("root/dir/x/y").exists());
+    std::fs::remove_dir_all(home.path().join("root/dir/x")).unwrap();
+
+    let moved = made();
+    std::fs::create_dir_all(home.path().join("outside/z")).unwrap();
+    std::fs::rename(home.path().join("root/dir/x/y/z"), home.path().join("outside/moved")).unwrap();
+    assert_eq!(errno(moved.remove_made(names)), Some(Errno::AGAIN));
+    assert!(home.path().join("outside/z").exists() && home.path().join("outside/moved").exists());
 }

@@ -54,16 +54,6 @@ impl Workspace {
         }
         Ok(Archive { root: place.root, base, path: path.clone(), leaves })
     }
-
-    /// Measures and streams in one call, for a receiver that needs no answer before the first byte.
-    pub fn archive_zip(
-        &self,
-        scope: &Scope,
-        path: &WorkspacePath,
-        out: impl Write,
-    ) -> Result<(), WorkspaceError> {
-        self.archive(scope, path)?.write_zip(out)
-    }
 }
 
 impl Archive {

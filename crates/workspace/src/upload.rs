@@ -19,10 +19,10 @@ use crate::{Workspace, WorkspaceError, temporary};
 /// The rights of a new file; a replaced one keeps those it had.
 const NEW_FILE_MODE: u32 = 0o644;
 
-/// A file on its way. Dropped before `finish`, it leaves nothing.
+/// A file on its way. Dropped before `finish`, it leaves nothing: no temporary, and no directory made for it.
 #[derive(Debug)]
 pub struct Upload {
-    directory: Directory,
+    parents: Parents,
     temporary: OsString,
     name: OsString,
     path: WorkspacePath,
@@ -31,6 +31,14 @@ pub struct Upload {
     written_bytes: u64,
     limit_bytes: u64,
     renamed: bool,
+}
+
+/// The directory a file goes to, and the names of those that were made on the way to it, the last one first.
+/// Dropped before the file is in it, they go again.
+#[derive(Debug)]
+struct Parents {
+    directory: Directory,
+    made: Vec<OsString>,
 }
 
 /// A file that was written, as the wire has it.
@@ -61,14 +69,17 @@ impl Workspace {
         let (Some(parent), Some(name)) = (place.below().parent(), place.below().file_name()) else {
             return Err(WorkspaceError::IsDirectory(path.clone()));
         };
-        let directory =
+        let (directory, levels) =
             place.root.create_dir_all(parent).map_err(|error| match Errno::from_io_error(&error) {
                 Some(Errno::NOTDIR) => WorkspaceError::FileInTheWay(path.clone()),
                 _ => WorkspaceError::from_io("making the parents of", path, error),
             })?;
-        let mode = replaced_mode(&place, &directory, path)?.unwrap_or(NEW_FILE_MODE);
+        let made = parent.iter().rev().take(levels).map(ToOwned::to_owned).collect();
+        let parents = Parents { directory, made };
+        let mode = replaced_mode(&place, &parents.directory, path)?.unwrap_or(NEW_FILE_MODE);
         let temporary = temporary::name()?;
-        let file = directory
+        let file = parents
+            .directory
             .create_file(&temporary, 0o600)
             .map_err(|error| WorkspaceError::from_io("making a temporary beside", path, error))?;
         Ok(Upload {
@@ -76,7 +87,7 @@ impl Workspace {
             path: path.clone(),
             written_bytes: 0,
             renamed: false,
-            directory,
+            parents,
             temporary,
             file,
             mode,
@@ -139,7 +150,7 @@ impl Upload {
             .set_permissions(Permissions::from_mode(self.mode))
             .and_then(|()| self.file.sync_all())
             .map_err(|error| failed("saving")(&self.path, error))?;
-        self.directory.rename(&self.temporary, &self.name).map_err(|error| {
+        self.parents.directory.rename(&self.temporary, &self.name).map_err(|error| {
             match Errno::from_io_error(&error) {
                 Some(Errno::ISDIR | Errno::NOTEMPTY | Errno::EXIST) => {
                     WorkspaceError::IsDirectory(self.path.clone())
@@ -150,7 +161,8 @@ impl Upload {
             }
         })?;
         self.renamed = true;
-        self.directory.sync().map_err(|error| failed("saving the name of")(&self.path, error))?;
+        self.parents.made.clear();
+        self.parents.directory.sync().map_err(|error| failed("saving the name of")(&self.path, error))?;
         let metadata = Metadata::of(&self.file).map_err(|error| failed("looking at")(&self.path, error))?;
         Ok(Written { path: self.path.to_string(), size: self.written_bytes, modified: metadata.modified_s() })
     }
@@ -161,8 +173,15 @@ impl Drop for Upload {
         if self.renamed {
             return;
         }
-        if let Err(error) = self.directory.remove_file(&self.temporary) {
+        if let Err(error) = self.parents.directory.remove_file(&self.temporary) {
             tracing::warn!(path = %self.path, error = %error, "an unfinished upload could not be removed");
         }
+    }
+}
+
+impl Drop for Parents {
+    fn drop(&mut self) {
+        // Not empty: somebody else uses them by now, and they stay.
+        let _ = self.directory.remove_made(self.made.iter().map(OsString::as_os_str));
     }
 }

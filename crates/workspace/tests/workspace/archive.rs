@@ -11,10 +11,14 @@ use palisade_workspace::ARCHIVE_ENTRIES_MAX;
 
 use crate::support::{Tenant, at, code, scope, whole};
 
-fn unzipped(tenant: &Tenant, path: &str) -> BTreeMap<String, String> {
+fn zipped(tenant: &Tenant, path: &str) -> zip::ZipArchive<Cursor<Vec<u8>>> {
     let mut bytes = Vec::new();
-    tenant.workspace.archive_zip(&whole(), &at(path), &mut bytes).unwrap();
-    let mut zip = zip::ZipArchive::new(Cursor::new(bytes)).unwrap();
+    tenant.workspace.archive(&whole(), &at(path)).unwrap().write_zip(&mut bytes).unwrap();
+    zip::ZipArchive::new(Cursor::new(bytes)).unwrap()
+}
+
+fn unzipped(tenant: &Tenant, path: &str) -> BTreeMap<String, String> {
+    let mut zip = zipped(tenant, path);
     (0..zip.len())
         .map(|number| {
             let mut file = zip.by_index(number).unwrap();
@@ -60,9 +64,7 @@ fn keeps_times_and_rights() {
     std::fs::set_permissions(tenant.at("d/run.sh"), std::fs::Permissions::from_mode(0o755)).unwrap();
     let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_700_000_000);
     std::fs::File::options().write(true).open(tenant.at("d/run.sh")).unwrap().set_modified(time).unwrap();
-    let mut bytes = Vec::new();
-    tenant.workspace.archive_zip(&whole(), &at("d"), &mut bytes).unwrap();
-    let mut zip = zip::ZipArchive::new(Cursor::new(bytes)).unwrap();
+    let mut zip = zipped(&tenant, "d");
     let file = zip.by_index(0).unwrap();
     assert_eq!(file.unix_mode().unwrap() & 0o777, 0o755);
     let modified = file.last_modified().unwrap();
@@ -74,10 +76,8 @@ fn what_is_too_large_is_refused_before_the_first_byte() {
     let tenant = Tenant::new();
     std::fs::create_dir(tenant.at("sparse")).unwrap();
     std::fs::File::create(tenant.at("sparse/huge")).unwrap().set_len(4 << 40).unwrap();
-    let mut out: Vec<u8> = Vec::new();
-    let error = Error::from(tenant.workspace.archive_zip(&whole(), &at("sparse"), &mut out).unwrap_err());
+    let error = Error::from(tenant.workspace.archive(&whole(), &at("sparse")).unwrap_err());
     assert_eq!((error.kind, error.code), (ErrorKind::TooLarge, "archive.too_large"));
-    assert!(out.is_empty());
     std::fs::create_dir(tenant.at("many")).unwrap();
     tenant.write("first", "x");
     for number in 0..=ARCHIVE_ENTRIES_MAX {

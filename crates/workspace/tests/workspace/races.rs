@@ -152,7 +152,7 @@ fn removing_a_tree_whose_directories_are_swapped_for_links() {
             }
         });
         let _stop = StopOnDrop(&done);
-        for _ in 0..race_rounds() / 10 {
+        for _ in 0..race_rounds() / 20 {
             let _ = std::fs::create_dir_all(tenant.at("d/sub/tree/sub"));
             let _ = std::fs::write(tenant.at("d/sub/tree/file"), "x");
             let deleted = code(tenant.workspace.delete(&whole(), &at("d"), true));

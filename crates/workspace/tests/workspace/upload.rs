@@ -38,6 +38,10 @@ fn over_the_limit_nothing_changes() {
         assert_eq!(tenant.names(), before, "{limit}");
         assert_eq!(tenant.get(&whole(), "f").unwrap(), "old", "{limit}");
     }
+    let mut deep = tenant.workspace.begin_upload(&whole(), &at("new/deep/f"), 1).unwrap();
+    assert_eq!(code(deep.write(b"12")), "upload.too_large");
+    drop(deep);
+    assert_eq!(tenant.names(), before, "the directories made for it are gone, too");
     let mut exact = tenant.workspace.begin_upload(&whole(), &at("f"), 10).unwrap();
     exact.write(b"1234567890").unwrap();
     exact.finish().unwrap();
