@@ -176,10 +176,12 @@ impl Ask {
                 tracing::warn!(upstream = upstream.name, attempts, code = failure.code(), %failure, "retrying a model call");
                 sleep(pause).await;
             };
-            tried.push(Tried { attempts, failure });
             if is_final {
+                tried.push(Tried { attempts, failure });
                 break;
             }
+            tracing::warn!(upstream = upstream.name, attempts, code = failure.code(), %failure, "giving up an upstream");
+            tried.push(Tried { attempts, failure });
         }
         Err(self.exhausted(tried))
     }

@@ -62,6 +62,14 @@ fn all_calls_numbered_zero_are_told_apart_by_id_or_by_being_whole() {
 }
 
 #[test]
+fn calls_without_arguments_under_one_number_are_told_apart_by_id() {
+    let bare =
+        |id: &str| call_piece(&json!({"index": 0, "id": id, "function": {"name": "now", "arguments": ""}}));
+    let heard = hear_chunks(&[bare("a"), bare("b"), bare("b")]);
+    assert_eq!(heard.calls(), [("a", "now", "{}"), ("b", "now", "{}")]);
+}
+
+#[test]
 fn calls_without_index_and_id_are_told_apart_by_name_and_by_being_whole() {
     let whole = |name: &str, arguments: &str| {
         call_piece(&json!({"function": {"name": name, "arguments": arguments}}))
