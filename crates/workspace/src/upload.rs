@@ -18,6 +18,8 @@ use crate::{Workspace, WorkspaceError, temporary};
 
 /// The rights of a new file; a replaced one keeps those it had.
 const NEW_FILE_MODE: u32 = 0o644;
+/// How often the parents are made again when they vanish before the temporary is in them.
+const PARENTS_TRIES_MAX: u32 = 100;
 
 /// A file on its way. Dropped before `finish`, it leaves nothing: no temporary, and no directory made for it.
 #[derive(Debug)]
@@ -69,19 +71,14 @@ impl Workspace {
         let (Some(parent), Some(name)) = (place.below().parent(), place.below().file_name()) else {
             return Err(WorkspaceError::IsDirectory(path.clone()));
         };
-        let (directory, levels) =
-            place.root.create_dir_all(parent).map_err(|error| match Errno::from_io_error(&error) {
-                Some(Errno::NOTDIR) => WorkspaceError::FileInTheWay(path.clone()),
-                _ => WorkspaceError::from_io("making the parents of", path, error),
-            })?;
-        let made = parent.iter().rev().take(levels).map(ToOwned::to_owned).collect();
-        let parents = Parents { directory, made };
-        let mode = replaced_mode(&place, &parents.directory, path)?.unwrap_or(NEW_FILE_MODE);
-        let temporary = temporary::name()?;
-        let file = parents
-            .directory
-            .create_file(&temporary, 0o600)
-            .map_err(|error| WorkspaceError::from_io("making a temporary beside", path, error))?;
+        let (parents, temporary, file) = make_temporary(&place, parent, path)?;
+        let mode = match replaced_mode(&place, &parents.directory, path) {
+            Ok(replaced) => replaced.unwrap_or(NEW_FILE_MODE),
+            Err(error) => {
+                let _ = parents.directory.remove_file(&temporary);
+                return Err(error);
+            }
+        };
         Ok(Upload {
             name: name.to_owned(),
             path: path.clone(),
@@ -103,6 +100,34 @@ impl Workspace {
                 .map_err(|error| WorkspaceError::from_io("making the scope root of", path, error))?;
         }
         self.writable(scope, path)
+    }
+}
+
+/// Makes the parents and a temporary in them. Another upload that fails takes back the directories it made, and
+/// one may be the one just found here; then they are made again.
+fn make_temporary(
+    place: &Place<'_>,
+    parent: &Path,
+    path: &WorkspacePath,
+) -> Result<(Parents, OsString, File), WorkspaceError> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let temporary = temporary::name()?;
+        let made = place.root.create_dir_all(parent).and_then(|(directory, levels)| {
+            let made = parent.iter().rev().take(levels).map(ToOwned::to_owned).collect();
+            let parents = Parents { directory, made };
+            let file = parents.directory.create_file(&temporary, 0o600)?;
+            Ok((parents, file))
+        });
+        match made {
+            Ok((parents, file)) => return Ok((parents, temporary, file)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && tries < PARENTS_TRIES_MAX => {}
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::NOTDIR) => {
+                return Err(WorkspaceError::FileInTheWay(path.clone()));
+            }
+            Err(error) => return Err(WorkspaceError::from_io("making a temporary beside", path, error)),
+        }
     }
 }
 

@@ -170,3 +170,27 @@ fn what_a_killed_server_left_is_swept_and_what_is_being_written_is_not() {
     assert_eq!(tenant.workspace.remove_unfinished_uploads(std::time::Duration::ZERO).unwrap(), 3);
     assert_eq!(tenant.names(), before);
 }
+
+#[test]
+fn a_failing_upload_never_takes_the_directory_from_another() {
+    let tenant = Tenant::new();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|threads| {
+        threads.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                drop(tenant.workspace.begin_upload(&whole(), &at("new/deep/failing"), 100));
+            }
+        });
+        let puts: Vec<_> = (0..5_000)
+            .map(|_| {
+                let put = tenant.workspace.begin_upload(&whole(), &at("new/deep/good"), 100);
+                let put = put.map(drop).map_err(|error| error.to_string());
+                // What one of the two found and the other made stays; without it they would race only once.
+                let _ = tenant.workspace.delete(&whole(), &at("new"), true);
+                put
+            })
+            .collect();
+        done.store(true, Ordering::Relaxed);
+        assert_eq!(puts.into_iter().find(Result::is_err), None);
+    });
+}
