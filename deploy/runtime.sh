@@ -56,12 +56,13 @@ done
 
 missing_system() {
   local installed name
-  installed=" $(dpkg-query -W -f '${Package} ${db:Status-Status}\n' "${system_packages[@]}" 2>/dev/null |
+  # dpkg-query fails when it does not know one of the names; the others are printed all the same.
+  installed=" $({ dpkg-query -W -f '${Package} ${db:Status-Status}\n' "${system_packages[@]}" 2>/dev/null || true; } |
     awk '$2 == "installed" {printf "%s ", $1}')"
   for name in "${system_packages[@]}"; do
     [[ $installed == *" $name "* ]] || printf '%s\n' "$name"
   done
-  command -v node >/dev/null || printf 'nodejs\n'
+  if ! command -v node >/dev/null; then printf 'nodejs\n'; fi
 }
 
 has_locale() { locale -a 2>/dev/null | grep -qix 'en_US\.utf-\?8'; }
@@ -109,8 +110,8 @@ install_system() {
 node_note() {
   local version
   version=$(node --version 2>/dev/null || true)
-  [[ $version =~ ^v([0-9]+) ]] || return 0
-  ((BASH_REMATCH[1] >= 22)) || say "note: node here is $version; agents are promised Node 22, which Debian 12 does not package. Nothing in the document skills needs it"
+  if ! [[ $version =~ ^v([0-9]+) ]] || ((BASH_REMATCH[1] >= 22)); then return 0; fi
+  say "note: node here is $version; agents are promised Node 22, which Debian 12 does not package. Nothing in the document skills needs it"
 }
 
 install_packages() {
@@ -142,12 +143,15 @@ install_packages() {
   trap 'rm -rf -- "$work"' EXIT
 
   say "installing $count Python packages into $prefix/python with $("$python" --version 2>&1) (about 450 MB, a minute or two)"
-  local line
+  local line newline='\n' pad=''
+  if [[ -t 1 ]]; then newline='' pad='\r\033[K'; fi
   # PYTHON* variables of the caller could point pip at another interpreter's packages; PIP_* ones choose the index and stay.
   env -u PYTHONPATH -u PYTHONHOME PYTHONDONTWRITEBYTECODE=1 "${pip[@]/DIR/$work}" 2>&1 | while IFS= read -r line; do
     case $line in
-      Collecting*) printf '\rruntime:   %-60.60s' "${line%%(*}" ;;
-      Installing* | Successfully* | ERROR* | error* | WARNING*) printf '\r%-72s\rruntime:   %.2000s\n' '' "$line" ;;
+      Collecting*) [[ -n $newline ]] || printf "${pad}runtime:   %.70s" "${line%%(*}" ;;
+      Installing*) printf "${pad}runtime:   unpacking\n" ;;
+      Successfully*) ;;
+      ERROR* | error* | WARNING*) printf "${pad}runtime:   %.2000s\n" "$line" ;;
     esac
   done || fail "pip could not install $requirements (see above); nothing in $prefix/python was changed"
 
@@ -181,6 +185,8 @@ if ((check)); then
   exit 0
 fi
 
-((do_system)) && install_system && node_note
-((do_packages)) && install_packages
-exit 0
+if ((do_system)); then
+  install_system
+  node_note
+fi
+if ((do_packages)); then install_packages; fi

@@ -35,7 +35,7 @@ LABELLED_MAX = 8
 CHART_PT = 14
 NUMERIC = re.compile(r"^[-+−~≈<>]?\s?[€$£¥]?\s?[-+−]?\d[\d.,\s]*\s?(%|[A-Za-z€$£¥]{0,4})$")
 
-CELL_PT = (16, 14, 12)
+CELL_PT = (18, 16, 14, 12)
 CELL_PAD_X, CELL_PAD_Y = 0.12, 0.085
 AFTER_NUMBERS = 0.35  # room to the left of a text column that follows a column of numbers
 

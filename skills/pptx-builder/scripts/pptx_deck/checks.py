@@ -94,7 +94,7 @@ def run(file, render):
     if rendered and outline:
         from . import rendered as rendered_checks
 
-        rendered_checks.run(file, items, slide_size, problems, warnings)
+        rendered_checks.run(file, items, slide_size, fonts, problems, warnings)
     elif render:
         warnings.append({"kind": "not_rendered", "detail": "LibreOffice is not here; only the file's geometry was checked"})
     for shown in items:
@@ -268,19 +268,43 @@ def _estimate_overflow(item, fonts, problems):
         return
     if item.shape._element.xpath(".//a:xfrm[@rot][@rot!='0']") or inherit.body_property(item.shape, item.slide, "wrap", "square") == "none":
         return
-    inset = [int(inherit.body_property(item.shape, item.slide, f"{side}Ins", default)) / 914400 for side, default in (("l", 91440), ("r", 91440), ("t", 45720), ("b", 45720))]
-    room = item.box[2] - inset[0] - inset[1], item.box[3] - inset[2] - inset[3]
+    room = _room(item)
     if room[0] <= 0.05:
         return
-    need = 0.0
-    for index, (paragraph, text) in enumerate(item.paragraphs()):
-        styles = inherit.styles_of(item.shape, item.slide, _level(paragraph))
-        spacing, before, left = inherit.paragraph_look(paragraph, styles)
-        looks = [inherit.run_look(r, styles, fonts) for r in paragraph.xpath("a:r|a:fld")] or [(18.0, False, fonts[1])]
-        size, _, family = max(looks)
-        bold = all(look[1] for look in looks)
-        need += measure.height_in([{"text": text, "bold": bold, "indent_in": left}], family, size, room[0], spacing)
-        need += before / 72 if index else 0
+    need = sum(_paragraph_height(item, fonts, index, p, text, room[0]) for index, (p, text) in enumerate(item.paragraphs()))
     if need > room[1] + SLACK_IN + 0.02 * room[1]:
         detail = f"the text needs about {need:.2f} in, its box has {room[1]:.2f} in"
-        problems.append(item.too_long("overflow", detail, room[1] / need))
+        problems.append(item.too_long("overflow", detail, fitting_share(item, fonts, room[1] / need)))
+
+
+def fitting_share(item, fonts, ratio):
+    """How much of the text has room: exact for one paragraph, which fills whole lines, and a ratio of heights otherwise."""
+    said = [(p, text) for p, text in item.paragraphs() if text.strip()]
+    room = _room(item)
+    if len(said) != 1 or room[0] <= 0.05:
+        return ratio
+    paragraph, text = said[0]
+    low, high = 0, len(text)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if _paragraph_height(item, fonts, 0, paragraph, text[:middle], room[0]) <= room[1]:
+            low = middle
+        else:
+            high = middle - 1
+    return max(0.05, low / len(text) - 0.03) if low < len(text) else ratio
+
+
+def _room(item):
+    sides = (("l", 91440), ("r", 91440), ("t", 45720), ("b", 45720))
+    inset = [int(inherit.body_property(item.shape, item.slide, f"{side}Ins", default)) / 914400 for side, default in sides]
+    return item.box[2] - inset[0] - inset[1], item.box[3] - inset[2] - inset[3]
+
+
+def _paragraph_height(item, fonts, index, paragraph, text, room):
+    styles = inherit.styles_of(item.shape, item.slide, _level(paragraph))
+    spacing, before, left = inherit.paragraph_look(paragraph, styles)
+    looks = [inherit.run_look(r, styles, fonts) for r in paragraph.xpath("a:r|a:fld")] or [(18.0, False, fonts[1])]
+    size, _, family = max(looks)
+    bold = all(look[1] for look in looks)
+    height = measure.height_in([{"text": text, "bold": bold, "indent_in": left}], family, size, room, spacing)
+    return height + (before / 72 if index else 0)

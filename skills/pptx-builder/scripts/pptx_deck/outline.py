@@ -77,6 +77,8 @@ def _in_quote(blocks):
 def _slide(block, is_first):
     body, fields = _take_fields(block["body"])
     extra = {k: fields[k] for k in ("notes", "source", "takeaway", "kicker", "contact") if k in fields}
+    if "source" in extra:
+        extra["source"] = f"Source: {extra['source']}"
     title = block["heading"]
     if block["level"] == 0:
         return {"layout": "quote", **_quote(body), **extra}

@@ -9,7 +9,7 @@ import contextlib
 import ctypes
 import unicodedata
 
-from . import inherit, rendering, theme
+from . import checks, inherit, rendering, theme
 from .measure import EMOJI
 from .report import problem
 
@@ -26,7 +26,7 @@ class Glyph:
         self.box, self.rgb, self.used = box, rgb, False
 
 
-def run(file, items, slide_size, problems, warnings):
+def run(file, items, slide_size, fonts, problems, warnings):
     """Adds what the rendering shows; marks the items that it could place."""
     import pypdfium2
 
@@ -40,7 +40,7 @@ def run(file, items, slide_size, problems, warnings):
             text, glyphs = _glyphs(page, scale)
             picture = page.render(scale=1 / scale).to_pil().convert("RGB")
             for item in shown:
-                _place(item, text, glyphs, picture, slide_size, problems, warnings)
+                _place(item, text, glyphs, picture, slide_size, fonts, problems, warnings)
 
 
 def normal(text):
@@ -74,7 +74,7 @@ def _glyphs(page, scale):
     return "".join(chars), glyphs
 
 
-def _place(item, text, glyphs, picture, slide_size, problems, warnings):
+def _place(item, text, glyphs, picture, slide_size, fonts, problems, warnings):
     found, wanted = [], 0
     for paragraph, said in item.paragraphs():
         target = normal(said)
@@ -94,18 +94,15 @@ def _place(item, text, glyphs, picture, slide_size, problems, warnings):
     right, bottom = max(g.box[2] for g in found), max(g.box[3] for g in found)
     page = (slide_size[0] * 72, slide_size[1] * 72)
     beyond = max(-left, -top, right - page[0], bottom - page[1])
+    share = checks.fitting_share(item, fonts, item.box[3] * 72 / max(bottom - top, 1.0))
     if beyond > 0.5:
-        problems.append(item.too_long("off_slide", f"text ends {beyond / 72:.2f} in beyond the slide's edge", _share(item, top, bottom)))
+        problems.append(item.too_long("off_slide", f"text ends {beyond / 72:.2f} in beyond the slide's edge", share))
         return
     x, y, w, h = (v * 72 for v in item.box)
     overs = {"below": bottom - y - h, "above": y - top, "right of": right - x - w, "left of": x - left}
     side, most = max(overs.items(), key=lambda pair: pair[1])
     if most > SLACK_PT:
-        problems.append(item.too_long("overflow", f"text ends {most / 72:.2f} in {side} its box", _share(item, top, bottom)))
-
-
-def _share(item, top, bottom):
-    return item.box[3] * 72 / max(bottom - top, 1.0)
+        problems.append(item.too_long("overflow", f"text ends {most / 72:.2f} in {side} its box", share))
 
 
 def _nearest(item, target, text, glyphs):

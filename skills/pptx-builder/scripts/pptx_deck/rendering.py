@@ -76,6 +76,7 @@ def to_png(file, folder, width):
     with pdf_of(file) as pdf, contextlib.closing(pypdfium2.PdfDocument(pdf)) as document:
         for index, page in enumerate(document, start=1):
             image = folder.absolute() / f"slide-{index:02d}.png"
-            page.render(scale=width / page.get_width()).to_pil().save(image)
+            drawn = page.render(scale=width / page.get_width()).to_pil()
+            drawn.crop((0, 0, width, round(width * page.get_height() / page.get_width()))).save(image)  # pdfium rounds sizes up
             images.append(image)
     return images

@@ -59,10 +59,10 @@ class Builder:
         self._put(slide, 0, self.spec["title"] + suffix, "title", template.TITLE_BOX, TITLE_PT, bold=True, major=True, spacing=0.9)
         for idx, field in ((template.KICKER, "kicker"), (template.SOURCE, "source")):
             self._put_plain(slide, idx, self.spec.get(field), field)
-        self._number(slide, template.FOOTER)
+        self._number(slide)
         return slide
 
-    def _number(self, slide, _footer):
+    def _number(self, slide):
         """Footer and slide number are placeholders that python-pptx leaves out of new slides."""
         if "footer" in self.deck:
             self._copy_placeholder(slide, template.FOOTER, "ftr", "footer", f"<a:r><a:rPr lang=\"{self.language}\"/><a:t/></a:r>", text.clean(self.deck["footer"]))
@@ -105,11 +105,11 @@ class Builder:
             text.write(holder, [{"text": value}], self.language, size)
         return holder
 
-    def _stack(self, title, value, title_box, sub, sub_box, gap=0.16):
+    def _stack(self, title, value, title_box, sub, sub_box, gap=0.16, bold=True):
         """Moves the second text up to where the first one really ends."""
         size = title.text_frame.paragraphs[0].runs[0].font.size
         points = size.pt if size else self._inherited_pt(title)
-        paragraph = {"text": text.plain(value), "bold": True}
+        paragraph = {"text": text.plain(value), "bold": bold}
         used = measure.height_in([paragraph], self.theme.major, points, title_box[2]) + 0.12
         if sub is not None and used < title_box[3]:
             _move(title, (*title_box[:3], used))
@@ -243,7 +243,7 @@ class Builder:
                     numbered = f'<a:buAutoNum {nsdecls("a")} type="arabicPlain" startAt="{done + 1}"/>'
                     paragraph._p.get_or_add_pPr().append(parse_xml(numbered))
             done += len(group)
-            self._number(slide, template.FOOTER)
+            self._number(slide)
 
     def _agenda_items(self):
         slides = self.deck["slides"]
@@ -334,7 +334,7 @@ class Builder:
         self._strip(slide, spec.get("takeaway"))
 
     def _kpi_lines(self, kpi, value_pt, label_pt):
-        colour = {"up": "accent1", "down": "accent5"}.get(kpi.get("trend"), "tx1")
+        colour = {"up": self.theme.good, "down": "accent5"}.get(kpi.get("trend"), "tx1")
         sign = {"up": "▲ ", "down": "▼ "}.get(kpi.get("trend"), "")
         lines = [{"text": str(kpi["value"]), "bold": True, "colour": "tx2", "size": value_pt}]
         lines.append({"text": kpi["label"], "colour": "tx1", "size": label_pt, "before_pt": 4})
@@ -426,8 +426,8 @@ class Builder:
         holder = self._put_plain(slide, template.META, "-" if lines else None, "by")
         if lines:
             text.write(holder, lines, self.language)
-        self._stack(quote, spec["quote"], self._balanced(spec["quote"], template.QUOTE_BOX), holder, template.QUOTE_BY_BOX, gap=0.3)
-        self._number(slide, template.FOOTER)
+        self._stack(quote, spec["quote"], self._balanced(spec["quote"], template.QUOTE_BOX), holder, template.QUOTE_BY_BOX, gap=0.3, bold=False)
+        self._number(slide)
 
     def _closing(self, spec):
         slide = self._slide("Closing")

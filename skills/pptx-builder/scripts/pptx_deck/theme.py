@@ -20,6 +20,7 @@ PAIRS = (
     ("lt1", "dk2", 7.0),
     ("accent6", "dk2", 4.5),
     ("accent5", "lt2", 4.5),
+    ("good", "lt2", 4.5),
 )
 
 
@@ -31,6 +32,7 @@ class Theme:
     colours: dict
     major: str
     minor: str
+    good: str = "accent1"  # the slot of good news; bad news is accent5
 
 
 THEMES = {
@@ -45,6 +47,7 @@ THEMES = {
         dict(zip(SLOTS, "2A2523 FFFFFF 2B2A2E F8F4EF B0432B D9A441 4A6670 C9A58F A3262A F2A98A B0432B 6B4E71".split())),
         "Cambria",
         "Calibri",
+        good="accent3",
     ),
     "grove": Theme(
         "grove",
