@@ -89,7 +89,8 @@ impl Api {
     /// Checks the address and the key's form.
     pub(super) fn new(url: &str, key: &str, key_origin: String) -> Result<Self, ClientError> {
         let parsed = Url::parse(url).ok().filter(|parsed| matches!(parsed.scheme(), "http" | "https"));
-        let Some(parsed) = parsed.filter(|parsed| parsed.query().is_none() && parsed.fragment().is_none()) else {
+        let Some(parsed) = parsed.filter(|parsed| parsed.query().is_none() && parsed.fragment().is_none())
+        else {
             return Err(ClientError::Url { url: text::one_line(url, 200) });
         };
         let Ok(mut bearer) = HeaderValue::from_str(&format!("Bearer {key}")) else {
@@ -132,10 +133,8 @@ impl Api {
         let request = self.request(Method::DELETE, "/v1/sessions?status=idle");
         let request = match older_than {
             // A duration is letters and digits; whatever else was typed is for the server to refuse.
-            Some(age) => self.request(
-                Method::DELETE,
-                &format!("/v1/sessions?status=idle&older_than={}", encode_id(age)),
-            ),
+            Some(age) => self
+                .request(Method::DELETE, &format!("/v1/sessions?status=idle&older_than={}", encode_id(age))),
             None => request,
         };
         self.json("deleting idle sessions", request).await
@@ -176,12 +175,21 @@ impl Api {
     }
 
     /// The same, understood.
-    pub(super) async fn entries(&self, session: &str, path: &RemotePath) -> Result<Vec<FileEntry>, ClientError> {
+    pub(super) async fn entries(
+        &self,
+        session: &str,
+        path: &RemotePath,
+    ) -> Result<Vec<FileEntry>, ClientError> {
         understood("listing files", self.listing(session, path).await?)
     }
 
     /// `GET …/files/{path}`: the head; `zip` for a whole folder.
-    pub(super) async fn download(&self, session: &str, path: &RemotePath, zip: bool) -> Result<Response, ClientError> {
+    pub(super) async fn download(
+        &self,
+        session: &str,
+        path: &RemotePath,
+        zip: bool,
+    ) -> Result<Response, ClientError> {
         let query = if zip { "?archive=zip" } else { "" };
         let request = self.request(Method::GET, &format!("{}{query}", file_path(session, path)));
         self.call("fetching the file", request, SILENCE_LIMIT).await
@@ -204,14 +212,21 @@ impl Api {
     }
 
     /// `DELETE …/files/{path}`.
-    pub(super) async fn remove(&self, session: &str, path: &RemotePath, recursive: bool) -> Result<(), ClientError> {
+    pub(super) async fn remove(
+        &self,
+        session: &str,
+        path: &RemotePath,
+        recursive: bool,
+    ) -> Result<(), ClientError> {
         let query = if recursive { "?recursive=true" } else { "" };
         let request = self.request(Method::DELETE, &format!("{}{query}", file_path(session, path)));
         self.call("deleting the file", request, SILENCE_LIMIT).await.map(drop)
     }
 
     fn request(&self, method: Method, path_and_query: &str) -> RequestBuilder {
-        self.http.request(method, format!("{}{path_and_query}", self.base)).header(AUTHORIZATION, self.key.clone())
+        self.http
+            .request(method, format!("{}{path_and_query}", self.base))
+            .header(AUTHORIZATION, self.key.clone())
     }
 
     async fn json<T: DeserializeOwned>(&self, what: &str, request: RequestBuilder) -> Result<T, ClientError> {
@@ -219,20 +234,28 @@ impl Api {
     }
 
     /// Sends, waits for the head, and turns an error status into a refusal.
-    async fn call(&self, what: &str, request: RequestBuilder, limit: Duration) -> Result<Response, ClientError> {
+    async fn call(
+        &self,
+        what: &str,
+        request: RequestBuilder,
+        limit: Duration,
+    ) -> Result<Response, ClientError> {
         let sent = tokio::time::timeout(limit, request.send()).await;
         let answer = sent.map_err(|_| ClientError::Silent { what: what.to_owned(), limit })?;
         match answer {
             Ok(response) if response.status().is_success() => Ok(response),
             Ok(response) => Err(self.refusal(response).await),
-            Err(source) if source.is_connect() => Err(ClientError::Connect { url: self.base.clone(), source }),
+            Err(source) if source.is_connect() => {
+                Err(ClientError::Connect { url: self.base.clone(), source })
+            }
             Err(source) => Err(ClientError::Broken { what: what.to_owned(), source }),
         }
     }
 
     async fn refusal(&self, mut response: Response) -> ClientError {
         let status = response.status();
-        let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let retry_after =
+            response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let body = read_bounded(&mut response, REFUSAL_BYTES_MAX).await.unwrap_or_default();
         let body: Value = serde_json::from_slice(&body).unwrap_or_default();
         let field = |name: &str| body.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());

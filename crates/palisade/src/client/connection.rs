@@ -11,7 +11,13 @@ use super::error::ClientError;
 #[command(next_help_heading = "Connection")]
 pub(crate) struct Connection {
     /// The server's address.
-    #[arg(long, env = "POKEE_API", default_value = "http://127.0.0.1:8080", global = true, value_name = "URL")]
+    #[arg(
+        long,
+        env = "POKEE_API",
+        default_value = "http://127.0.0.1:8080",
+        global = true,
+        value_name = "URL"
+    )]
     url: String,
     /// The key (pk_…). Better set as POKEE_KEY: other users of a machine can read command lines.
     #[arg(long, env = "POKEE_KEY", hide_env_values = true, global = true, value_name = "KEY")]

@@ -127,7 +127,8 @@ impl Temporary {
         loop {
             let chunk = tokio::time::timeout(SILENCE_LIMIT, response.chunk()).await;
             let chunk = chunk.map_err(|_| ClientError::Silent { what: what.into(), limit: SILENCE_LIMIT })?;
-            let Some(bytes) = chunk.map_err(|source| ClientError::Broken { what: what.into(), source })? else {
+            let Some(bytes) = chunk.map_err(|source| ClientError::Broken { what: what.into(), source })?
+            else {
                 break;
             };
             size += bytes.len() as u64;
@@ -154,7 +155,15 @@ mod tests {
     fn a_taken_name_gets_a_number() {
         let folder = tempfile::tempdir().unwrap();
         let names: Vec<String> = (0..3)
-            .map(|_| reserve(folder.path(), "deck.v1.pptx").unwrap().file_name().unwrap().to_str().unwrap().to_owned())
+            .map(|_| {
+                reserve(folder.path(), "deck.v1.pptx")
+                    .unwrap()
+                    .file_name()
+                    .unwrap()
+                    .to_str()
+                    .unwrap()
+                    .to_owned()
+            })
             .collect();
         assert_eq!(names, ["deck.v1.pptx", "deck.v1 (2).pptx", "deck.v1 (3).pptx"]);
         assert_eq!(reserve(folder.path(), "notes").unwrap(), folder.path().join("notes"));

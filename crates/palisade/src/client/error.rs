@@ -14,19 +14,34 @@ pub(super) enum ClientError {
     Url { url: String },
     /// The HTTP client could not be made.
     #[error("cannot set up the HTTP client")]
-    Setup { #[source] source: reqwest::Error },
+    Setup {
+        #[source]
+        source: reqwest::Error,
+    },
     /// There is no key to send.
     #[error("no key: neither --key nor POKEE_KEY is set, and {} cannot be read", path.display())]
-    NoKey { path: PathBuf, #[source] source: io::Error },
+    NoKey {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     /// The key has bytes that a header cannot carry.
     #[error("the key from {origin} is not a key: it should look like pk_<tenant>_<token>")]
     BadKey { origin: String },
     /// Nothing listens there.
     #[error("cannot connect to {url}")]
-    Connect { url: String, #[source] source: reqwest::Error },
+    Connect {
+        url: String,
+        #[source]
+        source: reqwest::Error,
+    },
     /// The connection broke, or the answer did not come.
     #[error("{what} failed: the connection broke")]
-    Broken { what: String, #[source] source: reqwest::Error },
+    Broken {
+        what: String,
+        #[source]
+        source: reqwest::Error,
+    },
     /// The answer did not come in time.
     #[error("{what} failed: no answer within {} s", limit.as_secs())]
     Silent { what: String, limit: Duration },
@@ -37,8 +52,17 @@ pub(super) enum ClientError {
     #[error("{what}: the answer is not one of this API ({detail})")]
     Unexpected { what: String, detail: String },
     /// The stream broke and would not come back.
-    #[error("the stream of turn {turn} broke off before event {next_seq} and did not come back in {attempts} attempts")]
-    StreamLost { session: String, turn: String, next_seq: u64, attempts: u32, #[source] source: Box<Self> },
+    #[error(
+        "the stream of turn {turn} broke off before event {next_seq} and did not come back in {attempts} attempts"
+    )]
+    StreamLost {
+        session: String,
+        turn: String,
+        next_seq: u64,
+        attempts: u32,
+        #[source]
+        source: Box<Self>,
+    },
     /// A workspace path that a URL cannot carry.
     #[error("'{path}': a workspace path cannot contain '..'")]
     RemotePath { path: String },
@@ -47,7 +71,12 @@ pub(super) enum ClientError {
     IsFolder { path: String },
     /// A local file.
     #[error("cannot {action} {}", path.display())]
-    File { action: &'static str, path: PathBuf, #[source] source: io::Error },
+    File {
+        action: &'static str,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     /// Every name tried was taken.
     #[error("{} and {tried} names like it are taken", path.display())]
     NamesTaken { path: PathBuf, tried: u32 },
@@ -62,7 +91,11 @@ pub(super) enum ClientError {
     NoTurn { session: String },
     /// stdout or the signal handler failed.
     #[error("cannot {action}")]
-    Process { action: &'static str, #[source] source: io::Error },
+    Process {
+        action: &'static str,
+        #[source]
+        source: io::Error,
+    },
     /// Ctrl-C; says nothing.
     #[error("interrupted")]
     Interrupted,
@@ -88,15 +121,19 @@ impl ClientError {
     pub(super) fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Url { .. } => "like --url http://127.0.0.1:8080, or POKEE_API".into(),
-            Self::NoKey { .. } => "the server's first key is in admin.key in its data directory: name that directory with \
+            Self::NoKey { .. } => {
+                "the server's first key is in admin.key in its data directory: name that directory with \
                  --data-dir, or pass a key with POKEE_KEY"
-                .into(),
+                    .into()
+            }
             Self::Connect { url, .. } => format!(
                 "start a server with `palisade serve`, or say where one runs with --url or POKEE_API (now {url})"
             ),
             Self::Refused { refusal } => return refusal.hint(),
             Self::Unexpected { .. } => "is --url the address of a Palisade server?".into(),
-            Self::StreamLost { session, source, .. } if matches!(**source, Self::Refused { .. }) && !source.is_passing() => {
+            Self::StreamLost { session, source, .. }
+                if matches!(**source, Self::Refused { .. }) && !source.is_passing() =>
+            {
                 format!("`palisade sessions show {session}` says whether the turn still runs")
             }
             Self::StreamLost { session, turn, next_seq, .. } => format!(

@@ -160,7 +160,8 @@ async fn get(
 /// Whether the answer to a download is a folder's listing; a JSON file looks the same at first sight.
 async fn is_listing(api: &Api, session: &str, path: &RemotePath, response: &Response) -> bool {
     let kind = response.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or("");
-    kind.starts_with("application/json") && api.listing(session, path).await.is_ok_and(|answer| answer.is_array())
+    kind.starts_with("application/json")
+        && api.listing(session, path).await.is_ok_and(|answer| answer.is_array())
 }
 
 async fn copy_to_stdout(mut response: Response) -> Result<(), ClientError> {
@@ -215,7 +216,7 @@ pub(super) async fn put_file(
         return Err(failed("upload")(std::io::ErrorKind::IsADirectory.into()));
     }
     // A pipe's length is not known; a file's is, and the server then refuses it before it is sent.
-    let length_bytes = metadata.is_file().then(|| metadata.len());
+    let length_bytes = metadata.is_file().then_some(metadata.len());
     let body = match length_bytes {
         Some(length_bytes) => Body::wrap_stream(ReaderStream::new(opened.take(length_bytes))),
         None => Body::wrap_stream(ReaderStream::new(opened)),

@@ -124,7 +124,8 @@ impl LiveOutput {
         let hidden = self.lines as usize - self.last.len() + rows.len().saturating_sub(LINES_MAX);
         rows.drain(..rows.len().saturating_sub(LINES_MAX));
         let header = missing(hidden as u64, "before", style);
-        let erase = if self.drawn_rows > 0 { format!("\x1b[{}A\x1b[J", self.drawn_rows) } else { String::new() };
+        let erase =
+            if self.drawn_rows > 0 { format!("\x1b[{}A\x1b[J", self.drawn_rows) } else { String::new() };
         self.drawn_rows = rows.len() + usize::from(!header.is_empty());
         format!("{erase}{header}{}", rows.concat())
     }
@@ -175,13 +176,10 @@ mod tests {
         let shown = output.push(&text, PLAIN) + &output.finish(PLAIN);
         let rows: Vec<&str> = shown.lines().collect();
         assert_eq!(rows.len(), 2 * LINES_MAX + 1);
-        assert_eq!([rows[0], rows[7], rows[8], rows[9], rows[16]], [
-            "  │ line 1",
-            "  │ line 8",
-            "  │ … 84 lines not shown",
-            "  │ line 93",
-            "  │ line 100"
-        ]);
+        assert_eq!(
+            [rows[0], rows[7], rows[8], rows[9], rows[16]],
+            ["  │ line 1", "  │ line 8", "  │ … 84 lines not shown", "  │ line 93", "  │ line 100"]
+        );
     }
 
     #[test]
@@ -189,7 +187,8 @@ mod tests {
         let text: String = (1..=30).map(|n| format!("line {n}\n")).collect::<String>() + "no newline";
         for step in [1, 3, 7, 1000] {
             let mut output = LiveOutput::default();
-            let pieces: Vec<&str> = text.as_bytes().chunks(step).map(|p| std::str::from_utf8(p).unwrap()).collect();
+            let pieces: Vec<&str> =
+                text.as_bytes().chunks(step).map(|p| std::str::from_utf8(p).unwrap()).collect();
             let mut bytes: String = pieces.iter().map(|piece| output.push(piece, LIVE)).collect();
             bytes.push_str(&output.finish(LIVE));
             let rows = screen(&bytes);

@@ -90,7 +90,10 @@ pub(super) async fn fetch(
             continue;
         }
         let response = api.download(session, path, false).await?;
-        let target = Target::Beside { folder: folders.iter().fold(out.to_owned(), |at, name| at.join(name)), name: name.clone() };
+        let target = Target::Beside {
+            folder: folders.iter().fold(out.to_owned(), |at, name| at.join(name)),
+            name: name.clone(),
+        };
         let (saved, size) = download::save(response, &target).await?;
         fetched.saved.push(SavedFile {
             path: path.encoded().to_owned(),
@@ -117,8 +120,10 @@ mod tests {
                 })
                 .collect(),
         };
-        let before = at(&[("output/a", 1, 1.0), ("output/b", 1, 1.0), ("output/c", 1, 1.0), ("output/gone", 1, 1.0)]);
-        let after = at(&[("output/a", 1, 1.0), ("output/b", 2, 1.0), ("output/c", 1, 1.5), ("output/d", 1, 1.0)]);
+        let before =
+            at(&[("output/a", 1, 1.0), ("output/b", 1, 1.0), ("output/c", 1, 1.0), ("output/gone", 1, 1.0)]);
+        let after =
+            at(&[("output/a", 1, 1.0), ("output/b", 2, 1.0), ("output/c", 1, 1.5), ("output/d", 1, 1.0)]);
         let changed: Vec<String> = after.since(&before).into_iter().map(ToString::to_string).collect();
         assert_eq!(changed, ["output/b", "output/c", "output/d"]);
     }

@@ -21,7 +21,9 @@ impl RemotePath {
     /// What a person typed: a leading `/workspace/` (as the agent says it), slashes at the ends and `./` go.
     pub(super) fn parse(typed: &OsStr) -> Result<Self, ClientError> {
         let bytes = typed.as_bytes();
-        let inside = bytes.strip_prefix(b"/workspace".as_slice()).filter(|rest| matches!(rest.first(), None | Some(b'/')));
+        let inside = bytes
+            .strip_prefix(b"/workspace".as_slice())
+            .filter(|rest| matches!(rest.first(), None | Some(b'/')));
         let mut parts = Vec::new();
         for part in inside.unwrap_or(bytes).split(|byte| *byte == b'/') {
             match part {
@@ -36,7 +38,8 @@ impl RemotePath {
     /// The path of an entry of a listing: by its exact bytes where the server gives them. `None` for a name that
     /// is no name; listings come from elsewhere.
     pub(super) fn join(&self, name: &str, name_percent: Option<&str>) -> Option<Self> {
-        let bytes = name_percent.map_or_else(|| name.as_bytes().to_vec(), |exact| percent_decode_str(exact).collect());
+        let bytes = name_percent
+            .map_or_else(|| name.as_bytes().to_vec(), |exact| percent_decode_str(exact).collect());
         if matches!(bytes.as_slice(), b"" | b"." | b"..") || bytes.contains(&b'/') {
             return None;
         }

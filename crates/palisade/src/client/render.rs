@@ -162,13 +162,15 @@ impl Renderer {
     }
 
     fn executing(&mut self, at_ms: u64, id: &str, name: &str, input: &Value) -> String {
-        let mut now = if self.style.live && self.block == Block::Tools && self.mid_line && self.open_call.is_none() {
-            "\r\x1b[2K".to_owned()
-        } else {
-            self.begin(Block::Tools)
-        };
+        let mut now =
+            if self.style.live && self.block == Block::Tools && self.mid_line && self.open_call.is_none() {
+                "\r\x1b[2K".to_owned()
+            } else {
+                self.begin(Block::Tools)
+            };
         let shown_name = text::one_line(name, 64);
-        let label = tool_label::label(name, input, self.style.columns.saturating_sub(shown_name.len() + 20).max(20));
+        let label =
+            tool_label::label(name, input, self.style.columns.saturating_sub(shown_name.len() + 20).max(20));
         now.push_str(&format!("{} {}", self.paint("36", "▸"), self.paint("1", &shown_name)));
         if !label.is_empty() {
             now.push_str(&format!("  {label}"));
@@ -176,7 +178,8 @@ impl Renderer {
         self.mid_line = true;
         self.open_call = Some(id.to_owned());
         if self.calls.len() < CALLS_MAX {
-            let call = Call { name: name.to_owned(), label, started_ms: at_ms, output: LiveOutput::default() };
+            let call =
+                Call { name: name.to_owned(), label, started_ms: at_ms, output: LiveOutput::default() };
             self.calls.insert(id.to_owned(), call);
         }
         now
@@ -191,7 +194,8 @@ impl Renderer {
             // Something was written since; a redraw from here would erase it.
             call.output.detach();
             now.push_str(&self.begin(Block::Tools));
-            let again = text::one_line(&format!("{}  {} (goes on)", call.name, call.label), self.style.columns);
+            let again =
+                text::one_line(&format!("{}  {} (goes on)", call.name, call.label), self.style.columns);
             now.push_str(&format!("{} {again}\n", self.paint("36", "▸")));
             self.open_call = Some(id.to_owned());
         }

@@ -32,7 +32,10 @@ fn output(id: &str, content: &str) -> (&'static str, Value) {
 }
 
 fn result(id: &str, content: &str, is_error: bool) -> Vec<(&'static str, Value)> {
-    vec![("tool_use.stop", json!({})), ("tool_result", json!({"id": id, "content": content, "is_error": is_error}))]
+    vec![
+        ("tool_use.stop", json!({})),
+        ("tool_result", json!({"id": id, "content": content, "is_error": is_error})),
+    ]
 }
 
 fn usage() -> (&'static str, Value) {
@@ -143,7 +146,10 @@ fn failures_say_why_and_long_output_is_bounded() {
     events.extend(result("call_2", "gone.txt: no such file", true));
     events.extend(call("call_3", "Bash", json!({"command": "echo hi"})));
     events.extend(result("call_3", "hi\n", false));
-    events.push(("message.error", json!({"id": "msg_1", "error": "the model is down", "code": "upstream.down"})));
+    events.push((
+        "message.error",
+        json!({"id": "msg_1", "error": "the model is down", "code": "upstream.down"}),
+    ));
     insta::assert_snapshot!(rendered(PLAIN, &events), @r#"
     ▸ Bash  make
       │ compiling 1
@@ -205,8 +211,14 @@ fn restarts_shortenings_and_clients_are_told() {
         ("text.start", json!({})),
         ("text.delta", json!({"content": "Half a sentence, whole."})),
         ("text.stop", json!({})),
-        ("context.compacted", json!({"items_before": 90, "items_after": 8, "tokens_before": 150000, "tokens_after": 9000})),
-        ("tool_call.requested", json!({"call_id": "call_9", "name": "get_weather", "arguments": "{\"city\":\"Oslo\"}"})),
+        (
+            "context.compacted",
+            json!({"items_before": 90, "items_after": 8, "tokens_before": 150000, "tokens_after": 9000}),
+        ),
+        (
+            "tool_call.requested",
+            json!({"call_id": "call_9", "name": "get_weather", "arguments": "{\"city\":\"Oslo\"}"}),
+        ),
         ("tool_result", json!({"id": "call_9", "content": "rain", "is_error": false})),
         ("something.new", json!({"content": "unknown"})),
         ("message.cancelled", json!({"id": "msg_1", "status": "cancelled"})),
@@ -231,10 +243,8 @@ fn restarts_shortenings_and_clients_are_told() {
 #[test]
 fn hostile_bytes_never_reach_the_terminal() {
     let hostile = "\u{1b}]0;owned\u{7}\u{1b}[2J\u{1b}[1;1H\u{9b}31m\r\u{8}\u{202e}evil\u{0}";
-    let mut events = vec![
-        ("thinking.delta", json!({"content": hostile})),
-        ("text.delta", json!({"content": hostile})),
-    ];
+    let mut events =
+        vec![("thinking.delta", json!({"content": hostile})), ("text.delta", json!({"content": hostile}))];
     events.extend(call(hostile, hostile, json!({"command": hostile, "file_path": hostile})));
     events.push(output(hostile, hostile));
     events.push(output(hostile, &format!("{hostile}\n")));
@@ -255,7 +265,8 @@ fn hostile_bytes_never_reach_the_terminal() {
 
     // On a terminal only our own sequences may remain.
     let mut rich = rendered(RICH, &events);
-    let ours = ["\x1b[2m", "\x1b[0m", "\x1b[1m", "\x1b[36m", "\x1b[31m", "\x1b[32m", "\r\x1b[2K", "\x1b[1A\x1b[J"];
+    let ours =
+        ["\x1b[2m", "\x1b[0m", "\x1b[1m", "\x1b[36m", "\x1b[31m", "\x1b[32m", "\r\x1b[2K", "\x1b[1A\x1b[J"];
     for sequence in ours {
         rich = rich.replace(sequence, "");
     }
@@ -264,7 +275,9 @@ fn hostile_bytes_never_reach_the_terminal() {
 
 #[test]
 fn events_of_the_wrong_shape_say_nothing_wrong() {
-    for kind in ["text.delta", "tool_use.executing", "tool_use.output_delta", "tool_result", "message.completed"] {
+    for kind in
+        ["text.delta", "tool_use.executing", "tool_use.output_delta", "tool_result", "message.completed"]
+    {
         for data in [json!(null), json!([]), json!({"content": 5, "id": {}, "usage": "x"})] {
             let shown = rendered(PLAIN, &[(kind, data)]);
             assert!(shown.len() < 100, "{kind}: {shown}");

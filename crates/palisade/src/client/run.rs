@@ -92,7 +92,7 @@ enum End {
 
 pub(super) async fn run(args: Run) -> Result<ExitCode, ClientError> {
     let message = read_message(&args.message)?;
-    let uploads = args.upload.iter().map(|upload| Upload::parse(upload)).collect::<Result<Vec<_>, _>>()?;
+    let uploads = args.upload.iter().map(Upload::parse).collect::<Result<Vec<_>, _>>()?;
     let api = args.connection.open()?;
     let mut interrupts = signal(SignalKind::interrupt())
         .map_err(|source| ClientError::Process { action: "listen for Ctrl-C", source })?;
@@ -146,14 +146,19 @@ impl Turn<'_> {
         .await?;
 
         self.may_run = true;
-        let sent = unless_interrupted(interrupts, TurnStream::send(api, session, &told(message, uploads))).await;
-        let mut stream = match sent {
-            // A refused message has started nothing.
-            Err(error @ (ClientError::Refused { .. } | ClientError::Connect { .. })) => {
-                self.may_run = false;
+        let message = told(message, uploads);
+        let sent = unless_interrupted(interrupts, async {
+            match &args.session {
+                Some(_) => TurnStream::send(api, session, &message).await,
+                None => TurnStream::send_first(api, session, &message).await,
+            }
+        });
+        let mut stream = match sent.await {
+            Ok(stream) => stream,
+            Err(error) => {
+                self.may_run = !started_nothing(&error);
                 return Err(error);
             }
-            other => other?,
         };
         let end = follow(api, session, &mut stream, printer, interrupts).await?;
         self.may_run = end == End::Left;
@@ -169,9 +174,21 @@ impl Turn<'_> {
         printer.files(session, &fetched.saved)?;
         if let Some(first) = fetched.left.first() {
             let count = fetched.left.len();
-            printer.note(&format!("note: {count} hidden or surplus files stay in the workspace, such as {first}"))?;
+            printer.note(&format!(
+                "note: {count} hidden or surplus files stay in the workspace, such as {first}"
+            ))?;
         }
         Ok(end)
+    }
+}
+
+/// Whether a message that failed so cannot have become a turn.
+fn started_nothing(error: &ClientError) -> bool {
+    match error {
+        ClientError::Connect { .. } => true,
+        // What lies between may answer 502 or 504 for a server that is at work.
+        ClientError::Refused { refusal } => refusal.status < 500,
+        _ => false,
     }
 }
 
@@ -216,7 +233,9 @@ async fn follow(
                     _ => {}
                 }
             }
-            Step::Broken(reason) => printer.note(&format!("note: {reason}; reading on from where it broke"))?,
+            Step::Broken(reason) => {
+                printer.note(&format!("note: {reason}; reading on from where it broke"))?
+            }
             Step::Ended => return Ok(end),
         }
     }
@@ -242,7 +261,13 @@ async fn unless_interrupted<T>(
     }
 }
 
-async fn close(api: &Api, session: &str, kept: bool, may_run: bool, printer: &mut Printer) -> Result<(), ClientError> {
+async fn close(
+    api: &Api,
+    session: &str,
+    kept: bool,
+    may_run: bool,
+    printer: &mut Printer,
+) -> Result<(), ClientError> {
     if may_run {
         return printer.note(&format!(
             "note: session {session} is kept, because its turn may still run: palisade tail {session}"

@@ -64,7 +64,9 @@ pub(super) async fn sessions(args: Sessions) -> Result<ExitCode, ClientError> {
         Action::List => list(&api, args.json).await,
         Action::Show { id } => show(&api, &id, args.json).await,
         Action::Delete(Delete { id: Some(id), .. }) => delete(&api, &id, args.json).await,
-        Action::Delete(Delete { older_than, .. }) => delete_idle(&api, older_than.as_deref(), args.json).await,
+        Action::Delete(Delete { older_than, .. }) => {
+            delete_idle(&api, older_than.as_deref(), args.json).await
+        }
     }?;
     Ok(ExitCode::SUCCESS)
 }
@@ -133,7 +135,11 @@ async fn show(api: &Api, id: &str, json: bool) -> Result<(), ClientError> {
 
 async fn delete(api: &Api, id: &str, json: bool) -> Result<(), ClientError> {
     api.delete_session(id).await?;
-    write_out(&if json { "{\"deleted\":1}\n".to_owned() } else { format!("deleted {}\n", text::one_line(id, 80)) })
+    write_out(&if json {
+        "{\"deleted\":1}\n".to_owned()
+    } else {
+        format!("deleted {}\n", text::one_line(id, 80))
+    })
 }
 
 async fn delete_idle(api: &Api, older_than: Option<&str>, json: bool) -> Result<(), ClientError> {
@@ -142,7 +148,11 @@ async fn delete_idle(api: &Api, older_than: Option<&str>, json: bool) -> Result<
         return write_out(&format!("{answer}\n"));
     }
     let deleted = answer.get("deleted").and_then(Value::as_u64).unwrap_or(0);
-    write_out(&format!("deleted {} {}\n", text::count(deleted), if deleted == 1 { "session" } else { "sessions" }))
+    write_out(&format!(
+        "deleted {} {}\n",
+        text::count(deleted),
+        if deleted == 1 { "session" } else { "sessions" }
+    ))
 }
 
 /// The wire's clock.

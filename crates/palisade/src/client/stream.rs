@@ -15,6 +15,8 @@ use super::text;
 
 /// Attempts in a row without a new event; with the waits below about 40 s, enough for a server's restart.
 const ATTEMPTS_MAX: u32 = 12;
+/// Looks at the session's record after the answer to a message was lost.
+const LOOKS_MAX: u32 = 6;
 const BACKOFF_FIRST: Duration = Duration::from_millis(200);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
@@ -61,8 +63,29 @@ impl<'api> TurnStream<'api> {
     /// Starts a turn and reads it from its first event.
     pub(super) async fn send(api: &'api Api, session: &str, message: &str) -> Result<Self, ClientError> {
         let response = api.send_message(session, message).await?;
-        let turn = response.headers().get("x-response-id").and_then(|id| id.to_str().ok()).unwrap_or("").to_owned();
-        Ok(Self::over(api, session, turn, 0, response))
+        let turn =
+            response.headers().get("x-response-id").and_then(|id| id.to_str().ok()).unwrap_or("").to_owned();
+        Ok(Self::over(api, session, turn, 0, Some(response)))
+    }
+
+    /// The same in a session that nobody else has written to: when the answer's head is lost, the session's record
+    /// says whether the message arrived, and which turn it became.
+    pub(super) async fn send_first(
+        api: &'api Api,
+        session: &str,
+        message: &str,
+    ) -> Result<Self, ClientError> {
+        let lost = match Self::send(api, session, message).await {
+            Err(lost @ (ClientError::Broken { .. } | ClientError::Silent { .. })) => lost,
+            other => return other,
+        };
+        for attempt in 0..LOOKS_MAX {
+            tokio::time::sleep(backoff(attempt)).await;
+            let Ok(record) = api.session(session).await else { continue };
+            let Some(turn) = record.get("last_response_id").and_then(Value::as_str) else { return Err(lost) };
+            return Ok(Self::over(api, session, turn.to_owned(), 0, None));
+        }
+        Err(lost)
     }
 
     /// Reads a turn that exists, from the event with the given number.
@@ -73,11 +96,11 @@ impl<'api> TurnStream<'api> {
         from_seq: u64,
     ) -> Result<Self, ClientError> {
         let response = api.events(session, turn, from_seq.checked_sub(1)).await?;
-        Ok(Self::over(api, session, turn.to_owned(), from_seq, response))
+        Ok(Self::over(api, session, turn.to_owned(), from_seq, Some(response)))
     }
 
-    fn over(api: &'api Api, session: &str, turn: String, next_seq: u64, response: Response) -> Self {
-        let connection = Some((response, FrameParser::default()));
+    fn over(api: &'api Api, session: &str, turn: String, next_seq: u64, response: Option<Response>) -> Self {
+        let connection = response.map(|response| (response, FrameParser::default()));
         Self { api, session: session.to_owned(), turn, next_seq, connection, attempts: 0, ended: false }
     }
 
@@ -102,7 +125,8 @@ impl<'api> TurnStream<'api> {
                 Arrival::Old => {}
                 Arrival::Gap { seq } => {
                     let detail = format!("event {seq} came where {} was due", self.next_seq);
-                    return self.broken(ClientError::Unexpected { what: "following the turn".into(), detail });
+                    return self
+                        .broken(ClientError::Unexpected { what: "following the turn".into(), detail });
                 }
             }
         }
@@ -117,8 +141,7 @@ impl<'api> TurnStream<'api> {
 
     async fn reconnect(&mut self) -> Result<(), ClientError> {
         self.attempts += 1;
-        let wait = BACKOFF_FIRST.saturating_mul(1 << (self.attempts - 1).min(16)).min(BACKOFF_MAX);
-        tokio::time::sleep(wait).await;
+        tokio::time::sleep(backoff(self.attempts - 1)).await;
         match self.api.events(&self.session, &self.turn, self.next_seq.checked_sub(1)).await {
             Ok(response) if self.attempts < ATTEMPTS_MAX => {
                 self.connection = Some((response, FrameParser::default()));
@@ -166,6 +189,10 @@ impl<'api> TurnStream<'api> {
     }
 }
 
+fn backoff(attempt: u32) -> Duration {
+    BACKOFF_FIRST.saturating_mul(1 << attempt.min(16)).min(BACKOFF_MAX)
+}
+
 enum Arrival {
     New(TurnEvent),
     Old,
@@ -186,7 +213,10 @@ async fn next_frame((response, parser): &mut (Response, FrameParser)) -> Result<
                 detail: format!("an event is larger than {}", text::size(super::sse::FRAME_BYTES_MAX as u64)),
             })?,
             Ok(None) => {
-                return Err(ClientError::Unexpected { what: what.into(), detail: "it ended too early".into() });
+                return Err(ClientError::Unexpected {
+                    what: what.into(),
+                    detail: "it ended too early".into(),
+                });
             }
             Err(source) => return Err(ClientError::Broken { what: what.into(), source }),
         }

@@ -65,7 +65,9 @@ pub(super) async fn tail(args: Tail) -> Result<ExitCode, ClientError> {
                     _ => {}
                 }
             }
-            Step::Broken(reason) => printer.note(&format!("note: {reason}; reading on from where it broke"))?,
+            Step::Broken(reason) => {
+                printer.note(&format!("note: {reason}; reading on from where it broke"))?
+            }
             Step::Ended => return Ok(code),
         }
     }

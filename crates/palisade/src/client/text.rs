@@ -140,7 +140,10 @@ mod tests {
             assert!(shown.chars().all(|c| c == '\n' || c == '\t' || !c.is_control()));
             assert!(!shown.contains(['\u{202e}', '\u{2066}', '\u{2028}', '\u{200f}']));
         }
-        assert_eq!(visible("\u{1b}]0;title\u{7}\u{9b}2J\u{202e}ok\n"), "\\x1b]0;title\\x07\\x9b2J\\u{202e}ok\n");
+        assert_eq!(
+            visible("\u{1b}]0;title\u{7}\u{9b}2J\u{202e}ok\n"),
+            "\\x1b]0;title\\x07\\x9b2J\\u{202e}ok\n"
+        );
     }
 
     #[test]

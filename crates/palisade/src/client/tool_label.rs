@@ -96,7 +96,11 @@ mod tests {
     #[test]
     fn every_tool_says_what_it_is_about() {
         let cases = [
-            ("Bash", json!({"command": "\n  python3 build.py <<'E'\nx\nE\n"}), "python3 build.py <<'E' … (+2 lines)"),
+            (
+                "Bash",
+                json!({"command": "\n  python3 build.py <<'E'\nx\nE\n"}),
+                "python3 build.py <<'E' … (+2 lines)",
+            ),
             ("Read", json!({"file_path": "/workspace/a.md", "offset": 11, "limit": 10}), "a.md lines 11–20"),
             ("Read", json!({"file_path": "/skills/x/SKILL.md"}), "/skills/x/SKILL.md"),
             ("Write", json!({"file_path": "a.json", "content": "{}\n"}), "a.json (1 line, 3 B)"),
