@@ -1,1 +1,48 @@
-fn main() {}
+//! The palisade binary: the server and the commands that talk to one.
+//!
+//! This is the whole life of the process in order; what each command does stands in its own module. The only
+//! reader of configuration.
+
+mod config;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(
+    name = "palisade",
+    version,
+    about = "A self-hosted, per-tenant runtime for long-running AI agents",
+    after_help = "Examples:\n  palisade serve                     start on defaults, data in ./palisade-data\n  palisade serve --config palisade.toml\n  palisade run \"Build a deck on our Q3 numbers\" --upload q3.csv",
+    disable_help_subcommand = true
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start the server
+    Serve(serve::ServeArgs),
+}
+
+fn main() -> ExitCode {
+    // No thread may be started before the server has given up root: uids belong to threads.
+    match Cli::parse().command {
+        Command::Serve(args) => told(serve::serve(args)),
+    }
+}
+
+/// What failed, why, and what to do about it, on standard error.
+#[expect(clippy::print_stderr, reason = "this is where errors meet a person")]
+fn told(result: anyhow::Result<()>) -> ExitCode {
+    let Err(error) = result else { return ExitCode::SUCCESS };
+    eprintln!("error: {error}");
+    for cause in error.chain().skip(1) {
+        eprintln!("  because: {cause}");
+    }
+    ExitCode::FAILURE
+}

@@ -1,3 +1,11 @@
-//! Test tools: scripted upstream, whole-server harness, wait_for.
+//! Test tools: a scripted upstream, a whole server on a port of its own, and waiting for conditions.
+//!
+//! Only tests, benches and the project's own automation use it; nothing here may be linked into the product.
 
+pub mod server;
+pub mod stream;
 pub mod upstream;
+pub mod wait;
+
+pub use server::Server;
+pub use wait::wait_for;

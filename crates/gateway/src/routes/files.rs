@@ -5,7 +5,6 @@ use axum::extract::State;
 use axum::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use axum::{Json, Router};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
@@ -32,7 +31,7 @@ pub(crate) struct Where {
 }
 
 /// List a directory.
-#[utoipa::path(get, path = "/v1/sessions/{id}/files", tag = "files", params(("id" = String, Path), Where), responses(
+#[utoipa::path(get, operation_id = "listFiles", path = "/v1/sessions/{id}/files", tag = "files", params(("id" = String, Path), Where), responses(
     (status = 200, body = Vec<Entry>), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
     (status = 403, description = "outside the session's scope", body = ErrorBody), (status = 404, body = ErrorBody)))]
 pub(crate) async fn list(
@@ -47,7 +46,7 @@ pub(crate) async fn list(
 
 /// `/files/` is the workspace too.
 pub(crate) fn root() -> Router<Runtime> {
-    Router::new().route("/v1/sessions/{id}/files/", get(list))
+    Router::new().route("/v1/sessions/{id}/files/", axum::routing::get(list))
 }
 
 fn listed(entries: Vec<Entry>, truncated: bool) -> Response {
@@ -66,7 +65,7 @@ pub(crate) struct How {
 }
 
 /// Read a file, whole or a range of it; of a directory, its listing.
-#[utoipa::path(get, path = "/v1/sessions/{id}/files/{*path}", tag = "files",
+#[utoipa::path(get, operation_id = "getFile", path = "/v1/sessions/{id}/files/{*path}", tag = "files",
     params(("id" = String, Path), ("path" = String, Path), How), responses(
     (status = 200, description = "the file's bytes, or a directory's entries"), (status = 206, description = "the range"),
     (status = 304), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 403, body = ErrorBody),
@@ -207,7 +206,7 @@ pub(crate) struct WrittenFile {
 }
 
 /// Write a file whole; readers see the old one or the new one, never half. Folders are made.
-#[utoipa::path(put, path = "/v1/sessions/{id}/files/{*path}", tag = "files",
+#[utoipa::path(put, operation_id = "putFile", path = "/v1/sessions/{id}/files/{*path}", tag = "files",
     params(("id" = String, Path), ("path" = String, Path)),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"), responses(
     (status = 201, body = WrittenFile), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
@@ -254,7 +253,7 @@ pub(crate) struct Recursively {
 }
 
 /// Delete a file or a directory.
-#[utoipa::path(delete, path = "/v1/sessions/{id}/files/{*path}", tag = "files",
+#[utoipa::path(delete, operation_id = "deleteFile", path = "/v1/sessions/{id}/files/{*path}", tag = "files",
     params(("id" = String, Path), ("path" = String, Path), Recursively), responses(
     (status = 204), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 403, body = ErrorBody),
     (status = 404, body = ErrorBody), (status = 409, description = "a directory that is not empty", body = ErrorBody)))]

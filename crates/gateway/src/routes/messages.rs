@@ -21,7 +21,7 @@ pub(crate) struct MessageBody {
 }
 
 /// Send a message. The answer is the turn's event stream; the turn runs to its end whether or not anybody reads.
-#[utoipa::path(post, path = "/v1/sessions/{id}/messages", tag = "messages", params(("id" = String, Path)),
+#[utoipa::path(post, operation_id = "sendMessage", path = "/v1/sessions/{id}/messages", tag = "messages", params(("id" = String, Path)),
     request_body = MessageBody, responses(
     (status = 200, description = "the turn's events; X-Response-Id names the turn", body = String, content_type = "text/event-stream"),
     (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody),
@@ -50,7 +50,7 @@ pub(crate) struct From {
 }
 
 /// Follow a turn, running or ended, from after the last event that was seen.
-#[utoipa::path(get, path = "/v1/sessions/{id}/responses/{rid}/events", tag = "messages",
+#[utoipa::path(get, operation_id = "followResponse", path = "/v1/sessions/{id}/responses/{rid}/events", tag = "messages",
     params(("id" = String, Path), ("rid" = String, Path), From), responses(
     (status = 200, description = "the rest of the turn's events", body = String, content_type = "text/event-stream"),
     (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody)))]
@@ -83,7 +83,7 @@ pub(crate) struct CancelBody {
 }
 
 /// Ask a turn to stop. Repeating it is harmless.
-#[utoipa::path(post, path = "/v1/sessions/{id}/responses/{rid}/cancel", tag = "messages",
+#[utoipa::path(post, operation_id = "cancelResponse", path = "/v1/sessions/{id}/responses/{rid}/cancel", tag = "messages",
     params(("id" = String, Path), ("rid" = String, Path)), responses(
     (status = 202, description = "its stream will end with message.cancelled", body = CancelBody),
     (status = 200, description = "it had ended", body = CancelBody),

@@ -13,13 +13,13 @@ use serde_json::{Value, json};
 use crate::error::{ApiError, ErrorBody};
 
 /// The process is alive.
-#[utoipa::path(get, path = "/health", tag = "server", responses((status = 200, description = "alive", body = Object)))]
+#[utoipa::path(get, operation_id = "health", path = "/health", tag = "server", responses((status = 200, description = "alive", body = Object)))]
 pub(crate) async fn health() -> Json<Value> {
     Json(json!({"status": "ok"}))
 }
 
 /// Whether store, sandbox and models work. Without a key: the status alone.
-#[utoipa::path(get, path = "/ready", tag = "server", responses(
+#[utoipa::path(get, operation_id = "ready", path = "/ready", tag = "server", responses(
     (status = 200, description = "every part works", body = Object),
     (status = 503, description = "a part does not work", body = Object)))]
 pub(crate) async fn ready(State(runtime): State<Runtime>, caller: Option<Extension<OpCtx>>) -> impl IntoResponse {
@@ -39,7 +39,7 @@ fn shown(readiness: &Readiness, detail: bool) -> Value {
 }
 
 /// Prometheus metrics.
-#[utoipa::path(get, path = "/metrics", tag = "server", responses(
+#[utoipa::path(get, operation_id = "metrics", path = "/metrics", tag = "server", responses(
     (status = 200, description = "OpenMetrics text", body = String, content_type = "application/openmetrics-text"),
     (status = 401, body = ErrorBody)))]
 pub(crate) async fn metrics(State(runtime): State<Runtime>) -> Result<impl IntoResponse, ApiError> {

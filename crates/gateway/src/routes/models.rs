@@ -27,7 +27,7 @@ pub(crate) struct ModelEntry {
 }
 
 /// The catalog's models, in the shape of OpenAI's list.
-#[utoipa::path(get, path = "/v1/models", tag = "models", responses(
+#[utoipa::path(get, operation_id = "listModels", path = "/v1/models", tag = "models", responses(
     (status = 200, body = ModelList), (status = 401, body = ErrorBody)))]
 pub(crate) async fn list(State(runtime): State<Runtime>, Caller(ctx): Caller) -> Json<ModelList> {
     let data = runtime

@@ -13,7 +13,7 @@ use crate::error::{ApiError, ErrorBody};
 use crate::extract::{InSession, JsonBody, Query, malformed};
 
 /// Create a session. Every field is optional.
-#[utoipa::path(post, path = "/v1/sessions", tag = "sessions", request_body = SessionDraft, responses(
+#[utoipa::path(post, operation_id = "createSession", path = "/v1/sessions", tag = "sessions", request_body = SessionDraft, responses(
     (status = 201, body = Session), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody)))]
 pub(crate) async fn create(
     State(runtime): State<Runtime>,
@@ -25,14 +25,14 @@ pub(crate) async fn create(
 }
 
 /// The tenant's sessions, oldest first.
-#[utoipa::path(get, path = "/v1/sessions", tag = "sessions", responses(
+#[utoipa::path(get, operation_id = "listSessions", path = "/v1/sessions", tag = "sessions", responses(
     (status = 200, body = Vec<Session>), (status = 401, body = ErrorBody)))]
 pub(crate) async fn list(State(runtime): State<Runtime>, Caller(ctx): Caller) -> Result<Json<Vec<Session>>, ApiError> {
     Ok(Json(runtime.sessions(&ctx).await?))
 }
 
 /// One session's record.
-#[utoipa::path(get, path = "/v1/sessions/{id}", tag = "sessions", params(("id" = String, Path)), responses(
+#[utoipa::path(get, operation_id = "getSession", path = "/v1/sessions/{id}", tag = "sessions", params(("id" = String, Path)), responses(
     (status = 200, body = Session), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody)))]
 pub(crate) async fn show(
     State(runtime): State<Runtime>,
@@ -43,7 +43,7 @@ pub(crate) async fn show(
 }
 
 /// Destroy a session: its turn is cancelled and every process of it ends; the workspace stays.
-#[utoipa::path(delete, path = "/v1/sessions/{id}", tag = "sessions", params(("id" = String, Path)), responses(
+#[utoipa::path(delete, operation_id = "deleteSession", path = "/v1/sessions/{id}", tag = "sessions", params(("id" = String, Path)), responses(
     (status = 204), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody)))]
 pub(crate) async fn delete(
     State(runtime): State<Runtime>,
@@ -69,7 +69,7 @@ pub(crate) struct Deleted {
 }
 
 /// Destroy every session that matches.
-#[utoipa::path(delete, path = "/v1/sessions", tag = "sessions", params(Which), responses(
+#[utoipa::path(delete, operation_id = "deleteSessions", path = "/v1/sessions", tag = "sessions", params(Which), responses(
     (status = 200, body = Deleted), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody)))]
 pub(crate) async fn delete_many(
     State(runtime): State<Runtime>,

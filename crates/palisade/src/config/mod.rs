@@ -1,0 +1,262 @@
+//! palisade.toml: what an operator may say, checked whole before anything starts. Unknown keys are refused with
+//! the line; secrets are named, never written here.
+
+mod secret;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use palisade_protocol::TenantName;
+use serde::Deserialize;
+
+pub(crate) use secret::SecretRef;
+
+/// The file as a whole. Every key has a default.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Config {
+    pub(crate) listen: SocketAddr,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) upstream: Vec<UpstreamSection>,
+    pub(crate) model: BTreeMap<String, ModelSection>,
+    pub(crate) tenant: Vec<TenantSection>,
+    pub(crate) sandbox: SandboxSection,
+    pub(crate) events: EventsSection,
+}
+
+/// `[[upstream]]`: where models are really served.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct UpstreamSection {
+    pub(crate) name: String,
+    pub(crate) dialect: String,
+    pub(crate) base_url: String,
+    pub(crate) api_key: Option<SecretRef>,
+}
+
+/// `[model."…"]`: one name of the catalog.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ModelSection {
+    pub(crate) upstream: OneOrMore,
+    pub(crate) upstream_model: String,
+    #[serde(default)]
+    pub(crate) price: PriceSection,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum OneOrMore {
+    One(String),
+    More(Vec<String>),
+}
+
+impl From<OneOrMore> for Vec<String> {
+    fn from(names: OneOrMore) -> Self {
+        match names {
+            OneOrMore::One(name) => vec![name],
+            OneOrMore::More(names) => names,
+        }
+    }
+}
+
+/// Dollars per million tokens.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct PriceSection {
+    pub(crate) input: f64,
+    pub(crate) output: f64,
+    pub(crate) cache_read: f64,
+}
+
+/// `[[tenant]]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TenantSection {
+    pub(crate) name: TenantName,
+    #[serde(default)]
+    pub(crate) mode: Mode,
+    pub(crate) default_model: Option<String>,
+    #[serde(default)]
+    pub(crate) client_model_selection: bool,
+    pub(crate) tokens: Vec<TokenSection>,
+    #[serde(default)]
+    pub(crate) memory: Memory,
+    pub(crate) upload_mb: Option<u64>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TokenSection {
+    pub(crate) id: String,
+    pub(crate) key: SecretRef,
+}
+
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Mode {
+    #[default]
+    Standard,
+    Offline,
+}
+
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Memory {
+    #[default]
+    Shared,
+    Scoped,
+    Off,
+}
+
+/// `[sandbox]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct SandboxSection {
+    /// The uid that everything runs as when the server is started as root.
+    pub(crate) run_as: u32,
+    /// `host-usr`, or the path of an unpacked image.
+    pub(crate) rootfs: String,
+    /// The hand's static binary; beside this program when absent.
+    pub(crate) hand: Option<PathBuf>,
+    /// What `deploy/runtime.sh` made.
+    pub(crate) runtime: PathBuf,
+}
+
+/// `[events]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct EventsSection {
+    /// How long a turn's events are kept after its end.
+    pub(crate) retention_s: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            data_dir: PathBuf::from("palisade-data"),
+            upstream: Vec::new(),
+            model: BTreeMap::new(),
+            tenant: Vec::new(),
+            sandbox: SandboxSection::default(),
+            events: EventsSection::default(),
+        }
+    }
+}
+
+impl Default for SandboxSection {
+    fn default() -> Self {
+        Self {
+            run_as: 10001,
+            rootfs: "host-usr".to_owned(),
+            hand: None,
+            runtime: PathBuf::from("/opt/palisade/runtime"),
+        }
+    }
+}
+
+impl Default for EventsSection {
+    fn default() -> Self {
+        // Contract §4.
+        Self { retention_s: 120 }
+    }
+}
+
+impl Config {
+    /// Reads the file, or takes the defaults when there is none to read.
+    pub(crate) fn load(file: Option<&Path>) -> Result<Self> {
+        let Some(file) = file else { return Ok(Self::default()) };
+        let text = std::fs::read_to_string(file)
+            .with_context(|| format!("the configuration {} cannot be read", file.display()))?;
+        Self::parse(&text).with_context(|| format!("the configuration {} is not valid", file.display()))
+    }
+
+    fn parse(text: &str) -> Result<Self> {
+        let config: Self = toml::from_str(text)?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.sandbox.run_as == 0 {
+            bail!("[sandbox] run_as = 0: nothing of Palisade may run as root");
+        }
+        if self.upstream.is_empty() && !self.model.is_empty() {
+            bail!("there are [model] entries and no [[upstream]] that could serve them");
+        }
+        if !self.upstream.is_empty() && self.model.is_empty() {
+            bail!("there is an [[upstream]] and no [model.\"…\"] entry that uses it");
+        }
+        for (at, tenant) in self.tenant.iter().enumerate() {
+            if self.tenant[..at].iter().any(|other| other.name == tenant.name) {
+                bail!("there are two tenants named {:?}", tenant.name.as_str());
+            }
+            if tenant.tokens.is_empty() {
+                bail!("tenant {:?} has no tokens, so nobody could use it", tenant.name.as_str());
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documented_file_is_understood() {
+        let config = Config::parse(
+            r#"
+            listen = "127.0.0.1:8080"
+            data_dir = "palisade-data"
+
+            [[upstream]]
+            name = "local"
+            dialect = "openai-chat"
+            base_url = "http://127.0.0.1:9911/v1"
+            api_key = "env:UPSTREAM_KEY"
+
+            [model."pokee-isaac"]
+            upstream = ["local"]
+            upstream_model = "gpt-x"
+            price = { input = 0.30, output = 5.0, cache_read = 0.10 }
+
+            [[tenant]]
+            name = "acme"
+            mode = "standard"
+            default_model = "pokee-isaac"
+            client_model_selection = true
+            tokens = [{ id = "default", key = "env:ACME_KEY" }]
+            memory = "shared"
+            upload_mb = 100
+            "#,
+        )
+        .unwrap();
+        assert_eq!(config.tenant[0].name.as_str(), "acme");
+        assert_eq!(Vec::from(config.model["pokee-isaac"].upstream.clone()), ["local"]);
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_its_line() {
+        let error = format!("{:#}", Config::parse("listen = \"127.0.0.1:1\"\n\n[sandbox]\nrunas = 5\n").unwrap_err());
+        assert!(error.contains("line 4") && error.contains("runas"), "{error}");
+    }
+
+    #[test]
+    fn what_could_not_work_is_refused() {
+        for (text, said) in [
+            ("[sandbox]\nrun_as = 0", "root"),
+            ("[model.m]\nupstream = \"u\"\nupstream_model = \"x\"", "[[upstream]]"),
+            ("[[tenant]]\nname = \"a\"\ntokens = []", "no tokens"),
+            ("[[tenant]]\nname = \"A B\"\ntokens = []", "tenant name"),
+            ("[[tenant]]\nname = \"a\"\ntokens = [{id = \"t\", key = \"pk_a_literal\"}]", "env:NAME"),
+            ("listen = \"8080\"", "listen"),
+        ] {
+            let error = format!("{:#}", Config::parse(text).expect_err(text));
+            assert!(error.contains(said), "{text}: {error}");
+        }
+    }
+}

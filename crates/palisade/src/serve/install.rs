@@ -1,0 +1,109 @@
+//! Puts what sandboxes need where the server's uid can reach it: the hand and the bundled skills, below
+//! `<data>/runtime/<hash>/`. Started as root, these stay root's, so that nothing the server runs can change them.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use rust_embed::RustEmbed;
+
+use crate::config::Config;
+
+/// The bundled skills, as they were when this program was built; their tests stay out.
+#[derive(RustEmbed)]
+#[folder = "../../skills"]
+#[exclude = "*/tests/*"]
+#[exclude = "*/__pycache__/*"]
+#[exclude = "*.sh"]
+struct Skills;
+
+/// Where everything is.
+pub(crate) struct Installed {
+    pub(crate) hand: PathBuf,
+    pub(crate) skills: Vec<PathBuf>,
+}
+
+/// Installs once per content: a folder that is there is whole.
+pub(crate) fn install(config: &Config) -> Result<Installed> {
+    let hand = read_hand(config)?;
+    let runtime = config.data_dir.join("runtime");
+    let dir = runtime.join(content_hash(&hand));
+    if !dir.is_dir() {
+        let unfinished = runtime.join(format!("unfinished-{}", std::process::id()));
+        let installing = || format!("installing into {}", dir.display());
+        write_all(&unfinished, &hand).with_context(installing)?;
+        match fs::rename(&unfinished, &dir) {
+            Ok(()) => {}
+            // Another server of this data directory was quicker.
+            Err(_) if dir.is_dir() => fs::remove_dir_all(&unfinished).with_context(installing)?,
+            Err(error) => return Err(error).with_context(installing),
+        }
+    }
+    let names: BTreeSet<String> = Skills::iter().filter_map(|path| path.split('/').next().map(str::to_owned)).collect();
+    let skills = names.into_iter().map(|name| dir.join("skills").join(name)).collect();
+    Ok(Installed { hand: dir.join("palisade-hand"), skills })
+}
+
+fn read_hand(config: &Config) -> Result<Vec<u8>> {
+    let path = match &config.sandbox.hand {
+        Some(path) => path.clone(),
+        None => std::env::current_exe().context("finding this program")?.with_file_name("palisade-hand"),
+    };
+    fs::read(&path).with_context(|| {
+        format!(
+            "the sandbox's executor {} cannot be read; it is built by `cargo xtask build`, and [sandbox] hand says where it is",
+            path.display()
+        )
+    })
+}
+
+/// Of everything that will be installed, names and bytes.
+fn content_hash(hand: &[u8]) -> String {
+    let mut hash = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
+    hash.update(hand);
+    for path in Skills::iter() {
+        hash.update(path.as_bytes());
+        if let Some(file) = Skills::get(&path) {
+            hash.update(&(file.data.len() as u64).to_le_bytes());
+            hash.update(&file.data);
+        }
+    }
+    hash.finish().as_ref()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn write_all(dir: &Path, hand: &[u8]) -> Result<()> {
+    let skills = dir.join("skills");
+    fs::create_dir_all(&skills)?;
+    let program = dir.join("palisade-hand");
+    fs::write(&program, hand)?;
+    for path in Skills::iter() {
+        let Some(file) = Skills::get(&path) else { continue };
+        let target = skills.join(path.as_ref());
+        if let Some(parent) = target.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        fs::write(&target, &file.data)?;
+    }
+    open_to_read(dir)?;
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
+    // The way down to it, too.
+    if let Some(parent) = dir.parent() {
+        fs::set_permissions(parent, fs::Permissions::from_mode(0o755))?;
+    }
+    Ok(())
+}
+
+/// Whatever the umask was: folders can be entered and files read by everybody.
+fn open_to_read(dir: &Path) -> Result<()> {
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o755))?;
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        match entry.file_type()?.is_dir() {
+            true => open_to_read(&entry.path())?,
+            false => fs::set_permissions(entry.path(), fs::Permissions::from_mode(0o644))?,
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,192 @@
+//! `palisade serve`: from a configuration to a server that answers, and back down again on SIGTERM.
+
+mod account;
+mod install;
+mod keys;
+mod logging;
+mod models;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+use palisade_runtime::{BundledSkill, MemoryMode, Runtime, RuntimeConfig, TenantConfig, TenantMode};
+use palisade_sandbox::{Rootfs, SandboxConfig};
+use palisade_protocol::{TenantName, limits};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::config::{Config, Memory, Mode, TenantSection};
+use install::Installed;
+use keys::Admission;
+
+/// How long running turns have to reach a durable point after SIGTERM.
+const DRAIN_MAX: Duration = Duration::from_secs(30);
+
+#[derive(Args)]
+pub(crate) struct ServeArgs {
+    /// The configuration; without it everything is at its default
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where everything durable is kept [default: palisade-data]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Where to listen; port 0 takes a free one [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<SocketAddr>,
+    /// How to log; json when standard error is not a terminal
+    #[arg(long, value_enum)]
+    log_format: Option<logging::LogFormat>,
+}
+
+/// Runs the server until it is told to stop.
+pub(crate) fn serve(args: ServeArgs) -> Result<()> {
+    let mut config = Config::load(args.config.as_deref())?;
+    config.data_dir = args.data_dir.unwrap_or(config.data_dir);
+    config.listen = args.listen.unwrap_or(config.listen);
+    logging::start(args.log_format);
+    // As root, if that is what we are: secrets are read, folders made, programs put where the uid can reach them.
+    let admission = Admission::read(&config)?;
+    let upstreams = models::Upstreams::read(&config)?;
+    account::prepare_data_dir(&mut config)?;
+    let installed = install::install(&config)?;
+    let admission = admission.complete(&config)?;
+    account::give_up_root(&config)?;
+    // From here on we are nobody special, and may start threads.
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the executor")?;
+    runtime.block_on(run(config, admission, upstreams, installed))
+}
+
+async fn run(config: Config, admission: Admission, upstreams: models::Upstreams, installed: Installed) -> Result<()> {
+    let listener =
+        TcpListener::bind(config.listen).await.with_context(|| format!("cannot listen on {}", config.listen))?;
+    let address = listener.local_addr()?;
+    let models = models::start(&config, upstreams).await?;
+    let default_model = models.default_model.clone();
+    let tenants = match config.tenant.is_empty() {
+        true => vec![default_tenant(&default_model)?],
+        false => config.tenant.iter().map(|section| tenant(section, &default_model)).collect(),
+    };
+    let runtime = Runtime::start(RuntimeConfig {
+        data_dir: config.data_dir.clone(),
+        tenants,
+        keys: admission.keys,
+        demo_planner: models.is_demo_planner,
+        router: models.router,
+        sandbox: sandbox(&config, &installed),
+        bundled_skills: load_skills(&installed),
+        events_retention_s: config.events.retention_s,
+    })
+    .await?;
+    say_hello(address, &admission.shown, models.is_demo_planner);
+    let stop = stop_signal()?;
+    let (draining, drain) = (runtime.clone(), tokio_util::sync::CancellationToken::new());
+    let begun = drain.clone();
+    let stopping = async move {
+        stop.await;
+        tracing::info!("stopping: no new turns, running ones reach a durable point");
+        begun.cancel();
+    };
+    let drained = async {
+        drain.cancelled().await;
+        tokio::time::timeout(DRAIN_MAX, draining.drain()).await
+    };
+    let (served, drained) =
+        tokio::join!(palisade_gateway::serve(listener, palisade_gateway::router(runtime.clone()), stopping), drained);
+    served.context("serving")?;
+    drained.with_context(|| format!("running work did not end within {} s", DRAIN_MAX.as_secs()))?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// SIGTERM, as from a supervisor, or SIGINT, as from a keyboard.
+fn stop_signal() -> Result<impl Future<Output = ()> + Send + 'static> {
+    let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+/// What a person who has just started the server needs.
+#[expect(clippy::print_stdout, reason = "the answer of this command")]
+fn say_hello(address: SocketAddr, shown: &keys::Shown, is_demo_planner: bool) {
+    println!("listening on http://{address}");
+    match shown {
+        keys::Shown::New { key, file } => {
+            use secrecy::ExposeSecret as _;
+            println!("key          {} (shown once; also in {})", key.expose_secret(), file.display());
+        }
+        keys::Shown::Kept { file } => println!("key          in {}", file.display()),
+        keys::Shown::Configured => {}
+    }
+    if is_demo_planner {
+        println!("model        none configured: the built-in demo planner answers; see [[upstream]] in the README");
+    }
+    println!("docs         http://{address}/docs");
+}
+
+fn default_tenant(default_model: &str) -> Result<TenantConfig> {
+    Ok(TenantConfig {
+        name: TenantName::parse(keys::DEFAULT_TENANT)?,
+        mode: TenantMode::Standard,
+        default_model: default_model.to_owned(),
+        client_model_selection: true,
+        memory: MemoryMode::Shared,
+        upload_bytes_max: limits::UPLOAD_BYTES_MAX,
+    })
+}
+
+fn tenant(section: &TenantSection, default_model: &str) -> TenantConfig {
+    TenantConfig {
+        name: section.name.clone(),
+        mode: match section.mode {
+            Mode::Standard => TenantMode::Standard,
+            Mode::Offline => TenantMode::Offline,
+        },
+        default_model: section.default_model.clone().unwrap_or_else(|| default_model.to_owned()),
+        client_model_selection: section.client_model_selection,
+        memory: match section.memory {
+            Memory::Shared => MemoryMode::Shared,
+            Memory::Scoped => MemoryMode::Scoped,
+            Memory::Off => MemoryMode::Off,
+        },
+        upload_bytes_max: section.upload_mb.map_or(limits::UPLOAD_BYTES_MAX, |mb| mb.saturating_mul(1024 * 1024)),
+    }
+}
+
+fn sandbox(config: &Config, installed: &Installed) -> SandboxConfig {
+    let python_packages = config.sandbox.runtime.join("python");
+    let python_packages = python_packages.is_dir().then_some(python_packages);
+    if python_packages.is_none() {
+        tracing::warn!(
+            runtime = %config.sandbox.runtime.display(),
+            "the sandbox's Python packages are not there, so document skills will not work; deploy/runtime.sh installs them"
+        );
+    }
+    SandboxConfig {
+        hand: installed.hand.clone(),
+        bwrap: PathBuf::from("bwrap"),
+        rootfs: match config.sandbox.rootfs.as_str() {
+            "host-usr" => Rootfs::HostUsr,
+            path => Rootfs::Path(path.into()),
+        },
+        python_packages,
+    }
+}
+
+fn load_skills(installed: &Installed) -> Vec<BundledSkill> {
+    let mut skills = Vec::new();
+    for dir in &installed.skills {
+        match BundledSkill::load(dir.clone()) {
+            Ok(skill) => skills.push(skill),
+            Err(why) => tracing::error!(skill = %dir.display(), why, "bundled skill skipped"),
+        }
+    }
+    skills
+}

@@ -1,0 +1,123 @@
+//! The catalog from the configuration, with the way out; or the built-in planner when no model is configured.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use palisade_egress::{Credentials, DirectClient};
+use palisade_inference::{Catalog, CredentialRef, ModelConfig, Price, Router, Timeouts, UpstreamConfig};
+use palisade_runtime::DirectTransport;
+use tokio::net::TcpListener;
+
+use crate::config::{Config, PriceSection};
+
+/// The contract's two models and their prices in $/M (contract §8): what a server without a configuration offers.
+const DEFAULT_MODELS: [(&str, Price); 2] = [
+    ("pokee-isaac-high-reasoning", Price { input: 3.0, output: 15.0, cache_read: 0.30 }),
+    ("pokee-isaac", Price { input: 0.30, output: 5.0, cache_read: 0.10 }),
+];
+/// The planner's place in the catalog.
+const PLANNER: &str = "demo-planner";
+
+/// What the configuration says, with its secrets read.
+pub(crate) struct Upstreams {
+    upstreams: Vec<UpstreamConfig>,
+    credentials: Credentials,
+}
+
+/// Ready to be asked.
+pub(crate) struct Models {
+    pub(crate) router: Router,
+    pub(crate) default_model: String,
+    pub(crate) is_demo_planner: bool,
+}
+
+impl Upstreams {
+    /// Reads the upstreams' keys.
+    pub(crate) fn read(config: &Config) -> Result<Self> {
+        let mut read = Self { upstreams: Vec::new(), credentials: Credentials::new() };
+        for section in &config.upstream {
+            let credential = match &section.api_key {
+                Some(key) => {
+                    read.credentials.insert(&section.name, key.read()?);
+                    Some(CredentialRef::new(&section.name))
+                }
+                None => None,
+            };
+            read.upstreams.push(UpstreamConfig {
+                name: section.name.clone(),
+                dialect: section.dialect.parse()?,
+                base_url: section.base_url.clone(),
+                credential,
+            });
+        }
+        Ok(read)
+    }
+}
+
+/// Builds the catalog; starts the planner when there is nothing else.
+pub(crate) async fn start(config: &Config, read: Upstreams) -> Result<Models> {
+    let Upstreams { mut upstreams, mut credentials } = read;
+    let is_demo_planner = upstreams.is_empty();
+    let models = match is_demo_planner {
+        true => {
+            upstreams.push(start_planner(&mut credentials).await?);
+            DEFAULT_MODELS.map(|(name, price)| planner_model(name, price)).into()
+        }
+        false => configured_models(config),
+    };
+    // The contract's default where it is offered, else the first by name.
+    let preferred = models.iter().find(|model: &&ModelConfig| model.name == DEFAULT_MODELS[0].0);
+    let default_model = preferred.or(models.first()).map(|model| model.name.clone()).unwrap_or_default();
+    let catalog = Catalog::new(upstreams, models)?;
+    for tenant in &config.tenant {
+        if let Some(model) = &tenant.default_model
+            && catalog.model(model).is_none()
+        {
+            anyhow::bail!("tenant {:?} has default_model = {model:?}, and there is no such [model]", tenant.name.as_str());
+        }
+    }
+    let transport = Arc::new(DirectTransport::new(DirectClient::new(credentials)?));
+    Ok(Models { router: Router::new(catalog, transport, Timeouts::default()), default_model, is_demo_planner })
+}
+
+fn configured_models(config: &Config) -> Vec<ModelConfig> {
+    let model = |(name, section): (&String, &crate::config::ModelSection)| {
+        let PriceSection { input, output, cache_read } = section.price;
+        ModelConfig {
+            name: name.clone(),
+            upstreams: section.upstream.clone().into(),
+            upstream_model: section.upstream_model.clone(),
+            price: Price { input, output, cache_read },
+        }
+    };
+    config.model.iter().map(model).collect()
+}
+
+fn planner_model(name: &str, price: Price) -> ModelConfig {
+    ModelConfig {
+        name: name.to_owned(),
+        upstreams: vec![PLANNER.to_owned()],
+        upstream_model: palisade_planner::MODEL_NAME.to_owned(),
+        price,
+    }
+}
+
+/// On a loopback port of its own, behind a token that only this process knows.
+async fn start_planner(credentials: &mut Credentials) -> Result<UpstreamConfig> {
+    let listener = TcpListener::bind("127.0.0.1:0").await.context("opening a port for the demo planner")?;
+    let address = listener.local_addr()?;
+    let token = palisade_vault::random_hex::<24>()?;
+    credentials.insert(PLANNER, token.clone().into());
+    // It ends with the process: it holds nothing that could be lost.
+    tokio::runtime::Handle::current().spawn(async move {
+        if let Err(error) = palisade_planner::serve(listener, token, std::future::pending()).await {
+            tracing::error!(error = &error as &dyn std::error::Error, "the demo planner stopped");
+        }
+    });
+    Ok(UpstreamConfig {
+        name: PLANNER.to_owned(),
+        dialect: palisade_inference::Dialect::OpenAiChat,
+        base_url: format!("http://{address}/v1"),
+        credential: Some(CredentialRef::new(PLANNER)),
+    })
+}
