@@ -143,12 +143,12 @@ install_packages() {
   trap 'rm -rf -- "$work"' EXIT
 
   say "installing $count Python packages into $prefix/python with $("$python" --version 2>&1) (about 450 MB, a minute or two)"
-  local line newline='\n' pad=''
-  if [[ -t 1 ]]; then newline='' pad='\r\033[K'; fi
+  local line is_tty=0 pad=''
+  if [[ -t 1 ]]; then is_tty=1 pad='\r\033[K'; fi
   # PYTHON* variables of the caller could point pip at another interpreter's packages; PIP_* ones choose the index and stay.
   env -u PYTHONPATH -u PYTHONHOME PYTHONDONTWRITEBYTECODE=1 "${pip[@]/DIR/$work}" 2>&1 | while IFS= read -r line; do
     case $line in
-      Collecting*) [[ -n $newline ]] || printf "${pad}runtime:   %.70s" "${line%%(*}" ;;
+      Collecting*) ((is_tty == 0)) || printf "${pad}runtime:   %.70s" "${line%%(*}" ;;
       Installing*) printf "${pad}runtime:   unpacking\n" ;;
       Successfully*) ;;
       ERROR* | error* | WARNING*) printf "${pad}runtime:   %.2000s\n" "$line" ;;

@@ -1,38 +1,29 @@
-"""Turns a checked spec into slides: chooses sizes by measuring, splits what is too long, and names every shape after the field
-that it shows, so that a check of the finished file can point back into the spec.
+"""The layouts: each turns one slide of a checked spec into one or more slides, choosing sizes by measuring and splitting what is
+too long for one.
 """
 
 from pptx.enum.shapes import MSO_CONNECTOR, MSO_SHAPE
-from pptx.enum.text import MSO_ANCHOR, MSO_AUTO_SIZE
+from pptx.enum.text import MSO_ANCHOR
 from pptx.oxml import parse_xml
 from pptx.oxml.ns import nsdecls
 from pptx.util import Pt
 
 from . import charts, measure, template, text
+from .canvas import QUOTE_PT, Canvas, even, move
 from .template import emu
 
 SAMPLE_TEXT = "Sample data: no figures were given"
-AGENDA_TITLES = {"ja": "目次", "zh": "目录", "ko": "목차", "fr": "Sommaire", "it": "Agenda", "ru": "Содержание", "uk": "Зміст", "pl": "Plan"}
-TITLE_PT = (28, 26, 24)
-QUOTE_PT = (44, 38, 34, 30, 26, 24, 22, 20)
+AGENDA_TITLES = {"ja": "目次", "zh": "目录", "ko": "목차", "fr": "Sommaire", "ru": "Содержание", "uk": "Зміст", "pl": "Plan"}
 BODY_PT = (24, 22, 20, 18)
 COLUMN_PT = (22, 20, 18, 16)
 TAKEAWAY_PT = (24, 22, 20, 18, 16, 14)
 STRIP_PT = (20, 18, 16, 14)
-BULLETS_MAX, BULLETS_WANTED, WORDS_WANTED, TITLE_CHARS_WANTED = 8, 7, 60, 90
+BULLETS_WANTED, WORDS_WANTED, TITLE_CHARS_WANTED = 7, 60, 90
 CONTENT_LAYOUTS = ("bullets", "two_column", "chart", "table", "kpi", "timeline", "image")
 
 
-class Builder:
-    """One deck in the making."""
-
-    def __init__(self, deck, theme, prs):
-        self.deck, self.theme, self.prs = deck, theme, prs
-        self.language = deck.get("language", "en-US")
-        self.warnings = []
-        self.sections = 0
-        self.path = "$"
-        self.spec = {}
+class Builder(Canvas):
+    """Builds the slides of a deck, in order."""
 
     def build(self):
         """All slides, in order."""
@@ -42,170 +33,6 @@ class Builder:
             getattr(self, f"_{spec['layout']}")(spec)
             made = len(self.prs.slides) - before
             self._advise(spec, made, before + 1)
-
-    # --- what every slide shares
-
-    def _slide(self, layout):
-        slide = self.prs.slides.add_slide(template.layout_named(self.prs, layout))
-        slide._element.cSld.set("name", self.path)
-        if "notes" in self.spec:
-            notes = slide.notes_slide.notes_text_frame
-            notes.text = self.spec["notes"].strip()
-        return slide
-
-    def _content_slide(self, layout, part=None):
-        slide = self._slide(layout)
-        suffix = f" ({part[0]}/{part[1]})" if part and part[1] > 1 else ""
-        self._put(slide, 0, self.spec["title"] + suffix, "title", template.TITLE_BOX, TITLE_PT, bold=True, major=True, spacing=0.9)
-        for idx, field in ((template.KICKER, "kicker"), (template.SOURCE, "source")):
-            self._put_plain(slide, idx, self.spec.get(field), field)
-        self._number(slide)
-        return slide
-
-    def _number(self, slide):
-        """Footer and slide number are placeholders that python-pptx leaves out of new slides."""
-        if "footer" in self.deck:
-            self._copy_placeholder(slide, template.FOOTER, "ftr", "footer", f"<a:r><a:rPr lang=\"{self.language}\"/><a:t/></a:r>", text.clean(self.deck["footer"]))
-        field = f'<a:fld id="{{B6F15528-21DE-4FAA-801E-634DDDAF4B2B}}" type="slidenum"><a:rPr lang="{self.language}"/><a:t/></a:fld>'
-        self._copy_placeholder(slide, template.NUMBER, "sldNum", "slide number", field, str(len(self.prs.slides)))
-
-    @staticmethod
-    def _copy_placeholder(slide, idx, kind, name, inner, shown):
-        number = max(int(i) for i in slide._element.xpath("//p:cNvPr/@id")) + 1
-        element = parse_xml(
-            f'<p:sp {nsdecls("p", "a")}><p:nvSpPr><p:cNvPr id="{number}" name="{name}"/><p:cNvSpPr><a:spLocks noGrp="1"/></p:cNvSpPr>'
-            f'<p:nvPr><p:ph type="{kind}" idx="{idx}" sz="quarter"/></p:nvPr></p:nvSpPr><p:spPr/>'
-            f"<p:txBody><a:bodyPr/><a:lstStyle/><a:p>{inner}</a:p></p:txBody></p:sp>"
-        )
-        element.xpath(".//a:t")[0].text = shown
-        slide.shapes._spTree.append(element)
-
-    def _placeholder(self, slide, idx):
-        return next(p for p in slide.placeholders if p.placeholder_format.idx == idx)
-
-    def _put_plain(self, slide, idx, value, name):
-        """Text at the placeholder's own size, or no placeholder at all."""
-        holder = self._placeholder(slide, idx)
-        if value is None:
-            holder._element.getparent().remove(holder._element)
-            return None
-        holder.name = name
-        text.write(holder, [{"text": value}], self.language)
-        return holder
-
-    def _put(self, slide, idx, value, name, box, sizes, *, bold=False, major=False, spacing=1.0):
-        """One paragraph at the largest of the sizes that fits."""
-        holder = self._put_plain(slide, idx, value, name)
-        if holder is None:
-            return None
-        family = self.theme.major if major else self.theme.minor
-        paragraph = {"text": text.plain(value), "bold": bold}
-        size, _ = measure.fit([paragraph], family, sizes, box[2], box[3], spacing)
-        if size != sizes[0]:
-            text.write(holder, [{"text": value}], self.language, size)
-        return holder
-
-    def _stack(self, title, value, title_box, sub, sub_box, gap=0.16, bold=True):
-        """Moves the second text up to where the first one really ends."""
-        size = title.text_frame.paragraphs[0].runs[0].font.size
-        points = size.pt if size else self._inherited_pt(title)
-        paragraph = {"text": text.plain(value), "bold": bold}
-        used = measure.height_in([paragraph], self.theme.major, points, title_box[2]) + 0.12
-        if sub is not None and used < title_box[3]:
-            _move(title, (*title_box[:3], used))
-            _move(sub, (sub_box[0], min(title_box[1] + used + gap, sub_box[1]), sub_box[2], sub_box[3]))
-
-    def _balanced(self, value, box):
-        """The narrowest box in which the text takes no more lines, so that no word stands alone on the last one."""
-        value = text.plain(value)
-        size, _ = measure.fit([{"text": value}], self.theme.major, QUOTE_PT, box[2], box[3])
-        lines = measure.wrap(value, self.theme.major, size, False, box[2])
-        width = box[2]
-        while width > box[2] * 0.6 and measure.wrap(value, self.theme.major, size, False, width - 0.2) <= lines:
-            width -= 0.2
-        return (box[0], box[1], width, box[3])
-
-    @staticmethod
-    def _inherited_pt(holder):
-        base = next(p for p in holder.part.slide.slide_layout.placeholders if p.placeholder_format.idx == holder.placeholder_format.idx)
-        return int(base._element.xpath(".//a:lvl1pPr/a:defRPr/@sz")[0]) / 100
-
-    # --- bullets: shown, measured, split
-
-    def _bullet_paragraphs(self, bullets):
-        paragraphs = []
-        for bullet in bullets:
-            item = {"text": bullet, "sub": []} if isinstance(bullet, str) else bullet
-            paragraphs.append({"text": item["text"]})
-            paragraphs += [{"text": sub, "level": 1} for sub in item.get("sub", [])]
-        return paragraphs
-
-    def _bullets_fit(self, bullets, sizes, box):
-        paragraphs = []
-        for p in self._bullet_paragraphs(bullets):
-            level = p.get("level", 0)
-            paragraphs.append({"text": text.plain(p["text"]), "level": level, "indent_in": 0.58 if level else 0.28, "before_pt": 4 if level else 10})
-        for size in sizes:
-            for p in paragraphs:
-                p["scale"] = text.sub_size(size) / size if p["level"] else 1.0
-            if measure.height_in(paragraphs, self.theme.minor, size, box[2]) <= box[3]:
-                return size, True
-        return sizes[-1], False
-
-    def _put_bullets(self, slide, idx, bullets, name, box, sizes, inherited):
-        """Bullets in the placeholder, with air between them where there is room."""
-        holder = self._placeholder(slide, idx)
-        holder.name = name
-        size, _ = self._bullets_fit(bullets, sizes, box)
-        paragraphs = self._bullet_paragraphs(bullets)
-        text.write(holder, paragraphs, self.language, None if size == inherited else size)
-        used = self._bullets_height(bullets, size, box)
-        gaps = sum(1 for p in paragraphs[1:] if not p.get("level"))
-        if gaps:
-            extra = min(14.0, max(0.0, (box[3] * 0.8 - used) * 72 / gaps))
-            for paragraph, spec in list(zip(holder.text_frame.paragraphs, paragraphs))[1:]:
-                if extra >= 2 and not spec.get("level"):
-                    paragraph.space_before = Pt(10 + int(extra))
-        return holder
-
-    def _bullets_height(self, bullets, size, box):
-        paragraphs = [
-            {"text": text.plain(p["text"]), "indent_in": 0.58 if p.get("level") else 0.28, "before_pt": 4 if p.get("level") else 10,
-             "scale": text.sub_size(size) / size if p.get("level") else 1.0}
-            for p in self._bullet_paragraphs(bullets)
-        ]
-        return measure.height_in(paragraphs, self.theme.minor, size, box[2])
-
-    def _split_bullets(self, bullets, sizes, box):
-        """The bullets in as few even parts as fit on a slide each; a bullet with too many sub-bullets is divided first."""
-        items = []
-        for bullet in bullets:
-            items += self._divided(bullet, sizes, box)
-        share = 1.0
-        groups = self._filled(items, sizes, box, share)
-        while share > 0.2 and len(tighter := self._filled(items, sizes, box, share - 0.1)) == len(groups):
-            groups, share = tighter, share - 0.1
-        return groups
-
-    def _filled(self, items, sizes, box, share):
-        """The items in order, each slide filled up to a share of its height (and of its number of bullets)."""
-        room, most = (*box[:3], box[3] * share), max(1, round(BULLETS_MAX * share))
-        groups = [[]]
-        for item in items:
-            if groups[-1] and (len(groups[-1]) >= most or not self._bullets_fit([*groups[-1], item], sizes[-2:], room)[1]):
-                groups.append([])
-            groups[-1].append(item)
-        return groups
-
-    def _divided(self, bullet, sizes, box):
-        sub = [] if isinstance(bullet, str) else bullet.get("sub", [])
-        if len(sub) < 2 or self._bullets_fit([bullet], sizes, box)[1]:
-            return [bullet]
-        half = (len(sub) + 1) // 2
-        again = {"text": bullet["text"].rstrip(" …") + " …", "sub": sub[half:]}
-        return self._divided({"text": bullet["text"], "sub": sub[:half]}, sizes, box) + self._divided(again, sizes, box)
-
-    # --- layouts
 
     def _title(self, spec):
         slide = self._slide("Title")
@@ -227,7 +54,7 @@ class Builder:
 
         groups = [items]
         for parts in range(1, len(items) + 1):
-            groups = _even(items, parts)
+            groups = even(items, parts)
             if all(fits(g)[1] for g in groups):
                 break
         done = 0
@@ -268,7 +95,7 @@ class Builder:
         boxes = [template.column_body_box(i) for i in range(2)]
         split = [self._split_bullets(c["bullets"], COLUMN_PT, box) for c, box in zip(spec["columns"], boxes)]
         parts = max(len(groups) for groups in split)
-        groups = [_even(c["bullets"], parts) if len(s) < parts else s for c, s in zip(spec["columns"], split)]
+        groups = [even(c["bullets"], parts) if len(s) < parts else s for c, s in zip(spec["columns"], split)]
         for part in range(parts):
             slide = self._content_slide("Two columns", (part + 1, parts))
             shown = [g[min(part, len(g) - 1)] for g in groups]  # the shorter column stays beside the longer one
@@ -436,43 +263,16 @@ class Builder:
         holder = self._put(slide, 0, spec["title"], "title", box, (40, 36, 32, 28), bold=True, major=True, spacing=0.9)
         sub = self._put(slide, template.HEAD, spec.get("subtitle"), "subtitle", template.CLOSING_SUB_BOX, (20, 18, 16, 14))
         if bare:
-            _move(holder, box)
+            move(holder, box)
             if sub is not None:
-                _move(sub, (template.MARGIN, 4.2, 8.2, 0.9))
+                move(sub, (template.MARGIN, 4.2, 8.2, 0.9))
             self._put_plain(slide, template.BODY, None, "")
         else:
             top = 3.2 if sub is not None else 2.75
             body = (template.MARGIN, top, 8.2, 5.95 - top)
             holder = self._put_bullets(slide, template.BODY, spec["bullets"], "bullets", body, (22, 20, 18, 16, 14), 20)
-            _move(holder, body)
+            move(holder, body)
         self._put_plain(slide, template.META, spec.get("contact"), "contact")
-
-    # --- shapes
-
-    def _box(self, slide, box, name, fill=None, pad=0.0):
-        shape = slide.shapes.add_textbox(*(emu(v) for v in box))
-        shape.name = name
-        frame = shape.text_frame
-        frame.word_wrap = True
-        frame.auto_size = MSO_AUTO_SIZE.NONE
-        frame.margin_left = frame.margin_right = frame.margin_top = frame.margin_bottom = emu(pad)
-        if fill:
-            shape.fill.solid()
-            shape.fill.fore_color.theme_color = {"bg2": charts.MSO_THEME_COLOR.BACKGROUND_2}[fill]
-        return shape
-
-    def _decoration(self, slide, kind, box, colour):
-        shape = slide.shapes.add_shape(kind, *(emu(v) for v in box))
-        shape.name = "decoration"
-        shape.fill.solid()
-        shape.fill.fore_color.theme_color = {"accent1": charts.MSO_THEME_COLOR.ACCENT_1, "accent2": charts.MSO_THEME_COLOR.ACCENT_2}[colour]
-        shape.line.fill.background()
-        style = shape._element.find(f"{{{shape._element.nsmap['p']}}}style")
-        if style is not None:  # the stock style brings a shadow
-            shape._element.remove(style)
-        text.mark_decorative(shape)
-
-    # --- advice
 
     def _advise(self, spec, made, first):
         def warn(kind, detail):
@@ -482,6 +282,8 @@ class Builder:
             warn("split", f"the {spec['layout']} slide became {made} slides")
         if len(spec.get("title", "")) > TITLE_CHARS_WANTED and spec["layout"] != "title":
             warn("long_title", f"the title has {len(spec['title'])} characters; {TITLE_CHARS_WANTED} read well")
+        if spec["layout"] == "chart" and _labels_crowd(spec["chart"], self.theme.minor, "takeaway" in spec):
+            warn("chart_labels", "the category names are too long for columns; \"type\": \"bar\" has room for them")
         bullets = spec.get("bullets", []) if made == 1 else []
         words = sum(len(p["text"].split()) for p in self._bullet_paragraphs(bullets))
         if len(bullets) > BULLETS_WANTED:
@@ -490,16 +292,9 @@ class Builder:
             warn("many_words", f"{words} words of bullets; {WORDS_WANTED} read well")
 
 
-def _even(items, parts):
-    """The items in so many runs of nearly equal length."""
-    base, more = divmod(len(items), parts)
-    groups, at = [], 0
-    for index in range(parts):
-        step = base + (1 if index < more else 0)
-        groups.append(items[at : at + step])
-        at += step
-    return [g for g in groups if g]
-
-
-def _move(shape, box):
-    shape.left, shape.top, shape.width, shape.height = (emu(v) for v in box)
+def _labels_crowd(chart, family, beside):
+    """Whether names under columns would be turned or dropped: longer than two lines of their share of the axis."""
+    if chart["type"] not in ("column", "line", "area"):
+        return False
+    share = (template.CHART_LEFT_BOX if beside else template.CHART_BOX)[2] / len(chart["categories"])
+    return any(measure.width_in(str(c), family, charts.CHART_PT) > 2 * share for c in chart["categories"])

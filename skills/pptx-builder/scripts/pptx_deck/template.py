@@ -4,7 +4,6 @@ All positions live here, in inches; layouts of slides only fill placeholders, or
 on layouts is limited to the quotation mark of the quote layout.
 """
 
-import io
 from xml.sax.saxutils import quoteattr
 
 from pptx import Presentation
@@ -14,6 +13,8 @@ from pptx.opc.packuri import PackURI
 from pptx.oxml import parse_xml
 from pptx.parts.slide import SlideLayoutPart
 from pptx.util import Emu, Inches
+
+from .theme import theme_xml
 
 WIDTH, HEIGHT = 13.333, 7.5
 MARGIN = 0.75
@@ -328,13 +329,14 @@ LAYOUTS = (
 def new_presentation(theme, language):
     """An empty presentation in this theme."""
     prs = Presentation()
+    prs.part._element.sldSz.attrib.pop("type", None)  # it said 4:3
     prs.slide_width, prs.slide_height = Emu(emu(WIDTH)), Inches(HEIGHT)
     master = prs.slide_master
     for layout in list(prs.slide_layouts):
         prs.slide_layouts.remove(layout)
     _write_master(master, language)
     theme_part = master.part.part_related_by(RT.THEME)
-    theme_part._blob = _theme_xml(theme, language).encode()
+    theme_part._blob = theme_xml(theme, language).encode()
     id_list = master._element.get_or_add_sldLayoutIdLst()
     for number, (name, ground, draw) in enumerate(LAYOUTS, start=1):
         shapes = Shapes()
@@ -403,32 +405,3 @@ def _drop_leftovers(prs):
         for rid in [rid for rid, rel in rels.items() if rel.reltype in (RT.THUMBNAIL, RT.PRINTER_SETTINGS)]:
             rels.pop(rid)
     prs.part._element.attrib.pop("saveSubsetFonts", None)
-
-
-def east_asian_font(language):
-    """The East Asian font of a language, empty where the viewer's own choice is best."""
-    tags = {"ja": "Noto Sans CJK JP", "ko": "Noto Sans CJK KR", "zh": "Noto Sans CJK SC"}
-    if language.lower() in ("zh-tw", "zh-hk", "zh-hant"):
-        return "Noto Sans CJK TC"
-    return tags.get(language.split("-")[0].lower(), "")
-
-
-def _theme_xml(theme, language):
-    colours = "".join(f'<a:{slot}><a:srgbClr val="{rgb}"/></a:{slot}>' for slot, rgb in theme.colours.items())
-    east = east_asian_font(language)
-
-    def font(tag, face):
-        return f'<a:{tag}><a:latin typeface="{face}"/><a:ea typeface="{east}"/><a:cs typeface=""/></a:{tag}>'
-
-    fill = '<a:solidFill><a:schemeClr val="phClr"/></a:solidFill>'
-    line = f'<a:ln w="9525" cap="flat" cmpd="sng" algn="ctr">{fill}<a:prstDash val="solid"/></a:ln>'
-    effect = "<a:effectStyle><a:effectLst/></a:effectStyle>"
-    out = io.StringIO()
-    out.write('<?xml version="1.0" encoding="UTF-8" standalone="yes"?>')
-    out.write('<a:theme xmlns:a="http://schemas.openxmlformats.org/drawingml/2006/main" ' f'name="{theme.name}"><a:themeElements>')
-    out.write(f'<a:clrScheme name="{theme.name}">{colours}</a:clrScheme>')
-    out.write(f'<a:fontScheme name="{theme.name}">{font("majorFont", theme.major)}{font("minorFont", theme.minor)}</a:fontScheme>')
-    out.write(f'<a:fmtScheme name="{theme.name}"><a:fillStyleLst>{fill * 3}</a:fillStyleLst><a:lnStyleLst>{line * 3}</a:lnStyleLst>')
-    out.write(f"<a:effectStyleLst>{effect * 3}</a:effectStyleLst><a:bgFillStyleLst>{fill * 3}</a:bgFillStyleLst></a:fmtScheme>")
-    out.write("</a:themeElements></a:theme>")
-    return out.getvalue()

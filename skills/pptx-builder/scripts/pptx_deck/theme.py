@@ -5,6 +5,7 @@ until it does as well.
 """
 
 import dataclasses
+import io
 
 # Names of the twelve slots of an Office theme. accent6 is the accent on dark grounds, accent5 the colour of bad news.
 SLOTS = ("dk1", "lt1", "dk2", "lt2", "accent1", "accent2", "accent3", "accent4", "accent5", "accent6", "hlink", "folHlink")
@@ -104,3 +105,33 @@ def _until(colour, towards, grounds):
         if all(contrast(mixed, ground) >= 4.5 for ground in grounds):
             return mixed
     return towards
+
+
+def east_asian_font(language):
+    """The East Asian font of a language, empty where the viewer's own choice is best."""
+    tags = {"ja": "Noto Sans CJK JP", "ko": "Noto Sans CJK KR", "zh": "Noto Sans CJK SC"}
+    if language.lower() in ("zh-tw", "zh-hk", "zh-hant"):
+        return "Noto Sans CJK TC"
+    return tags.get(language.split("-")[0].lower(), "")
+
+
+def theme_xml(theme, language):
+    """The theme part of a presentation: twelve colours, two fonts, flat effects."""
+    colours = "".join(f'<a:{slot}><a:srgbClr val="{rgb}"/></a:{slot}>' for slot, rgb in theme.colours.items())
+    east = east_asian_font(language)
+
+    def font(tag, face):
+        return f'<a:{tag}><a:latin typeface="{face}"/><a:ea typeface="{east}"/><a:cs typeface=""/></a:{tag}>'
+
+    fill = '<a:solidFill><a:schemeClr val="phClr"/></a:solidFill>'
+    line = f'<a:ln w="9525" cap="flat" cmpd="sng" algn="ctr">{fill}<a:prstDash val="solid"/></a:ln>'
+    effect = "<a:effectStyle><a:effectLst/></a:effectStyle>"
+    out = io.StringIO()
+    out.write('<?xml version="1.0" encoding="UTF-8" standalone="yes"?>')
+    out.write('<a:theme xmlns:a="http://schemas.openxmlformats.org/drawingml/2006/main" ' f'name="{theme.name}"><a:themeElements>')
+    out.write(f'<a:clrScheme name="{theme.name}">{colours}</a:clrScheme>')
+    out.write(f'<a:fontScheme name="{theme.name}">{font("majorFont", theme.major)}{font("minorFont", theme.minor)}</a:fontScheme>')
+    out.write(f'<a:fmtScheme name="{theme.name}"><a:fillStyleLst>{fill * 3}</a:fillStyleLst><a:lnStyleLst>{line * 3}</a:lnStyleLst>')
+    out.write(f"<a:effectStyleLst>{effect * 3}</a:effectStyleLst><a:bgFillStyleLst>{fill * 3}</a:bgFillStyleLst></a:fmtScheme>")
+    out.write("</a:themeElements></a:theme>")
+    return out.getvalue()
