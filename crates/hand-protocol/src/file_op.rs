@@ -122,7 +122,8 @@ mod tests {
     fn tool_arguments_become_operations() {
         let read = FileOp::from_tool_call("Read", r#"{"file_path":"a"}"#).unwrap().unwrap();
         assert_eq!(read, FileOp::Read(Read { file_path: "a".into(), offset: None, limit: None }));
-        let grep = FileOp::from_tool_call("Grep", r#"{"pattern":"x","output_mode":"count"}"#).unwrap().unwrap();
+        let grep =
+            FileOp::from_tool_call("Grep", r#"{"pattern":"x","output_mode":"count"}"#).unwrap().unwrap();
         assert!(matches!(grep, FileOp::Grep(Grep { output_mode: GrepMode::Count, .. })));
         assert!(FileOp::from_tool_call("Write", r#"{"file_path":"a"}"#).unwrap().is_err());
         assert!(FileOp::from_tool_call("Bash", "{}").is_none());

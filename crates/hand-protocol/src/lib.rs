@@ -65,9 +65,14 @@ mod tests {
     #[test]
     fn a_status_is_bounded_in_key_and_value() {
         assert!(status_is_valid("deck_status", "") && status_is_valid(&"k".repeat(64), &"v".repeat(1024)));
-        for (key, value) in
-            [("", "v"), (&"k".repeat(65)[..], "v"), ("a b", "v"), ("a=b", "v"), ("ä", "v"), ("k", &"v".repeat(1025)[..])]
-        {
+        for (key, value) in [
+            ("", "v"),
+            (&"k".repeat(65)[..], "v"),
+            ("a b", "v"),
+            ("a=b", "v"),
+            ("ä", "v"),
+            ("k", &"v".repeat(1025)[..]),
+        ] {
             assert!(!status_is_valid(key, value), "{key:?}");
         }
     }

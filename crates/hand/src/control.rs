@@ -49,7 +49,8 @@ impl Control {
             _ => None,
         });
         let fds = fds.flatten().collect();
-        let request = serde_json::from_slice(&self.buffer[..message.bytes]).map_err(|e| format!("parse: {e}"))?;
+        let request =
+            serde_json::from_slice(&self.buffer[..message.bytes]).map_err(|e| format!("parse: {e}"))?;
         Ok(Received::Request(request, fds))
     }
 

@@ -13,7 +13,9 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use palisade_hand_protocol::{FILE_OP_BYTES_MAX, FILE_RESULT_TEXT_BYTES_MAX, FileOp, FileResult, WORKSPACE_INSIDE};
+use palisade_hand_protocol::{
+    FILE_OP_BYTES_MAX, FILE_RESULT_TEXT_BYTES_MAX, FileOp, FileResult, WORKSPACE_INSIDE,
+};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
@@ -31,8 +33,10 @@ type Outcome = Result<String, Failure>;
 /// Reads one operation from stdin, carries it out, writes its result to stdout.
 pub(crate) fn serve_one() -> Result<(), String> {
     set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(|e| format!("close /proc/self: {e}"))?;
-    let request = read_whole(std::io::stdin(), FILE_OP_BYTES_MAX).map_err(|e| format!("read the operation: {e}"))?;
-    let operation: FileOp = serde_json::from_slice(&request).map_err(|e| format!("parse the operation: {e}"))?;
+    let request =
+        read_whole(std::io::stdin(), FILE_OP_BYTES_MAX).map_err(|e| format!("read the operation: {e}"))?;
+    let operation: FileOp =
+        serde_json::from_slice(&request).map_err(|e| format!("parse the operation: {e}"))?;
     let result = carry_out(&operation, Path::new(WORKSPACE_INSIDE));
     let text = serde_json::to_vec(&result).map_err(|e| format!("render the result: {e}"))?;
     io::Write::write_all(&mut io::stdout(), &text).map_err(|e| format!("write the result: {e}"))
@@ -97,7 +101,8 @@ fn open_regular(path: &Path) -> Result<File, Failure> {
     match kind {
         FileType::RegularFile => Ok(file.into()),
         FileType::Directory => {
-            let message = format!("{} is a directory; use Glob or `ls` to see what is in it.", path.display());
+            let message =
+                format!("{} is a directory; use Glob or `ls` to see what is in it.", path.display());
             Err(Failure("file.is_directory", message))
         }
         FileType::Fifo => Err(not_regular(path, "FIFO")),
@@ -117,7 +122,8 @@ fn read_bytes(path: &Path) -> Result<Vec<u8>, Failure> {
     file.take(TEXT_FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|e| failure(path, &e))?;
     if bytes.len() as u64 > TEXT_FILE_BYTES_MAX {
         let megabytes = TEXT_FILE_BYTES_MAX / 1024 / 1024;
-        let message = format!("{} is larger than {megabytes} MiB; use Bash to look at parts of it.", path.display());
+        let message =
+            format!("{} is larger than {megabytes} MiB; use Bash to look at parts of it.", path.display());
         return Err(Failure("file.too_large", message));
     }
     Ok(bytes)
@@ -147,7 +153,8 @@ mod tests {
             (".", "file.is_directory", "directory"),
             ("missing", "file.not_found", "does not exist"),
         ] {
-            let result = carry_out(&FileOp::Read(Read { file_path: name.into(), ..Read::default() }), folder.path());
+            let result =
+                carry_out(&FileOp::Read(Read { file_path: name.into(), ..Read::default() }), folder.path());
             assert!(result.is_error && result.content.contains(word), "{name}: {result:?}");
             assert_eq!(result.code.as_deref(), Some(code));
         }

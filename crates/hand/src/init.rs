@@ -22,6 +22,8 @@ use crate::sys;
 
 /// How long the end of a turn waits for the killed to be gone.
 const END_TURN_MS: u64 = 2_000;
+/// HOME where the session's own cannot be made.
+const HOME_FALLBACK: &str = "/tmp/session/home";
 
 /// One running call.
 struct Call {
@@ -55,7 +57,8 @@ impl Init {
     fn start() -> Result<Self, String> {
         use rustix::process::{set_dumpable_behavior, set_parent_process_death_signal};
         set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(|e| format!("close /proc/1: {e}"))?;
-        set_parent_process_death_signal(Some(Signal::KILL)).map_err(|e| format!("set the death signal: {e}"))?;
+        set_parent_process_death_signal(Some(Signal::KILL))
+            .map_err(|e| format!("set the death signal: {e}"))?;
         sys::close_from(3).map_err(|e| format!("close descriptors: {e}"))?;
         let control = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)
             .map_err(|e| format!("take the control socket: {e}"))?;
@@ -107,21 +110,29 @@ impl Init {
         match poll(&mut fds, timeout.as_ref()) {
             Err(rustix::io::Errno::INTR) => Ok((false, false, false)),
             Err(e) => Err(format!("poll: {e}")),
-            Ok(_) => Ok((!fds[0].revents().is_empty(), !fds[1].revents().is_empty(), !fds[2].revents().is_empty())),
+            Ok(_) => {
+                Ok((!fds[0].revents().is_empty(), !fds[1].revents().is_empty(), !fds[2].revents().is_empty()))
+            }
         }
     }
 
     fn answer(&mut self, request: Request, fds: Vec<OwnedFd>) -> Result<(), String> {
         match request {
             Request::Setup { env, home, roots } => self.set_up(env, home, &roots),
-            Request::Run { id, timeout_ms, background } => self.start_call(id, timeout_ms, background, |init| {
-                let (output, log) = match (background, second(&fds)) {
-                    (true, _) => init.open_log().map(|(file, path)| (file, Some(path)))?,
-                    (false, Some(output)) => (output?, None),
-                    (false, None) => return Err("no output descriptor came with the command".into()),
-                };
-                Ok((process::spawn_shell(&command_text(&fds)?, output, &init.env).map_err(|e| e.to_string())?, log))
-            }),
+            Request::Run { id, timeout_ms, background } => {
+                self.start_call(id, timeout_ms, background, |init| {
+                    let (output, log) = match (background, second(&fds)) {
+                        (true, _) => init.open_log().map(|(file, path)| (file, Some(path)))?,
+                        (false, Some(output)) => (output?, None),
+                        (false, None) => return Err("no output descriptor came with the command".into()),
+                    };
+                    Ok((
+                        process::spawn_shell(&command_text(&fds)?, output, &init.env)
+                            .map_err(|e| e.to_string())?,
+                        log,
+                    ))
+                })
+            }
             Request::File { id, timeout_ms } => self.start_call(id, Some(timeout_ms), false, |init| {
                 let (Some(request), Some(result)) = (fds.first(), second(&fds)) else {
                     return Err("a file operation needs two descriptors".into());
@@ -141,8 +152,18 @@ impl Init {
         }
     }
 
-    fn set_up(&mut self, env: Vec<(String, String)>, home: String, roots: &[String]) -> Result<(), String> {
-        std::fs::create_dir_all(&home).map_err(|e| format!("make the home {home}: {e}"))?;
+    fn set_up(
+        &mut self,
+        mut env: Vec<(String, String)>,
+        mut home: String,
+        roots: &[String],
+    ) -> Result<(), String> {
+        // The agent may have put a file in its place: that must not keep the sandbox from starting.
+        if std::fs::create_dir_all(&home).is_err() {
+            home = HOME_FALLBACK.into();
+            std::fs::create_dir_all(&home).map_err(|e| format!("make the home {home}: {e}"))?;
+            env.iter_mut().filter(|(name, _)| name == "HOME").for_each(|(_, value)| value.clone_from(&home));
+        }
         let identity = |path: &String| {
             let stat = rustix::fs::stat(path).map_err(|e| format!("stat {path}: {e}"))?;
             Ok(Identity { dev: stat.st_dev, ino: stat.st_ino })
@@ -161,11 +182,14 @@ impl Init {
         background: bool,
         spawn: impl FnOnce(&Self) -> Result<(Pid, Option<String>), String>,
     ) -> Result<(), String> {
-        if !self.ready || self.calls.len() >= CALLS_RUNNING_MAX {
-            let message = format!("{CALLS_RUNNING_MAX} commands are running; end one of them first");
-            return self.control.send(&Reply::Refused { id, message });
-        }
-        match spawn(self) {
+        let started = if !self.ready {
+            Err("the sandbox is not set up yet".to_owned())
+        } else if self.calls.len() >= CALLS_RUNNING_MAX {
+            Err(format!("{CALLS_RUNNING_MAX} commands are running; end one of them first"))
+        } else {
+            spawn(self)
+        };
+        match started {
             Err(message) => self.control.send(&Reply::Refused { id, message }),
             Ok((leader, log)) => {
                 let deadline = timeout_ms.map(|ms| Instant::now() + Duration::from_millis(ms));
@@ -257,6 +281,7 @@ fn second(fds: &[OwnedFd]) -> Option<Result<OwnedFd, String>> {
 
 fn command_text(fds: &[OwnedFd]) -> Result<String, String> {
     let file = fds.first().ok_or("no command came with the request")?;
-    let bytes = read_whole(file, COMMAND_BYTES_MAX as u64).map_err(|e| format!("the command is too long: {e}"))?;
+    let bytes =
+        read_whole(file, COMMAND_BYTES_MAX as u64).map_err(|e| format!("the command is too long: {e}"))?;
     String::from_utf8(bytes).map_err(|_| "the command is not UTF-8".into())
 }

@@ -12,9 +12,12 @@ use std::fs::File;
 use std::io::{Seek, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
-use palisade_hand_protocol::{HAND_INSIDE, INIT_ARG, LAUNCH_SPEC_BYTES_MAX, LaunchSpec, UID_INSIDE, WORKSPACE_INSIDE};
+use palisade_hand_protocol::{
+    HAND_INSIDE, INIT_ARG, LAUNCH_SPEC_BYTES_MAX, LaunchSpec, UID_INSIDE, WORKSPACE_INSIDE,
+};
 use rustix::fs::{MemfdFlags, Mode, OFlags, memfd_create};
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{Resource, Rlimit, Signal, getgid, getuid, setrlimit};
@@ -36,6 +39,9 @@ pub(crate) fn launch() -> Result<Infallible, String> {
     refuse_root()?;
     shed_the_server()?;
     let spec = read_spec()?;
+    if Path::new(&spec.rootfs).starts_with(STAGE) {
+        return Err(format!("the root file system {} must not lie below {STAGE}", spec.rootfs));
+    }
     // Opened here because the stage may cover it.
     let bwrap = rustix::fs::open(&spec.bwrap, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
         .map_err(|e| format!("open bubblewrap {}: {e}", spec.bwrap))?;
@@ -63,7 +69,8 @@ fn shed_the_server() -> Result<(), String> {
 }
 
 fn read_spec() -> Result<LaunchSpec, String> {
-    let bytes = read_whole(std::io::stdout(), LAUNCH_SPEC_BYTES_MAX).map_err(|e| format!("read the specification: {e}"))?;
+    let bytes = read_whole(std::io::stdout(), LAUNCH_SPEC_BYTES_MAX)
+        .map_err(|e| format!("read the specification: {e}"))?;
     let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
         .map_err(|e| format!("open /dev/null: {e}"))?;
     rustix::stdio::dup2_stdout(&null).map_err(|e| format!("let go of the specification: {e}"))?;
@@ -123,7 +130,16 @@ fn arguments(spec: &LaunchSpec) -> Vec<OsString> {
         args.add_top_level(&spec.rootfs, name);
     }
     args.add(&["--ro-bind", &format!("{STAGE}/etc"), "/etc", "--proc", "/proc", "--dev", "/dev"]);
-    args.add(&["--perms", "1777", "--size", &SHM_BYTES.to_string(), "--tmpfs", "/dev/shm", "--remount-ro", "/dev"]);
+    args.add(&[
+        "--perms",
+        "1777",
+        "--size",
+        &SHM_BYTES.to_string(),
+        "--tmpfs",
+        "/dev/shm",
+        "--remount-ro",
+        "/dev",
+    ]);
     args.add(&["--perms", "1777", "--size", &TMP_BYTES.to_string(), "--tmpfs", "/tmp"]);
     args.add(&["--dir", "/run", "--dir", "/var", "--symlink", "../tmp", "/var/tmp"]);
     args.add(&["--ro-bind-try", &below(&spec.rootfs, "var/cache/fontconfig"), "/var/cache/fontconfig"]);

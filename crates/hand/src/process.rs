@@ -62,7 +62,10 @@ pub(crate) fn open_log(folder: &Path) -> io::Result<(OwnedFd, String)> {
             other => return Ok((other?.into(), path.to_string_lossy().into_owned())),
         }
     }
-    Err(io::Error::other(format!("{LOGS_MAX} background logs exist already; remove some of {}", folder.display())))
+    Err(io::Error::other(format!(
+        "{LOGS_MAX} background logs exist already; remove some of {}",
+        folder.display()
+    )))
 }
 
 /// Everything alive in the sandbox but pid 1.

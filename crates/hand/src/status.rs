@@ -33,7 +33,9 @@ pub(crate) fn send(args: &[OsString]) -> Result<(), String> {
         if status_is_valid(key, value) {
             Ok(text.to_owned())
         } else {
-            Err(format!("{key:?}: a key is [A-Za-z0-9_.-]{{1,64}}, a value at most {STATUS_VALUE_BYTES_MAX} bytes"))
+            Err(format!(
+                "{key:?}: a key is [A-Za-z0-9_.-]{{1,64}}, a value at most {STATUS_VALUE_BYTES_MAX} bytes"
+            ))
         }
     };
     let updates = args.iter().map(parse).collect::<Result<Vec<_>, String>>()?;
@@ -62,7 +64,8 @@ pub(crate) struct StatusBoard {
 
 impl StatusBoard {
     pub(crate) fn open() -> Result<Self, String> {
-        let socket = socket(SocketFlags::CLOEXEC | SocketFlags::NONBLOCK).map_err(|e| format!("status socket: {e}"))?;
+        let socket = socket(SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)
+            .map_err(|e| format!("status socket: {e}"))?;
         rustix::net::bind(&socket, &address()?).map_err(|e| format!("bind the status socket: {e}"))?;
         Ok(Self { socket, pending: BTreeMap::new(), passed_on: None })
     }
@@ -71,7 +74,9 @@ impl StatusBoard {
     pub(crate) fn receive(&mut self) {
         let mut buffer = [0; DATAGRAM_BYTES_MAX + 1];
         for _ in 0..DATAGRAMS_PER_ROUND_MAX {
-            let Ok((_, length)) = rustix::net::recv(&self.socket, &mut buffer[..], RecvFlags::TRUNC) else { return };
+            let Ok((_, length)) = rustix::net::recv(&self.socket, &mut buffer[..], RecvFlags::TRUNC) else {
+                return;
+            };
             let text = buffer.get(..length).and_then(|bytes| std::str::from_utf8(bytes).ok());
             let Some((key, value)) = text.and_then(|text| text.split_once('=')) else { continue };
             let has_room = self.pending.len() < PENDING_MAX || self.pending.contains_key(key);

@@ -14,8 +14,8 @@ use palisade_hand_protocol::{HAND_INSIDE, LaunchSpec, STATUS_NAME, ScopeMount};
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat, openat2, symlinkat};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_string,
-    fsmount, fsopen, move_mount, open_tree,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
+    fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
 };
 
 use crate::{etc, sys};
@@ -55,12 +55,18 @@ impl Sources {
     fn open(spec: &LaunchSpec) -> Step<Self> {
         let workspace = Root::open(Path::new(&spec.workspace))
             .map_err(|e| format!("open the workspace {}: {e}", spec.workspace))?;
-        let scope = spec.mounts.iter().map(|mount| Ok((mount.clone(), open_scope_root(&workspace, &mount.path)?)));
-        let skills = spec.skills.iter().map(|skill| Ok((skill.name.clone(), open_trusted(&skill.source, true)?)));
+        let scope =
+            spec.mounts.iter().map(|mount| Ok((mount.clone(), open_scope_root(&workspace, &mount.path)?)));
+        let skills =
+            spec.skills.iter().map(|skill| Ok((skill.name.clone(), open_trusted(&skill.source, true)?)));
         Ok(Self {
             rootfs: open_trusted(&spec.rootfs, true)?,
             hand: open_trusted(&spec.hand, false)?,
-            python_packages: spec.python_packages.as_deref().map(|path| open_trusted(path, true)).transpose()?,
+            python_packages: spec
+                .python_packages
+                .as_deref()
+                .map(|path| open_trusted(path, true))
+                .transpose()?,
             skills: skills.collect::<Step<_>>()?,
             scope: scope.collect::<Step<_>>()?,
         })
@@ -70,7 +76,8 @@ impl Sources {
 /// A path that the operator configured; its links are followed.
 fn open_trusted(path: &str, directory: bool) -> Step<OwnedFd> {
     let kind = if directory { OFlags::DIRECTORY } else { OFlags::empty() };
-    rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC | kind, Mode::empty()).map_err(|e| format!("open {path}: {e}"))
+    rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC | kind, Mode::empty())
+        .map_err(|e| format!("open {path}: {e}"))
 }
 
 /// A scope root, strictly. Missing directories are made (decision 20), one level at a time, each below a
@@ -93,7 +100,11 @@ fn open_scope_root(workspace: &Root, path: &str) -> Step<OwnedFd> {
         start = end + 1;
     }
     let kind = FileType::from_raw_mode(fstat(&reached).map_err(|e| fail(e.into()))?.st_mode);
-    if kind == FileType::Directory { Ok(reached) } else { Err(format!("the scope path '{path}' is not a directory")) }
+    if kind == FileType::Directory {
+        Ok(reached)
+    } else {
+        Err(format!("the scope path '{path}' is not a directory"))
+    }
 }
 
 fn mount_skeleton(stage: &str) -> io::Result<OwnedFd> {
@@ -140,14 +151,18 @@ fn attach_scope(skeleton: &OwnedFd, sources: &Sources) -> Step<()> {
     let workspace = make_directories(skeleton, "workspace")?;
     let mut attached: Vec<(&ScopeMount, OwnedFd)> = Vec::with_capacity(sources.scope.len());
     for (mount, source) in &sources.scope {
-        let above = attached.iter().filter(|(above, _)| is_below(&mount.path, &above.path)).next_back();
+        let above = attached.iter().rfind(|(above, _)| is_below(&mount.path, &above.path));
         let target = match above {
-            None if mount.path.is_empty() => workspace.try_clone().map_err(|e| format!("open the workspace: {e}"))?,
+            None if mount.path.is_empty() => {
+                workspace.try_clone().map_err(|e| format!("open the workspace: {e}"))?
+            }
             None => make_directories(&workspace, &mount.path)?,
             Some((above, _)) if above.writable => {
                 return Err(format!("'{}' would be mounted below the writable '{}'", mount.path, above.path));
             }
-            Some((above, tree)) => target_within(tree, mount.path[above.path.len()..].trim_start_matches('/'))?,
+            Some((above, tree)) => {
+                target_within(tree, mount.path[above.path.len()..].trim_start_matches('/'))?
+            }
         };
         let tree = attach(source, &target, mount.writable, &mount.path)?;
         attached.push((mount, tree));
@@ -159,7 +174,8 @@ fn attach_scope(skeleton: &OwnedFd, sources: &Sources) -> Step<()> {
 fn target_within(tree: &OwnedFd, path: &str) -> Step<OwnedFd> {
     // The descriptor's own /proc entry is that very directory, whatever its path.
     let root = Root::open(Path::new(&format!("/proc/self/fd/{}", tree.as_raw_fd())));
-    root.and_then(|root| root.mount_source(Path::new(path))).map_err(|e| format!("open the mount point '{path}': {e}"))
+    root.and_then(|root| root.mount_source(Path::new(path)))
+        .map_err(|e| format!("open the mount point '{path}': {e}"))
 }
 
 fn is_below(path: &str, above: &str) -> bool {
@@ -168,7 +184,8 @@ fn is_below(path: &str, above: &str) -> bool {
 
 /// Clones what `source` is, makes it safe, and puts it on `target`. The answer is the attached mount's root.
 pub(crate) fn attach(source: &OwnedFd, target: &OwnedFd, writable: bool, what: &str) -> Step<OwnedFd> {
-    let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    let clone =
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
     let tree = open_tree(source, "", clone).map_err(|e| match e {
         Errno::INVAL => format!("mount '{what}': another file system is mounted below it"),
         other => format!("clone the mount of '{what}': {other}"),
@@ -211,7 +228,8 @@ pub(crate) fn make_directories(root: &OwnedFd, path: &str) -> Step<OwnedFd> {
 /// A small file inside the skeleton.
 pub(crate) fn make_file(root: &OwnedFd, path: &str, content: &[u8]) -> Step<OwnedFd> {
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-    let file = openat(root, path, flags, Mode::from_raw_mode(0o644)).map_err(|e| format!("make '{path}': {e}"))?;
+    let file =
+        openat(root, path, flags, Mode::from_raw_mode(0o644)).map_err(|e| format!("make '{path}': {e}"))?;
     let mut file = std::fs::File::from(file);
     io::Write::write_all(&mut file, content).map_err(|e| format!("write '{path}': {e}"))?;
     Ok(file.into())

@@ -8,8 +8,8 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use palisade_hand_protocol::{MESSAGE_BYTES_MAX, MESSAGE_FDS_MAX, Reply, Request};
 use rustix::net::sockopt::set_socket_passcred;
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
 };
 use rustix::process::Pid;
 use tokio::io::Interest;
@@ -27,7 +27,8 @@ pub(crate) type Received = Option<(Reply, Option<Pid>)>;
 impl Control {
     /// Our end, and the end for the launcher.
     pub(crate) fn pair() -> io::Result<(Self, OwnedFd)> {
-        let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        let (ours, theirs) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
         set_socket_passcred(&ours, true)?;
         rustix::io::ioctl_fionbio(&ours, true)?;
         Ok((Self { socket: watch(ours, Interest::READABLE | Interest::WRITABLE)? }, theirs))
@@ -82,7 +83,10 @@ fn receive_now(socket: &OwnedFd, buffer: &mut Vec<u8>) -> io::Result<Received> {
 
 fn send_now(socket: &OwnedFd, text: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
     if text.len() > MESSAGE_BYTES_MAX || fds.len() > MESSAGE_FDS_MAX {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the message is over the control socket's limits"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "the message is over the control socket's limits",
+        ));
     }
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MESSAGE_FDS_MAX))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);

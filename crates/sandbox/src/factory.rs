@@ -83,16 +83,25 @@ impl SandboxFactory {
 }
 
 fn require(what: &'static str, path: &Path, mode: Access) -> Result<(), SandboxError> {
-    access(path, mode).map_err(|e| SandboxError::Unreachable { what, path: path.to_owned(), source: e.into() })
+    access(path, mode).map_err(|e| SandboxError::Unreachable {
+        what,
+        path: path.to_owned(),
+        source: e.into(),
+    })
 }
 
 fn find_bwrap(name: &Path) -> Result<PathBuf, SandboxError> {
     if name.as_os_str().as_bytes().contains(&b'/') {
         let fits = access(name, Access::EXEC_OK).is_ok();
-        return if fits { Ok(name.to_owned()) } else { Err(SandboxError::BwrapMissing(name.display().to_string())) };
+        return if fits {
+            Ok(name.to_owned())
+        } else {
+            Err(SandboxError::BwrapMissing(name.display().to_string()))
+        };
     }
     let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into());
-    let candidates = std::env::split_paths(&path).filter(|folder| folder.is_absolute()).map(|folder| folder.join(name));
+    let candidates =
+        std::env::split_paths(&path).filter(|folder| folder.is_absolute()).map(|folder| folder.join(name));
     let found = candidates.into_iter().find(|candidate| access(candidate, Access::EXEC_OK).is_ok());
     found.ok_or_else(|| SandboxError::BwrapMissing(format!("no `{}` on PATH", name.display())))
 }

@@ -47,7 +47,8 @@ impl SandboxSpec {
             roots.iter().any(|(above, wider)| above != path && path.is_within(above) && wider >= access)
         };
         let kept = roots.iter().filter(|root| !covered(root));
-        kept.map(|(path, access)| RootMount { path: path.clone(), writable: *access == Access::Write }).collect()
+        kept.map(|(path, access)| RootMount { path: path.clone(), writable: *access == Access::Write })
+            .collect()
     }
 
     /// HOME inside: on disk, so that it counts for quotas and survives the sandbox (decision 17).
@@ -68,13 +69,17 @@ impl SandboxSpec {
             ("TMPDIR", "/tmp"),
             ("TERM", "dumb"),
         ];
-        let ours = defaults.into_iter().filter(|(name, _)| !self.env.iter().any(|(theirs, _)| theirs == name));
-        ours.map(|(name, value)| (name.to_owned(), value.to_owned())).chain(self.env.iter().cloned()).collect()
+        let ours =
+            defaults.into_iter().filter(|(name, _)| !self.env.iter().any(|(theirs, _)| theirs == name));
+        ours.map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .chain(self.env.iter().cloned())
+            .collect()
     }
 
     pub(crate) fn launch_spec(&self, config: &SandboxConfig) -> Result<LaunchSpec, SandboxError> {
         let mount = |root: RootMount| Ok(ScopeMount { path: relative(&root.path)?, writable: root.writable });
-        let skill = |(name, source): &(String, PathBuf)| Ok(SkillMount { name: name.clone(), source: text(source)? });
+        let skill =
+            |(name, source): &(String, PathBuf)| Ok(SkillMount { name: name.clone(), source: text(source)? });
         Ok(LaunchSpec {
             bwrap: text(&config.bwrap)?,
             hand: text(&config.hand)?,
@@ -133,7 +138,8 @@ mod tests {
     #[test]
     fn nothing_is_mounted_below_something_writable() {
         let own = (".sessions/sess_000000000000".to_owned(), true);
-        let found = mounts(&["a", "b/c"], &["a/out", "b"], &[(".memory", Access::Read), ("b/c/d", Access::Write)]);
+        let found =
+            mounts(&["a", "b/c"], &["a/out", "b"], &[(".memory", Access::Read), ("b/c/d", Access::Write)]);
         let expected = [(".memory", false), ("a", false), ("a/out", true), ("b", true)];
         let mut expected: Vec<_> = expected.map(|(path, writable)| (path.to_owned(), writable)).into();
         expected.insert(1, own);

@@ -57,7 +57,10 @@ pub(crate) fn hint_for(message: &str) -> &'static str {
              or for Docker `--security-opt systempaths=unconfined`",
         ),
         (&["as root"], "set a user for the server, or start it as one"),
-        (&["open the workspace", "open the scope path"], "this user must be able to reach the data directory"),
+        (
+            &["open the workspace", "open the scope path"],
+            "this user must be able to reach the data directory",
+        ),
     ];
     let known = KNOWN.iter().find(|(words, _)| words.iter().any(|word| message.contains(word)));
     known.map_or("", |(_, hint)| hint)

@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use palisade_beneath::Root;
 use palisade_hand_protocol::{
-    COMMAND_BYTES_MAX, FILE_OP_BYTES_MAX, FILE_RESULT_BYTES_MAX, FILE_RESULT_TEXT_BYTES_MAX, FileOp, FileResult,
-    Identity, Request, TERM_GRACE_MS,
+    COMMAND_BYTES_MAX, FILE_OP_BYTES_MAX, FILE_RESULT_BYTES_MAX, FILE_RESULT_TEXT_BYTES_MAX, FileOp,
+    FileResult, Identity, Request, TERM_GRACE_MS,
 };
-use palisade_protocol::limits::{BASH_TIMEOUT_MAX_MS, TOOL_OUTPUT_BYTES_MAX};
 use palisade_protocol::ToolOutput;
+use palisade_protocol::limits::{BASH_TIMEOUT_MAX_MS, TOOL_OUTPUT_BYTES_MAX};
 use rustix::fs::{MemfdFlags, fstat, memfd_create};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
@@ -25,7 +25,7 @@ use crate::control::Control;
 use crate::plan::RootMount;
 use crate::probe::hint_for;
 use crate::spawner::Launch;
-use crate::warden::{Monitor, News, Outlets, STATUS_UPDATES_MAX, Shared, attend};
+use crate::warden::{News, Outlets, STATUS_UPDATES_MAX, Shared, attend};
 use crate::{SandboxError, SandboxFactory, SandboxSpec};
 
 /// From the start to the hand's word that it is ready, in milliseconds.
@@ -39,9 +39,12 @@ const DRAIN: Duration = Duration::from_millis(100);
 /// One read of a command's output, in bytes.
 const OUTPUT_CHUNK_BYTES: usize = 64 * 1024;
 /// What is kept of the launcher's complaints, in bytes.
-const COMPLAINT_BYTES_MAX: usize = 4096;
+const COMPLAINT_BYTES_MAX: u64 = 4096;
+/// For the last of them to go.
+const COMPLAINT_WAIT: Duration = Duration::from_secs(5);
 
-const _: () = assert!(FILE_RESULT_TEXT_BYTES_MAX <= TOOL_OUTPUT_BYTES_MAX, "a file result fits a tool result");
+const _: () =
+    assert!(FILE_RESULT_TEXT_BYTES_MAX <= TOOL_OUTPUT_BYTES_MAX, "a file result fits a tool result");
 
 /// A command for `bash -c`, in a fresh shell in the workspace.
 #[derive(Debug, Clone)]
@@ -100,13 +103,13 @@ impl Sandbox {
         let (complaints, errors) = std::io::pipe().map_err(SandboxError::at("making a pipe"))?;
         let hand = inner.config.hand.clone();
         let job = Launch { hand, control: theirs, spec: launch.into(), errors: errors.into() };
-        let child = inner.spawner.spawn(job).await.map_err(SandboxError::at("starting the launcher"))?;
+        let monitor = inner.spawner.spawn(job).await.map_err(SandboxError::at("starting the launcher"))?;
 
         let shared = Arc::new(Shared::new(control, inner.stop.child_token()));
         let stop = shared.stop.clone().drop_guard();
         let (ready, is_ready) = oneshot::channel();
         let (status, updates) = mpsc::channel(STATUS_UPDATES_MAX);
-        inner.wardens.spawn(attend(shared.clone(), Monitor(child), Outlets { ready: Some(ready), status }));
+        inner.wardens.spawn(attend(shared.clone(), monitor, Outlets { ready: Some(ready), status }));
 
         let limit = Duration::from_millis(START_MS_MAX);
         let identities = timeout(limit, async {
@@ -115,7 +118,9 @@ impl Sandbox {
         });
         let identities = match identities.await {
             Ok(Ok(identities)) => identities,
-            Ok(Err(SandboxError::Died(reason))) => return Err(why_not_started(&shared, complaints.into(), reason).await),
+            Ok(Err(SandboxError::Died(reason))) => {
+                return Err(why_not_started(&shared, complaints.into(), reason).await);
+            }
             Ok(Err(other)) => return Err(other),
             Err(_) => return Err(SandboxError::StartTimeout(START_MS_MAX)),
         };
@@ -138,7 +143,8 @@ impl Sandbox {
         mut output: impl FnMut(&[u8]) + Send,
     ) -> Result<RunExit, SandboxError> {
         check_command(&request.command)?;
-        let text = memory_file("command", request.command.as_bytes()).map_err(SandboxError::at("passing a command"))?;
+        let text = memory_file("command", request.command.as_bytes())
+            .map_err(SandboxError::at("passing a command"))?;
         let (reader, writer) = std::io::pipe().map_err(SandboxError::at("making a pipe"))?;
         let timeout_ms = request.timeout_ms.min(BASH_TIMEOUT_MAX_MS);
         let mut call = self.open_call()?;
@@ -153,7 +159,8 @@ impl Sandbox {
             return Ok(RunExit::Background { pid, log });
         }
         let reader = OwnedFd::from(reader);
-        let mut reader = pipe::Receiver::from_owned_fd(reader).map_err(SandboxError::at("reading the output"))?;
+        let mut reader =
+            pipe::Receiver::from_owned_fd(reader).map_err(SandboxError::at("reading the output"))?;
         let mut buffer = vec![0; OUTPUT_CHUNK_BYTES];
         let until = Instant::now() + Duration::from_millis(timeout_ms + TERM_GRACE_MS) + RESPONSE_SLACK;
         let mut open = true;
@@ -197,9 +204,14 @@ impl Sandbox {
             RunExit::Code(0) => read_result(&result),
             RunExit::TimedOut => {
                 let seconds = FILE_OP_MS_MAX / 1000;
-                ToolOutput::error("tool.timeout", format!("The call did not finish within {seconds} seconds."))
+                ToolOutput::error(
+                    "tool.timeout",
+                    format!("The call did not finish within {seconds} seconds."),
+                )
             }
-            other => ToolOutput::error("tool.failed", format!("The call failed inside the sandbox ({other:?}).")),
+            other => {
+                ToolOutput::error("tool.failed", format!("The call failed inside the sandbox ({other:?})."))
+            }
         })
     }
 
@@ -329,7 +341,8 @@ impl Drop for OpenCall {
 
 fn check_command(command: &str) -> Result<(), SandboxError> {
     if command.len() > COMMAND_BYTES_MAX {
-        let message = format!("{} bytes; at most {COMMAND_BYTES_MAX} are possible, write a script file", command.len());
+        let message =
+            format!("{} bytes; at most {COMMAND_BYTES_MAX} are possible, write a script file", command.len());
         return Err(SandboxError::Command(message));
     }
     if command.contains('\0') {
@@ -364,13 +377,16 @@ fn read_result(file: &File) -> ToolOutput {
     }
 }
 
-/// Pieces the cause together from what the launcher and bubblewrap wrote.
+/// Pieces the cause together from what the launcher and bubblewrap wrote. Their pipe ends when the last of them
+/// is gone.
 async fn why_not_started(shared: &Shared, complaints: OwnedFd, reason: String) -> SandboxError {
     shared.gone.cancelled().await;
-    let mut text = vec![0; COMPLAINT_BYTES_MAX];
-    // All writers are gone, so this cannot wait.
-    let length = rustix::io::read(&complaints, &mut text[..]).unwrap_or(0);
-    let message = String::from_utf8_lossy(&text[..length]).trim().to_owned();
+    let mut text = Vec::new();
+    if let Ok(pipe) = pipe::Receiver::from_owned_fd(complaints) {
+        // What could be read in time is better than nothing.
+        let _ = timeout(COMPLAINT_WAIT, pipe.take(COMPLAINT_BYTES_MAX).read_to_end(&mut text)).await;
+    }
+    let message = String::from_utf8_lossy(&text).trim().to_owned();
     let message = if message.is_empty() { reason } else { message };
     SandboxError::Start { hint: hint_for(&message), message }
 }

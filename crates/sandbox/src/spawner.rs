@@ -5,11 +5,13 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{SyncSender, sync_channel};
 
 use palisade_hand_protocol::LAUNCH_ARG;
+use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::sync::oneshot;
 
 /// Starts waiting at once; a caller beyond them waits for a place.
@@ -26,7 +28,7 @@ pub(crate) struct Launch {
     pub(crate) errors: OwnedFd,
 }
 
-type Job = (Launch, oneshot::Sender<io::Result<Child>>);
+type Job = (Launch, oneshot::Sender<io::Result<Monitor>>);
 
 /// A handle on the thread; it ends with the last handle.
 #[derive(Debug, Clone)]
@@ -39,17 +41,17 @@ impl Spawner {
         let (jobs, queue) = sync_channel::<Job>(QUEUE_MAX);
         std::thread::Builder::new().name("sandbox-spawner".into()).spawn(move || {
             for (launch, answer) in queue {
-                if let Err(Ok(mut child)) = answer.send(spawn(launch)) {
+                if let Err(Ok(mut monitor)) = answer.send(spawn(launch).map(Monitor)) {
                     // Nobody waits for it any more.
-                    let _ = child.kill();
-                    let _ = child.wait();
+                    monitor.kill();
+                    let _ = monitor.0.wait();
                 }
             }
         })?;
         Ok(Self { jobs })
     }
 
-    pub(crate) async fn spawn(&self, launch: Launch) -> io::Result<Child> {
+    pub(crate) async fn spawn(&self, launch: Launch) -> io::Result<Monitor> {
         let (answer, child) = oneshot::channel();
         let mut job = (launch, answer);
         loop {
@@ -65,6 +67,39 @@ impl Spawner {
     }
 }
 
+/// The process that we started: the launcher, then bubblewrap, which waits for pid 1. Killed when dropped,
+/// whatever happened.
+#[derive(Debug)]
+pub(crate) struct Monitor(Child);
+
+impl Monitor {
+    /// SIGKILL to it and to what it has not set free yet.
+    pub(crate) fn kill(&mut self) {
+        // While it is not reaped its pid, and so the group's number, cannot belong to anybody else.
+        if let (Ok(None), Some(pid)) = (self.0.try_wait(), self.pid()) {
+            // It may be dying already.
+            let _ = kill_process_group(pid, Signal::KILL);
+        }
+    }
+
+    /// Takes its exit status, if it has ended.
+    pub(crate) fn reap(&mut self) -> io::Result<bool> {
+        Ok(self.0.try_wait()?.is_some())
+    }
+
+    pub(crate) fn pid(&self) -> Option<Pid> {
+        i32::try_from(self.0.id()).ok().and_then(Pid::from_raw)
+    }
+}
+
+impl Drop for Monitor {
+    fn drop(&mut self) {
+        if matches!(self.reap(), Ok(false)) {
+            self.kill();
+        }
+    }
+}
+
 fn gone() -> io::Error {
     io::Error::other("the thread that starts sandboxes has ended")
 }
@@ -74,6 +109,9 @@ fn spawn(launch: Launch) -> io::Result<Child> {
         .arg(LAUNCH_ARG)
         .env_clear()
         .current_dir("/")
+        // A group of its own, so that a start can be ended as a whole while bubblewrap's two halves still wait
+        // for each other and neither death signal nor pid 1 is there yet.
+        .process_group(0)
         .stdin(launch.control)
         .stdout(launch.spec)
         .stderr(Stdio::from(launch.errors))

@@ -4,7 +4,6 @@
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::process::Child;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -17,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::SandboxError;
 use crate::control::{Control, watch};
+use crate::spawner::Monitor;
 
 /// News of one call that can be waiting: it is started (or refused) and it ends.
 const NEWS_MAX: usize = 2;
@@ -130,16 +130,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The process that we started: bubblewrap, which waits for pid 1. Killed when dropped, whatever happened.
-pub(crate) struct Monitor(pub(crate) Child);
-
-impl Drop for Monitor {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.try_wait();
-    }
-}
-
 /// What comes out of a sandbox besides the news of calls.
 pub(crate) struct Outlets {
     pub(crate) ready: Option<oneshot::Sender<Vec<Identity>>>,
@@ -155,7 +145,7 @@ pub(crate) async fn attend(shared: std::sync::Arc<Shared>, mut monitor: Monitor,
     lock(&shared.background).clear();
     shared.kill();
     if tokio::time::timeout(GONE_WITHIN, bury(&shared, &mut monitor)).await.is_err() {
-        tracing::error!(pid = monitor.0.id(), "a sandbox's processes are still there after SIGKILL");
+        tracing::error!(pid = ?monitor.pid(), "a sandbox's processes are still there after SIGKILL");
     }
     shared.gone.cancel();
 }
@@ -184,7 +174,8 @@ fn hand_out(shared: &Shared, outlets: &mut Outlets, reply: Reply, sender: Option
     let (id, news) = match reply {
         Reply::Ready { roots } => {
             let sender = sender.ok_or("the kernel named no sender")?;
-            let hand = pidfd_open(sender, PidfdFlags::NONBLOCK).map_err(|e| format!("its first process: {e}"))?;
+            let hand =
+                pidfd_open(sender, PidfdFlags::NONBLOCK).map_err(|e| format!("its first process: {e}"))?;
             let _ = shared.hand.set(hand);
             if let Some(ready) = outlets.ready.take() {
                 let _ = ready.send(roots);
@@ -218,12 +209,11 @@ async fn bury(shared: &Shared, monitor: &mut Monitor) {
     if let Some(hand) = shared.hand.get().and_then(|hand| hand.try_clone().ok()) {
         ended(hand).await;
     }
-    let _ = monitor.0.kill();
-    let pid = i32::try_from(monitor.0.id()).ok().and_then(Pid::from_raw);
-    if let Some(pidfd) = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::NONBLOCK).ok()) {
+    monitor.kill();
+    if let Some(pidfd) = monitor.pid().and_then(|pid| pidfd_open(pid, PidfdFlags::NONBLOCK).ok()) {
         ended(pidfd).await;
     }
-    if let Err(e) = monitor.0.try_wait() {
+    if let Err(e) = monitor.reap() {
         tracing::warn!(error = %e, "could not reap a sandbox's first process");
     }
 }

@@ -21,7 +21,9 @@ pub(super) fn edit(edit: &Edit, workspace: &Path) -> Outcome {
     };
     let (old, new) = in_the_files_line_ends(edit, &text);
     match text.matches(&old).count() {
-        0 => refuse("edit.no_match", "old_string does not occur; it must match exactly, white space included."),
+        0 => {
+            refuse("edit.no_match", "old_string does not occur; it must match exactly, white space included.")
+        }
         1 => save(&path, &text.replacen(&old, &new, 1), 1),
         count if edit.replace_all => save(&path, &text.replace(&old, &new), count),
         count => {

@@ -112,12 +112,18 @@ mod tests {
         let text = read_of("x".repeat(5_000).as_bytes(), None, None).unwrap();
         assert!(text.len() < 2_100 && text.contains("[line cut]"));
         let text = read_of("0123456789\n".repeat(5_000).as_bytes(), None, None).unwrap();
-        assert!(text.len() <= FILE_RESULT_TEXT_BYTES_MAX && text.contains("of 5000; go on with offset="), "{}", text.len());
+        assert!(
+            text.len() <= FILE_RESULT_TEXT_BYTES_MAX && text.contains("of 5000; go on with offset="),
+            "{}",
+            text.len()
+        );
     }
 
     #[test]
     fn binary_files_are_named() {
-        for (content, word) in [(&b"%PDF-1.7 x"[..], "pdftotext"), (b"\x89PNG\r\n\x1a\n", "PNG"), (b"a\0b", "binary")] {
+        for (content, word) in
+            [(&b"%PDF-1.7 x"[..], "pdftotext"), (b"\x89PNG\r\n\x1a\n", "PNG"), (b"a\0b", "binary")]
+        {
             let Failure(code, message) = read_of(content, None, None).unwrap_err();
             assert!(code == "file.binary" && message.contains(word), "{message}");
         }

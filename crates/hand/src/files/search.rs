@@ -37,7 +37,8 @@ pub(super) fn glob(glob: &Glob, workspace: &Path) -> Outcome {
     let walked_all = walk(&base, |entry| {
         let relative = entry.path().strip_prefix(&base).unwrap_or(entry.path());
         if matcher.is_match(relative) {
-            let modified = entry.metadata().ok().and_then(|m| m.modified().ok()).unwrap_or(SystemTime::UNIX_EPOCH);
+            let modified =
+                entry.metadata().ok().and_then(|m| m.modified().ok()).unwrap_or(SystemTime::UNIX_EPOCH);
             found.push((modified, entry.path().to_owned()));
         }
         true
@@ -123,7 +124,9 @@ fn walk(base: &Path, mut visit: impl FnMut(&DirEntry) -> bool) -> Result<bool, F
 
 fn compile(pattern: &str) -> Result<GlobMatcher, Failure> {
     let glob = GlobBuilder::new(pattern).literal_separator(true).build();
-    Ok(glob.map_err(|e| Failure("glob.bad_pattern", format!("The pattern is not valid: {e}.")))?.compile_matcher())
+    Ok(glob
+        .map_err(|e| Failure("glob.bad_pattern", format!("The pattern is not valid: {e}.")))?
+        .compile_matcher())
 }
 
 /// A filter without a folder means files of that name anywhere.
@@ -188,7 +191,11 @@ impl Sink for Matches<'_> {
             GrepMode::Content => {
                 let mut line = String::from_utf8_lossy(found.bytes()).trim_end().to_owned();
                 cut(&mut line, LINE_BYTES_MAX);
-                Ok(self.report.add(format!("{}:{}:{line}", self.path.display(), found.line_number().unwrap_or(0))))
+                Ok(self.report.add(format!(
+                    "{}:{}:{line}",
+                    self.path.display(),
+                    found.line_number().unwrap_or(0)
+                )))
             }
         }
     }

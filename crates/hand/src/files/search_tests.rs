@@ -28,7 +28,8 @@ fn tree() -> TempDir {
     }
     std::os::unix::fs::symlink("/etc", folder.path().join("etc")).unwrap();
     let fifo = rustix::fs::FileType::Fifo;
-    rustix::fs::mknodat(rustix::fs::CWD, folder.path().join("fifo.md"), fifo, rustix::fs::Mode::RUSR, 0).unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, folder.path().join("fifo.md"), fifo, rustix::fs::Mode::RUSR, 0)
+        .unwrap();
     folder
 }
 
@@ -50,7 +51,8 @@ fn glob_finds_by_name_newest_first() {
         (&absolute, None, vec!["docs/d.txt"]),
         ("docs/b.md", None, vec!["docs/b.md"]),
     ] {
-        let text = glob(&Glob { pattern: pattern.into(), path: path.map(str::to_owned) }, tree.path()).unwrap();
+        let text =
+            glob(&Glob { pattern: pattern.into(), path: path.map(str::to_owned) }, tree.path()).unwrap();
         assert_eq!(lines(&text, tree.path()), expected, "{pattern} in {path:?}");
     }
 }

@@ -29,7 +29,9 @@ pub(super) fn replace(path: &Path, content: &[u8]) -> Result<bool, Failure> {
     let path = &link_target(path)?;
     let mode = match std::fs::symlink_metadata(path) {
         Ok(metadata) if metadata.is_file() => Some(metadata.permissions().mode() & 0o7777),
-        Ok(metadata) if metadata.is_dir() => return Err(failure(path, &std::io::ErrorKind::IsADirectory.into())),
+        Ok(metadata) if metadata.is_dir() => {
+            return Err(failure(path, &std::io::ErrorKind::IsADirectory.into()));
+        }
         Ok(_) => return Err(not_regular(path, "special file")),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
         Err(e) => return Err(failure(path, &e)),
@@ -109,9 +111,12 @@ mod tests {
         std::fs::create_dir(folder.path().join("d")).unwrap();
         std::fs::write(folder.path().join("f"), "").unwrap();
         std::os::unix::fs::symlink("loop", folder.path().join("loop")).unwrap();
-        for (path, code) in
-            [("d", "file.is_directory"), ("f/x", "file.not_a_directory"), ("", "file.bad_path"), ("loop", "file.io")]
-        {
+        for (path, code) in [
+            ("d", "file.is_directory"),
+            ("f/x", "file.not_a_directory"),
+            ("", "file.bad_path"),
+            ("loop", "file.io"),
+        ] {
             assert_eq!(write_to(folder.path(), path, "x").unwrap_err().0, code, "{path}");
         }
     }

@@ -1,12 +1,21 @@
 //! The cage, tried from inside with the real bubblewrap, the way somebody who wants out would try it.
 //! The names of the tests carry the numbers of the cases that they hold.
 
+#[cfg(test)]
 mod files;
+#[cfg(test)]
 mod life;
+#[cfg(test)]
 mod network;
+#[cfg(test)]
 mod output;
+#[cfg(test)]
 mod privilege;
+#[cfg(test)]
 mod scope;
+#[cfg(test)]
 mod status;
+#[cfg(test)]
 mod support;
+#[cfg(test)]
 mod tools;

@@ -1,1 +1,160 @@
-//! x
+//! What a process inside may not do although nothing of the scope forbids it (cases B).
+
+use std::os::fd::AsRawFd;
+
+use palisade_sandbox::{Rootfs, SandboxConfig, SandboxError, SandboxFactory};
+use rustix::io::{FdFlags, fcntl_setfd};
+
+use crate::support::{Bench, python, refused, run, stdout};
+
+#[test]
+fn b01_root_is_refused_in_the_server_and_in_the_launcher() {
+    if !rustix::process::getuid().is_root() {
+        println!("SKIPPED b01: root is not there to be refused");
+        return;
+    }
+    let config = SandboxConfig {
+        hand: "/bin/true".into(),
+        bwrap: "bwrap".into(),
+        rootfs: Rootfs::HostUsr,
+        python_packages: None,
+    };
+    assert!(matches!(SandboxFactory::new(config), Err(SandboxError::RunningAsRoot)));
+    let launcher = std::process::Command::new(crate::support::built_hand()).arg("--launch").output().unwrap();
+    assert!(!launcher.status.success());
+    assert!(String::from_utf8_lossy(&launcher.stderr).contains("as root"), "{launcher:?}");
+}
+
+#[tokio::test]
+async fn b01_the_kernel_sees_no_root() {
+    let bench = Bench::new();
+    let sandbox = bench.whole().await;
+    refused(&sandbox, "echo x > /proc/sys/kernel/core_pattern", "").await;
+    assert_eq!(stdout(&sandbox, "id -u; id -g; id -un").await, "1000\n1000\nagent");
+    stdout(&sandbox, "touch made").await;
+    let owner =
+        std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(bench.workspace.join("made")).unwrap());
+    assert_eq!(owner, rustix::process::getuid().as_raw());
+}
+
+#[tokio::test]
+async fn b02_b03_pid_1_is_closed() {
+    let bench = Bench::new();
+    let sandbox = bench.whole().await;
+    for file in ["environ", "mem", "maps", "stack", "auxv"] {
+        let (exit, text) = run(&sandbox, &format!("head -c 64 /proc/1/{file}")).await;
+        assert!(exit != palisade_sandbox::RunExit::Code(0), "{file}: {text:?}");
+    }
+    refused(&sandbox, "exec 5<>/proc/1/mem", "Permission denied").await;
+    refused(&sandbox, "ls /proc/1/fd", "Permission denied").await;
+    refused(&sandbox, "readlink /proc/1/exe", "").await;
+    let arguments = stdout(&sandbox, "tr '\\0' ' ' < /proc/1/cmdline").await;
+    assert_eq!(arguments, "/usr/local/libexec/palisade-hand --init");
+}
+
+#[tokio::test]
+async fn b02_the_environment_is_ours_alone() {
+    let bench = Bench::new();
+    let mut spec = bench.spec(&[""], &[""]);
+    spec.env = vec![("EXTRA".into(), "given".into())];
+    let sandbox = bench.factory.start(spec).await.unwrap();
+    // `bash` itself adds PWD, SHLVL and _.
+    let names = stdout(&sandbox, "env | cut -d= -f1 | sort | tr '\\n' ' '").await;
+    let expected = "EXTRA HOME LANG LOGNAME PATH PWD SHELL SHLVL TERM TMPDIR USER _";
+    let (mut found, mut expected): (Vec<_>, Vec<_>) =
+        (names.split(' ').collect(), expected.split(' ').collect());
+    found.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(found, expected);
+    let home = "/workspace/.sessions/sess_a86118c06688/home";
+    let path = format!("{home}/.local/bin:/usr/local/bin:/usr/bin:/bin");
+    assert_eq!(stdout(&sandbox, "echo $HOME $PATH").await, format!("{home} {path}"));
+}
+
+#[tokio::test]
+async fn b05_no_capability_and_no_way_to_one() {
+    let bench = Bench::new();
+    let sandbox = bench.whole().await;
+    let status = stdout(&sandbox, "grep -E '^(Cap|NoNewPrivs)' /proc/self/status | tr -s '\\t' ' '").await;
+    for line in status.lines() {
+        let (name, value) = line.split_once(": ").unwrap();
+        let expected = if name == "NoNewPrivs" { "1" } else { "0000000000000000" };
+        assert_eq!(value, expected, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn b06_b07_setuid_has_no_effect() {
+    let bench = Bench::new();
+    let sandbox = bench.whole().await;
+    stdout(&sandbox, "cp /usr/bin/id own-id && chmod 4755 own-id").await;
+    assert_eq!(stdout(&sandbox, "./own-id -u").await, "1000");
+    let mounts =
+        stdout(&sandbox, "grep -E ' /(workspace|usr|tmp|etc|skills|usr/local)? ' /proc/self/mounts").await;
+    for line in mounts.lines() {
+        assert!(line.contains("nosuid") && line.contains("nodev"), "{line}");
+    }
+    assert!(mounts.lines().count() >= 6, "{mounts}");
+}
+
+#[tokio::test]
+async fn b08_b09_b10_no_devices_no_namespaces_no_mounts() {
+    let bench = Bench::new();
+    let sandbox = bench.whole().await;
+    refused(&sandbox, "mknod dev c 1 3", "Operation not permitted").await;
+    for command in ["unshare -U true", "unshare -Ur true", "unshare -n true", "unshare -m true"] {
+        refused(&sandbox, command, "unshare failed").await;
+    }
+    for command in ["mount -t tmpfs x /tmp", "umount /workspace", "mount -o remount,rw /usr", "chroot / true"]
+    {
+        refused(&sandbox, command, "").await;
+    }
+}
+
+#[tokio::test]
+async fn b19_no_descriptor_comes_along() {
+    let bench = Bench::new();
+    let folder = std::fs::File::open(&bench.outside).unwrap();
+    fcntl_setfd(&folder, FdFlags::empty()).unwrap();
+    let leaked = rustix::io::fcntl_dupfd_cloexec(&folder, 150).unwrap();
+    fcntl_setfd(&leaked, FdFlags::empty()).unwrap();
+    assert!(leaked.as_raw_fd() >= 150);
+    let sandbox = bench.whole().await;
+    let program = "import os\nprint(sorted(int(n) for n in os.listdir('/proc/self/fd'))[:-1])";
+    assert_eq!(stdout(&sandbox, &format!("/usr/bin/python3 -c \"{program}\"")).await, "[0, 1, 2]");
+}
+
+#[tokio::test]
+async fn b20_shared_memory_is_the_sandboxs_own() {
+    let bench = Bench::new();
+    let (one, other) = (bench.whole().await, bench.whole().await);
+    stdout(&one, "echo x > /dev/shm/mine; echo x > /tmp/mine").await;
+    assert_eq!(stdout(&other, "ls -A /dev/shm /tmp").await, "/dev/shm:\n\n/tmp:");
+    let sizes = stdout(&one, "df -B1048576 --output=size /tmp /dev/shm | tail -n +2 | tr -d ' '").await;
+    assert_eq!(sizes, "256\n64");
+}
+
+#[tokio::test]
+async fn b21_signals_reach_only_the_own_processes() {
+    let bench = Bench::new();
+    let (one, other) = (bench.whole().await, bench.whole().await);
+    run(&one, "kill -STOP 1; kill -TERM 1; kill -KILL 1; kill -9 -1").await;
+    assert_eq!(stdout(&one, "echo alive").await, "alive");
+    assert_eq!(stdout(&other, "echo alive").await, "alive");
+}
+
+#[tokio::test]
+async fn b32_there_are_no_core_dumps() {
+    let bench = Bench::new();
+    let sandbox = bench.whole().await;
+    assert_eq!(stdout(&sandbox, "ulimit -Hc; ulimit -Sc").await, "0\n0");
+    run(&sandbox, "kill -ABRT $$").await;
+    assert_eq!(python(&sandbox, "import os; print([n for n in os.listdir('.') if 'core' in n])").await, "[]");
+}
+
+#[tokio::test]
+async fn b37_programs_run_from_tmp_and_the_workspace() {
+    let bench = Bench::new();
+    let sandbox = bench.whole().await;
+    stdout(&sandbox, "for d in /tmp . ~; do cp /usr/bin/true $d/t && $d/t; done").await;
+}

@@ -1,1 +1,303 @@
-//! x
+//! What a session sees of the workspace, and what it cannot touch (cases A).
+
+use palisade_protocol::{Access, WorkspacePath};
+use palisade_sandbox::{RunExit, Sandbox, SandboxError};
+
+use crate::support::{Bench, python, refused, run, stdout, tool};
+
+/// Read `ref` and `shared/templates`, write `projects/p1` and `ref/output`; everything else is a secret.
+async fn typical(bench: &Bench) -> Sandbox {
+    bench.put("ref/a.txt", "reference");
+    std::fs::create_dir(bench.workspace.join("ref/empty")).unwrap();
+    bench.put("ref/output/b.txt", "b");
+    bench.put("shared/templates/t.txt", "template");
+    bench.put("shared/secret.txt", "secret");
+    bench.put("projects/p1/p.txt", "p");
+    bench.put("projects/p2/secret.txt", "secret");
+    bench.put("private/secret.txt", "secret");
+    bench.scoped(&["ref", "shared/templates"], &["projects/p1", "ref/output"]).await
+}
+
+#[tokio::test]
+async fn a01_listings_show_only_the_scope() {
+    let bench = Bench::new();
+    let sandbox = typical(&bench).await;
+    for (folder, expected) in [
+        ("/workspace", ".memory .sessions projects ref shared"),
+        ("/workspace/projects", "p1"),
+        ("/workspace/shared", "templates"),
+        ("/workspace/ref", "a.txt empty output"),
+        ("/workspace/.sessions", "sess_a86118c06688"),
+        ("/", "bin dev etc lib lib64 proc run sbin skills tmp usr var workspace"),
+        ("/usr/local/bin", "session-status"),
+        ("/tmp", ""),
+    ] {
+        // Some hosts have more library folders at the top.
+        let command = format!("LC_ALL=C ls -A --ignore=lib32 --ignore=libx32 {folder} | tr '\\n' ' '");
+        assert_eq!(stdout(&sandbox, &command).await, expected, "{folder}");
+    }
+}
+
+#[tokio::test]
+async fn a02_what_is_out_of_scope_does_not_exist() {
+    let bench = Bench::new();
+    let sandbox = typical(&bench).await;
+    let host_paths =
+        [bench.workspace.as_path(), &bench.outside, std::path::Path::new(env!("CARGO_MANIFEST_DIR"))];
+    let paths =
+        ["private", "private/secret.txt", "shared/secret.txt", "projects/p2", "projects/p2/secret.txt"]
+            .map(|path| format!("/workspace/{path}"));
+    let system =
+        ["/root", "/home", "/opt", "/sys", "/boot", "/etc/shadow", "/oldroot", "/newroot"].map(str::to_owned);
+    for path in paths.into_iter().chain(system).chain(host_paths.map(|path| path.display().to_string())) {
+        let reason = "No such file or directory";
+        refused(&sandbox, &format!("stat '{path}'"), reason).await;
+        refused(&sandbox, &format!("cat '{path}'"), reason).await;
+        let read = tool(&sandbox, "Read", serde_json::json!({"file_path": path})).await;
+        assert_eq!(read.code.as_deref(), Some("file.not_found"), "{path}: {read:?}");
+    }
+}
+
+#[tokio::test]
+async fn a03_a_read_scope_refuses_every_kind_of_write() {
+    let bench = Bench::new();
+    let sandbox = typical(&bench).await;
+    for command in [
+        "touch ref/new",
+        "echo x > ref/a.txt",
+        "truncate -s 0 ref/a.txt",
+        "rm ref/a.txt",
+        "mv ref/a.txt ref/b.txt",
+        "chmod 777 ref/a.txt",
+        "touch -d 2000-01-01 ref/a.txt",
+        "mkdir ref/new",
+        "ln -s x ref/new",
+        "mkfifo ref/new",
+        "rmdir ref/empty",
+        "python3 -c 'import os; os.setxattr(\"ref/a.txt\", \"user.x\", b\"1\")'",
+        "python3 -c 'import os; fd = os.open(\"ref/a.txt\", os.O_RDONLY); os.fchmod(fd, 0o777)'",
+        "exec 5< ref/a.txt; echo x > /proc/self/fd/5",
+    ] {
+        refused(&sandbox, &format!("export LC_ALL=C; {command}"), "Read-only file system").await;
+    }
+    let mmap = "import mmap, os\nfd = os.open('ref/a.txt', os.O_RDONLY)\n\
+                try: mmap.mmap(fd, 0, mmap.MAP_SHARED, mmap.PROT_WRITE)\nexcept OSError as e: print(e.errno)";
+    assert_eq!(python(&sandbox, mmap).await, "13");
+    let write = tool(&sandbox, "Write", serde_json::json!({"file_path": "ref/a.txt", "content": "x"})).await;
+    assert_eq!(write.code.as_deref(), Some("file.read_only"));
+    assert_eq!(bench.get("ref/a.txt"), "reference");
+}
+
+#[tokio::test]
+async fn a03_a_write_scope_is_written_through() {
+    let bench = Bench::new();
+    let sandbox = typical(&bench).await;
+    stdout(&sandbox, "echo out > ref/output/new; echo p > projects/p1/p.txt; mkdir -p projects/p1/x/y").await;
+    stdout(&sandbox, "echo remember > .memory/MEMORY.md").await;
+    assert_eq!(bench.get("ref/output/new"), "out\n");
+    assert_eq!(bench.get("projects/p1/p.txt"), "p\n");
+    assert_eq!(bench.get(".memory/MEMORY.md"), "remember\n");
+    assert!(bench.workspace.join("projects/p1/x/y").is_dir());
+}
+
+#[tokio::test]
+async fn a04_the_skeleton_takes_no_writes() {
+    let bench = Bench::new();
+    let sandbox = typical(&bench).await;
+    let folders =
+        ["/", "/workspace", "/workspace/projects", "/etc", "/dev", "/usr", "/usr/local", "/usr/local/bin"];
+    for folder in folders.into_iter().chain(["/skills", "/run", "/var"]) {
+        refused(&sandbox, &format!("mkdir {folder}/new"), "Read-only file system").await;
+        refused(&sandbox, &format!("touch {folder}/new"), "Read-only file system").await;
+    }
+}
+
+#[tokio::test]
+async fn a05_links_lead_nowhere_but_inside() {
+    let bench = Bench::new();
+    let sandbox = bench.whole().await;
+    let secret = bench.outside.join("secret");
+    stdout(
+        &sandbox,
+        &format!("ln -s {} abs; ln -s ../outside/secret rel; ln -s loop loop", secret.display()),
+    )
+    .await;
+    stdout(&sandbox, "ln -s rel chain0; for i in $(seq 40); do ln -s chain$((i-1)) chain$i; done").await;
+    for (link, reason) in [
+        ("abs", "No such file"),
+        ("rel", "No such file"),
+        ("loop", "Too many levels"),
+        ("chain40", "Too many levels"),
+    ] {
+        refused(&sandbox, &format!("cat {link}"), reason).await;
+        let read = tool(&sandbox, "Read", serde_json::json!({"file_path": link})).await;
+        assert!(read.is_error && !read.content.contains("the secret"), "{read:?}");
+    }
+}
+
+#[tokio::test]
+async fn a06_proc_links_lead_into_the_own_tree_only() {
+    let bench = Bench::new();
+    let sandbox = bench.whole().await;
+    let secret = bench.outside.join("secret");
+    for root in ["/proc/self/root", "/proc/self/cwd/..", "/proc/1/root", "/proc/thread-self/root"] {
+        let (exit, text) = run(&sandbox, &format!("cat {root}{}", secret.display())).await;
+        assert!(exit != RunExit::Code(0), "{root}: {text}");
+    }
+    let pids: u32 = stdout(&sandbox, "ls -d /proc/[0-9]* | wc -l").await.parse().unwrap();
+    assert!(pids < 10, "{pids} processes are visible");
+}
+
+#[tokio::test]
+async fn a07_a08_nothing_is_linked_or_moved_across_scopes() {
+    let bench = Bench::new();
+    let sandbox = typical(&bench).await;
+    for command in [
+        "ln ref/a.txt projects/p1/hard",
+        "ln /usr/bin/passwd projects/p1/hard",
+        "python3 -c 'import os; os.rename(\"projects/p1/p.txt\", \"ref/p.txt\")'",
+        "python3 -c 'import os; os.rename(\"projects/p1/p.txt\", \"ref/output/p.txt\")'",
+        "python3 -c 'import os; os.link(\"ref/output/b.txt\", \"projects/p1/b.txt\")'",
+    ] {
+        // The kernel may notice the read-only side first.
+        let (exit, text) = run(&sandbox, command).await;
+        let crossed = text.contains("cross-device") || text.contains("Read-only file system");
+        assert!(exit != RunExit::Code(0) && crossed, "{command}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn a09_a_mount_point_cannot_be_renamed_away() {
+    let bench = Bench::new();
+    let sandbox = typical(&bench).await;
+    for command in ["mv ref ref2", "mv ref/output ref/o2", "mv projects/p1 projects/p3", "rmdir ref/output"] {
+        let (exit, text) = run(&sandbox, command).await;
+        assert!(exit != RunExit::Code(0), "{command}: {text}");
+    }
+    assert_eq!(bench.get("ref/output/b.txt"), "b");
+}
+
+#[tokio::test]
+async fn a12_a_link_in_the_place_of_a_scope_root_is_refused() {
+    let bench = Bench::new();
+    for planted in ["scope", "parent"] {
+        std::os::unix::fs::symlink(&bench.outside, bench.workspace.join(planted)).unwrap();
+    }
+    std::fs::create_dir(bench.outside.join("below")).unwrap();
+    for root in ["scope", "parent/below", "parent/made"] {
+        let error = bench.factory.start(bench.spec(&[root], &[])).await.unwrap_err();
+        let named = matches!(&error, SandboxError::Start { message, .. } if message.contains(root));
+        assert!(named, "{error}");
+    }
+    assert!(!bench.outside.join("made").exists());
+}
+
+#[tokio::test]
+async fn a13_a_planted_link_below_a_mount_point_creates_nothing_on_the_host() {
+    let bench = Bench::new();
+    bench.put("projects/keep", "");
+    let victim = bench.outside.join("victim");
+    for target in [format!("/oldroot{}", victim.display()), victim.display().to_string()] {
+        let link = bench.workspace.join("projects/link");
+        std::os::unix::fs::symlink(target, &link).unwrap();
+        assert!(bench.factory.start(bench.spec(&["projects"], &["projects/link/deep"])).await.is_err());
+        std::fs::remove_file(link).unwrap();
+    }
+    assert!(!victim.exists());
+}
+
+#[tokio::test]
+async fn a15_a_scope_root_swapped_for_a_link_is_never_mounted() {
+    let bench = Bench::new();
+    bench.put("scope/inside", "");
+    let (scope, link) = (bench.workspace.join("scope"), bench.workspace.join("link"));
+    std::os::unix::fs::symlink(&bench.outside, &link).unwrap();
+    let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let swapper = std::thread::spawn({
+        let stop = stop.clone();
+        move || {
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                use rustix::fs::{CWD, RenameFlags, renameat_with};
+                renameat_with(CWD, &scope, CWD, &link, RenameFlags::EXCHANGE).unwrap();
+            }
+        }
+    });
+    let (mut started, mut refused) = (0, 0);
+    for _ in 0..60 {
+        match bench.factory.start(bench.spec(&["scope"], &[])).await {
+            Ok(sandbox) => {
+                started += 1;
+                let listing = stdout(&sandbox, "ls scope").await;
+                assert_eq!(listing, "inside");
+            }
+            Err(_) => refused += 1,
+        }
+    }
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    swapper.join().unwrap();
+    println!("started {started}, refused {refused}");
+    assert!(started > 0, "nothing was tried");
+}
+
+#[tokio::test]
+async fn a17_a_scope_root_that_changed_on_the_host_is_noticed() {
+    let bench = Bench::new();
+    let sandbox = typical(&bench).await;
+    assert!(!sandbox.is_stale());
+    bench.put("projects/p1/another", "a change inside a root is none of the root");
+    assert!(!sandbox.is_stale());
+    std::fs::rename(bench.workspace.join("projects"), bench.workspace.join("moved")).unwrap();
+    assert!(sandbox.is_stale());
+    std::fs::create_dir_all(bench.workspace.join("projects/p1")).unwrap();
+    assert!(sandbox.is_stale(), "another directory under the old name");
+    let again = bench.scoped(&["ref", "shared/templates"], &["projects/p1", "ref/output"]).await;
+    assert_eq!((again.is_stale(), stdout(&again, "ls projects/p1").await.as_str()), (false, ""));
+}
+
+#[tokio::test]
+async fn a19_overlapping_scopes_do_not_depend_on_their_order() {
+    let bench = Bench::new();
+    bench.put("a/b/c/f", "f");
+    for (read, write) in [
+        (vec!["a", "a/b/c"], vec!["a/b"]),
+        (vec!["a/b/c", "a"], vec!["a/b"]),
+        (vec!["a"], vec!["a/b/c", "a/b"]),
+    ] {
+        let sandbox = bench.scoped(&read, &write).await;
+        refused(&sandbox, "touch a/new", "Read-only file system").await;
+        stdout(&sandbox, "touch a/b/new a/b/c/new; rm a/b/new a/b/c/new").await;
+    }
+}
+
+#[tokio::test]
+async fn missing_roots_are_made_and_files_as_roots_are_refused() {
+    let bench = Bench::new();
+    let sandbox = bench.scoped(&["new/read"], &["new/write/deep"]).await;
+    assert_eq!(stdout(&sandbox, "ls new; ls new/write").await, "read\nwrite\ndeep");
+    bench.put("file", "");
+    let error = bench.factory.start(bench.spec(&["file"], &[])).await.unwrap_err();
+    assert!(error.to_string().contains("not a directory"), "{error}");
+}
+
+#[tokio::test]
+async fn the_memory_may_be_read_only() {
+    let bench = Bench::new();
+    bench.put(".memory/MEMORY.md", "remembered");
+    bench.put("p/x", "");
+    let mut spec = bench.spec(&[], &["p"]);
+    spec.extra_roots = vec![(WorkspacePath::parse(".memory").unwrap(), Access::Read)];
+    let sandbox = bench.factory.start(spec).await.unwrap();
+    assert_eq!(stdout(&sandbox, "cat .memory/MEMORY.md").await, "remembered");
+    refused(&sandbox, "echo x > .memory/MEMORY.md", "Read-only file system").await;
+}
+
+#[tokio::test]
+async fn a_read_only_workspace_still_has_a_home() {
+    let bench = Bench::new();
+    bench.put("a/x", "x");
+    let mut spec = bench.spec(&[""], &[]);
+    spec.extra_roots.clear();
+    let sandbox = bench.factory.start(spec).await.unwrap();
+    refused(&sandbox, "touch a/y", "Read-only file system").await;
+    stdout(&sandbox, "touch ~/y && [ $HOME = /workspace/.sessions/sess_a86118c06688/home ]").await;
+}

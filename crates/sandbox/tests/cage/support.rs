@@ -22,6 +22,7 @@ pub(crate) struct Bench {
     /// Beside the workspace: nothing in it may ever be seen inside.
     pub(crate) outside: PathBuf,
     pub(crate) session: SessionId,
+    pub(crate) hand: PathBuf,
     _folder: TempDir,
 }
 
@@ -43,14 +44,17 @@ impl Bench {
         std::fs::create_dir(&workspace).unwrap();
         std::fs::create_dir(&outside).unwrap();
         std::fs::write(outside.join("secret"), "the secret").unwrap();
-        let factory = SandboxFactory::new(SandboxConfig {
-            hand: reachable_hand,
-            bwrap: "bwrap".into(),
-            rootfs: Rootfs::HostUsr,
-            python_packages: None,
-        });
+        let factory = SandboxFactory::new(config(&reachable_hand, Rootfs::HostUsr, None)).unwrap();
         let session = SessionId::from_random([0xa8, 0x61, 0x18, 0xc0, 0x66, 0x88]);
-        Self { factory: factory.unwrap(), workspace, outside, session, _folder: folder }
+        Self { factory, workspace, outside, session, hand: reachable_hand, _folder: folder }
+    }
+
+    pub(crate) fn factory_with_packages(&self, packages: &Path) -> SandboxFactory {
+        SandboxFactory::new(config(&self.hand, Rootfs::HostUsr, Some(packages))).unwrap()
+    }
+
+    pub(crate) fn factory_with_rootfs(&self, root: &Path) -> SandboxFactory {
+        SandboxFactory::new(config(&self.hand, Rootfs::Path(root.to_owned()), None)).unwrap()
     }
 
     pub(crate) fn spec(&self, read: &[&str], write: &[&str]) -> SandboxSpec {
@@ -88,6 +92,15 @@ impl Bench {
     }
 }
 
+fn config(hand: &Path, rootfs: Rootfs, packages: Option<&Path>) -> SandboxConfig {
+    SandboxConfig {
+        hand: hand.to_owned(),
+        bwrap: "bwrap".into(),
+        rootfs,
+        python_packages: packages.map(Path::to_owned),
+    }
+}
+
 /// Runs a command to its end; the output as text.
 pub(crate) async fn run(sandbox: &Sandbox, command: &str) -> (RunExit, String) {
     try_run(sandbox, command, PATIENCE_MS).await.unwrap()
@@ -114,7 +127,10 @@ pub(crate) async fn stdout(sandbox: &Sandbox, command: &str) -> String {
 /// Asserts that a command fails and says why.
 pub(crate) async fn refused(sandbox: &Sandbox, command: &str, reason: &str) {
     let (exit, text) = run(sandbox, command).await;
-    assert!(exit != RunExit::Code(0) && text.contains(reason), "{command}: {exit:?} {text:?}, not {reason:?}");
+    assert!(
+        exit != RunExit::Code(0) && text.contains(reason),
+        "{command}: {exit:?} {text:?}, not {reason:?}"
+    );
 }
 
 /// Runs a Python program inside; its output.
@@ -142,18 +158,20 @@ pub(crate) fn host_processes(marker: &str) -> Vec<i32> {
     let entries = std::fs::read_dir("/proc").unwrap().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     let marked = |pid: &i32| {
-        std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| String::from_utf8_lossy(&line).contains(marker))
+        std::fs::read(format!("/proc/{pid}/cmdline"))
+            .is_ok_and(|line| String::from_utf8_lossy(&line).contains(marker))
     };
     pids.filter(marked).collect()
 }
 
 /// `PALISADE_HAND`, or the hand built as it is shipped: static.
-fn built_hand() -> PathBuf {
+pub(crate) fn built_hand() -> PathBuf {
     if let Some(hand) = std::env::var_os("PALISADE_HAND") {
         return hand.into();
     }
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from).join("hand");
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from).join("hand");
     let built = Command::new(env!("CARGO"))
         .args(["build", "--quiet", "--package", "palisade-hand", "--release"])
         .args(["--target", "x86_64-unknown-linux-gnu"])
