@@ -207,3 +207,36 @@ async fn a_home_that_the_agent_spoiled_does_not_keep_the_sandbox_from_starting()
     let sandbox = bench.whole().await;
     assert_eq!(stdout(&sandbox, "cd && touch x && pwd").await, "/tmp/session/home");
 }
+
+#[test]
+#[ignore = "the server that b30 kills; it never ends by itself"]
+fn a_server_with_a_sandbox() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let bench = Bench::new();
+        let sandbox = bench.whole().await;
+        let request =
+            RunRequest { command: "setsid sleep 7131 & sleep 7131".into(), timeout_ms: 0, background: true };
+        sandbox.run(request, |_| {}).await.unwrap();
+        std::future::pending::<()>().await;
+    });
+}
+
+#[tokio::test]
+async fn b30_a_killed_server_takes_everything_with_it() {
+    let bench = Bench::new();
+    let mut server = std::process::Command::new("/proc/self/exe")
+        .args(["--exact", "life::a_server_with_a_sandbox", "--ignored", "--nocapture"])
+        // What it leaves, because it is killed, goes with our own folder.
+        .env("TMPDIR", &bench.outside)
+        .env("PALISADE_HAND", &bench.hand)
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_for("the sandbox to be up", || host_processes("sleep\u{0}7131").len() == 2).await;
+    server.kill().unwrap();
+    server.wait().unwrap();
+    let start = Instant::now();
+    wait_for("everything to die", || host_processes("sleep\u{0}7131").is_empty()).await;
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+}
