@@ -4,16 +4,18 @@
 use serde_json::{Value, json};
 
 use crate::Answer;
+use crate::brief::Brief;
 use crate::catalog;
 use crate::conversation::Conversation;
 use crate::deck::{self, Composition};
 use crate::edit::{self, Edit};
+use crate::places::paths;
 use crate::repair::repair;
 use crate::report::{self, Report};
 use crate::skill_doc::DeckSkill;
 use crate::sources::{self, Sources};
-use crate::text::{quoted, slug, tail, unnumbered};
-use crate::wish::{ABILITIES, Brief};
+use crate::text::{quoted, tail, unnumbered};
+use crate::wish::ABILITIES;
 
 /// Rounds of mending after the first build; a skill's document promises that three are enough for any deck.
 const REPAIRS_MAX: usize = 3;
@@ -170,53 +172,6 @@ fn opening(brief: &Brief, skill: &str) -> Answer {
         answer = answer.call("Read", json!({"file_path": file}));
     }
     answer
-}
-
-/// Where spec and deck go: where the user said, else a name that is still free in the document's own folder.
-fn paths(
-    conversation: &Conversation,
-    brief: &Brief,
-    skill: &DeckSkill,
-    composition: &Composition,
-) -> Option<(String, String)> {
-    if let Some(output) = &brief.output {
-        let path = if output.starts_with('/') { output.clone() } else { format!("/workspace/{output}") };
-        let in_folder = output.contains('/');
-        let path = if in_folder { path } else { format!("{}/{output}", folder(conversation, skill)?) };
-        let stem = path.get(..path.len().saturating_sub(5)).unwrap_or(&path).to_owned();
-        return Some((format!("{stem}.json"), path));
-    }
-    let folder = folder(conversation, skill)?;
-    let name = slug(composition.spec["title"].as_str().unwrap_or_default());
-    let taken: Vec<&str> = conversation
-        .turn
-        .iter()
-        .filter(|done| done.name == "Glob" && done.argument("pattern") == "**/*.pptx")
-        .flat_map(|done| done.result.lines())
-        .map(|line| line.trim().trim_start_matches("/workspace/"))
-        .collect();
-    let base = folder.trim_start_matches("/workspace").trim_start_matches('/');
-    let is_free = |name: &String| {
-        let relative = if base.is_empty() { format!("{name}.pptx") } else { format!("{base}/{name}.pptx") };
-        !taken.contains(&relative.as_str())
-    };
-    let mut names = std::iter::once(name.clone()).chain((2..1000).map(|n| format!("{name}-{n}")));
-    let name = names.find(is_free)?;
-    Some((format!("{folder}/{name}.json"), format!("{folder}/{name}.pptx")))
-}
-
-/// The document's folder, or the first that a scoped session may write.
-fn folder(conversation: &Conversation, skill: &DeckSkill) -> Option<String> {
-    let wanted = skill.folder().trim_end_matches('/').to_owned();
-    let Some((_, rest)) = conversation.system.split_once("You may write: ") else { return Some(wanted) };
-    let (list, _) = rest.split_once(". Other paths").unwrap_or((rest, ""));
-    let roots: Vec<&str> = list.split(", ").filter(|root| root.starts_with("/workspace")).collect();
-    let covers =
-        |root: &&&str| **root == "/workspace" || wanted == **root || wanted.starts_with(&format!("{root}/"));
-    match roots.iter().find(covers) {
-        Some(_) => Some(wanted),
-        None => roots.first().map(|root| (*root).to_owned()),
-    }
 }
 
 /// What is to be built, and what the last words will say of it.

@@ -3,6 +3,7 @@
 
 use serde_json::{Value, json};
 
+use crate::chart;
 use crate::conversation::Done;
 use crate::deck;
 use crate::figures::{self, Figures};
@@ -80,8 +81,10 @@ fn add(line: &str) -> Option<Edit> {
     let after =
         after_any(line, &["after slide "]).and_then(|rest| words(rest).first()?.parse::<usize>().ok());
     let topic = after_any(head, &[" about ", " on ", " for ", " titled ", " called ", " with "])?;
-    let topic =
-        before_any(topic, &[" after slide ", " with the bullets", " with bullets", " saying", " at the end"]);
+    let topic = before_any(
+        topic,
+        &[" after slide ", " with the bullets", " with bullets", " saying", " at the end", " with "],
+    );
     let topic = topic.trim().trim_matches(|c: char| "\"“”'`.".contains(c)).trim();
     let figures = figures::parse(line).into_iter().next();
     let bullets: Vec<String> = if figures.is_some() {
@@ -145,7 +148,7 @@ fn add_slide(
 ) -> Result<String, String> {
     let slides = spec["slides"].as_array_mut().ok_or("The spec has no list of slides.")?;
     let (slide, what) = match (figures, bullets) {
-        (Some(figures), _) => (deck::chart_slide(figures), "a chart of your figures"),
+        (Some(figures), _) => (chart::chart_slide(figures), "a chart of your figures"),
         (None, []) => {
             let mut slide = prompts::subtopic(topic, 0);
             slide["kicker"] = deck::KICKER.into();

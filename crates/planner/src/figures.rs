@@ -31,10 +31,14 @@ pub(crate) const SERIES_MAX: usize = 6;
 pub(crate) const CATEGORIES_MAX: usize = 60;
 const SOURCE: &str = "Source: figures from the request";
 
+/// A label with the name before it, and a name alone, in words.
+const LABEL_WORDS_MAX: usize = 6;
+const NAME_WORDS_MAX: usize = 3;
+
 const LINKS: [&str; 10] = ["of", "was", "were", "is", "are", "at", "to", "came", "reached", "totalled"];
-const NOT_NAMES: [&str; 24] = [
+const NOT_NAMES: [&str; 23] = [
     "with", "using", "showing", "and", "the", "our", "a", "an", "by", "on", "for", "about", "in", "figures",
-    "data", "numbers", "values", "these", "from", "plot", "chart", "graph", "then", "per",
+    "numbers", "values", "these", "from", "plot", "chart", "graph", "then", "per",
 ];
 const PERIOD_WORDS: [&str; 7] = ["for", "in", "from", "over", "during", "between", "across"];
 
@@ -119,7 +123,7 @@ fn pair_at(tokens: &[Token], at: usize) -> Option<Pair> {
         tokens[at].as_period()?;
     }
     let mut end = at;
-    while end < tokens.len() && end - at < 4 && !matches!(tokens[end], Token::Mark(_)) {
+    while end < tokens.len() && end - at < LABEL_WORDS_MAX && !matches!(tokens[end], Token::Mark(_)) {
         end += 1;
     }
     let colon = matches!(tokens.get(end), Some(Token::Mark(':' | '=')));
@@ -157,7 +161,7 @@ fn joined(tokens: &[Token]) -> String {
     words.join(" ")
 }
 
-/// Up to two words that name the numbers beginning at `at`.
+/// The words that name the numbers beginning at `at`.
 fn name_before(tokens: &[Token], at: usize) -> String {
     let mut start = at;
     while start > 0
@@ -169,7 +173,7 @@ fn name_before(tokens: &[Token], at: usize) -> String {
     let is_name = |t: &Token| {
         matches!(t, Token::Word(_)) && !t.is_word(&NOT_NAMES) && !t.is_word(&LINKS) && t.as_period().is_none()
     };
-    while start > 0 && end - start < 2 && is_name(&tokens[start - 1]) {
+    while start > 0 && end - start < NAME_WORDS_MAX && is_name(&tokens[start - 1]) {
         start -= 1;
     }
     joined(&tokens[start..end])

@@ -6,7 +6,9 @@
 //! in and says so.
 
 mod answer;
+mod brief;
 mod catalog;
+mod chart;
 mod chores;
 mod conversation;
 mod deck;
@@ -16,7 +18,9 @@ mod error;
 mod figures;
 mod json_path;
 mod lexer;
+mod mentions;
 mod outline;
+mod places;
 mod prompts;
 mod repair;
 mod report;

@@ -198,19 +198,26 @@ fn describe(spec: &mut Value, steps: &[Step], place: &str) -> Option<String> {
     Some(format!("described the {field} at {place} in words"))
 }
 
-/// Gaps for numbers that are missing at the end of a series; no number is made or dropped.
+/// Gaps for the numbers or cells that are missing at the end of a series or a row; none is made or dropped.
 fn level(spec: &mut Value, steps: &[Step], place: &str) -> Option<String> {
-    let chart = spec.get_mut("slides")?.get_mut(slide_index(steps)?)?.get_mut("chart")?;
-    let wanted = chart.get("categories")?.as_array()?.len();
-    let mut levelled = false;
-    for series in chart.get_mut("series")?.as_array_mut()? {
-        let values = series.get_mut("values").and_then(Value::as_array_mut)?;
-        if values.len() < wanted {
-            values.resize(wanted, Value::Null);
-            levelled = true;
-        }
+    let slide = spec.get_mut("slides")?.get_mut(slide_index(steps)?)?;
+    let lists: Vec<&mut Vec<Value>>;
+    let wanted;
+    if let Some(chart) = slide.get_mut("chart") {
+        wanted = chart.get("categories")?.as_array()?.len();
+        let series = chart.get_mut("series")?.as_array_mut()?;
+        lists = series.iter_mut().filter_map(|one| one.get_mut("values")?.as_array_mut()).collect();
+    } else {
+        let table = slide.get_mut("table")?;
+        wanted = table.get("columns")?.as_array()?.len();
+        lists = table.get_mut("rows")?.as_array_mut()?.iter_mut().filter_map(Value::as_array_mut).collect();
     }
-    levelled.then(|| format!("left gaps for the numbers missing at {place}"))
+    let mut levelled = false;
+    for list in lists.into_iter().filter(|list| list.len() < wanted) {
+        list.resize(wanted, Value::Null);
+        levelled = true;
+    }
+    levelled.then(|| format!("left gaps for what is missing at {place}"))
 }
 
 fn author(spec: &mut Value) -> Option<String> {
@@ -270,6 +277,7 @@ mod tests {
             {"layout": "title"},
             {"layout": "bullets", "title": "One", "bullets": ["a", "b", "c", {"text": "long enough to be cut here", "sub": ["e"]}]},
             {"layout": "chart", "title": "Two", "chart": {"type": "column", "categories": ["x", "y"], "series": [{"name": "s", "values": [1]}]}},
+            {"layout": "table", "title": "Three", "table": {"columns": ["a", "b"], "rows": [["x"]]}},
         ]})
     }
 
