@@ -240,3 +240,25 @@ async fn b30_a_killed_server_takes_everything_with_it() {
     wait_for("everything to die", || host_processes("sleep\u{0}7131").is_empty()).await;
     assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
 }
+
+#[tokio::test]
+async fn many_lives_leak_no_descriptor() {
+    let open = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+    let bench = Bench::new();
+    bench.whole().await.shutdown().await;
+    let before = open();
+    let start = Instant::now();
+    let mut sandboxes = Vec::new();
+    for _ in 0..50 {
+        sandboxes.push(bench.whole().await);
+    }
+    println!("50 sandboxes in {:?}, {} descriptors", start.elapsed(), open() - before);
+    assert!(open() - before <= 50 * 4);
+    for sandbox in &sandboxes {
+        assert_eq!(stdout(sandbox, "echo alive").await, "alive");
+    }
+    for sandbox in sandboxes {
+        sandbox.shutdown().await;
+    }
+    wait_for("every descriptor to be closed", || open() <= before).await;
+}
