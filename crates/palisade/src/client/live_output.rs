@@ -140,8 +140,7 @@ pub(super) fn framed(line: &str, style: OutputStyle) -> String {
 fn missing(lines: u64, what: &str, style: OutputStyle) -> String {
     match lines {
         0 => String::new(),
-        1 => framed(&format!("… 1 line {what}"), style),
-        lines => framed(&format!("… {} lines {what}", text::count(lines)), style),
+        lines => framed(&format!("… {} {what}", text::lines(lines)), style),
     }
 }
 

@@ -49,7 +49,7 @@ pub(crate) fn run_blocking(command: ClientCommand) -> ExitCode {
 }
 
 /// Carries a command out; what went wrong is already on stderr.
-pub(crate) async fn run(command: ClientCommand) -> ExitCode {
+async fn run(command: ClientCommand) -> ExitCode {
     let result = match command {
         ClientCommand::Run(args) => run::run(args).await,
         ClientCommand::Sessions(args) => sessions::sessions(args).await,

@@ -12,6 +12,8 @@ use super::live_output::{LiveOutput, OutputStyle, framed};
 use super::text;
 use super::tool_label;
 
+/// What a model is told of a command that printed nothing; a person sees it anyway.
+const NO_OUTPUT: &str = "(no output)";
 /// Lines shown of a failure that was not streamed.
 const FAILURE_LINES_MAX: usize = 8;
 /// Calls remembered at once; a model's answer has at most 64.
@@ -227,13 +229,13 @@ impl Renderer {
             body.push_str(&unseen_reason(&call.output, content, is_error, style));
         } else if is_error {
             body.push_str(&last_lines(content, style));
-        } else if tool_label::shows_output(&call.name) {
+        } else if tool_label::shows_output(&call.name) && content != NO_OUTPUT {
             body.push_str(&call.output.push(content, style));
             body.push_str(&call.output.finish(style));
         }
         let mut verdict = self.verdict(is_error, at_ms.saturating_sub(call.started_ms));
         if !is_error && tool_label::counts_lines(&call.name) {
-            verdict.push_str(&format!("  {} lines", text::count(content.lines().count() as u64)));
+            verdict.push_str(&format!("  {}", text::lines(content.lines().count() as u64)));
         }
         let mut now = String::new();
         if is_open && self.mid_line && body.is_empty() {

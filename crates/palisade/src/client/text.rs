@@ -109,6 +109,11 @@ pub(super) fn count(number: u64) -> String {
     grouped
 }
 
+/// `1 line`, `2 lines`.
+pub(super) fn lines(number: u64) -> String {
+    format!("{} {}", count(number), if number == 1 { "line" } else { "lines" })
+}
+
 /// `1.2 s`, `3 min 05 s`.
 pub(super) fn seconds(time_ms: u64) -> String {
     if time_ms < 100_000 {

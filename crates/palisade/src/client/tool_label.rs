@@ -10,7 +10,7 @@ use super::text;
 pub(super) fn label(name: &str, input: &Value, columns_max: usize) -> String {
     let field = |name: &str| input.get(name).and_then(Value::as_str).unwrap_or("");
     let full = match name {
-        "Bash" => first_line(field("command")),
+        "Bash" => joined_lines(field("command")),
         "Read" => format!("{}{}", path(field("file_path")), lines_asked(input)),
         "Write" => format!("{} ({})", path(field("file_path")), lines(field("content"))),
         "Edit" => format!(
@@ -43,13 +43,10 @@ pub(super) fn counts_lines(name: &str) -> bool {
     matches!(name, "Glob" | "Grep")
 }
 
-fn first_line(command: &str) -> String {
-    let mut lines = command.lines().filter(|line| !line.trim().is_empty());
-    let first = lines.next().unwrap_or("").trim();
-    match lines.count() {
-        0 => first.to_owned(),
-        more => format!("{first} … (+{more} lines)"),
-    }
+/// A script on one line; the first line alone often only prepares what matters.
+fn joined_lines(command: &str) -> String {
+    let lines = command.lines().map(str::trim).filter(|line| !line.is_empty());
+    lines.collect::<Vec<_>>().join(" ↵ ")
 }
 
 fn path(path: &str) -> &str {
@@ -61,8 +58,7 @@ fn within(path: &str) -> String {
 }
 
 fn lines(content: &str) -> String {
-    let count = content.lines().count();
-    format!("{count} {}, {}", if count == 1 { "line" } else { "lines" }, text::size(content.len() as u64))
+    format!("{}, {}", text::lines(content.lines().count() as u64), text::size(content.len() as u64))
 }
 
 fn lines_asked(input: &Value) -> String {
@@ -99,7 +95,7 @@ mod tests {
             (
                 "Bash",
                 json!({"command": "\n  python3 build.py <<'E'\nx\nE\n"}),
-                "python3 build.py <<'E' … (+2 lines)",
+                "python3 build.py <<'E' ↵ x ↵ E",
             ),
             ("Read", json!({"file_path": "/workspace/a.md", "offset": 11, "limit": 10}), "a.md lines 11–20"),
             ("Read", json!({"file_path": "/skills/x/SKILL.md"}), "/skills/x/SKILL.md"),
