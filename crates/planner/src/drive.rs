@@ -281,8 +281,9 @@ fn progress(conversation: &Conversation, job: &Job) -> Progress {
 fn verdict(progress: &Progress, last: &Outcome) -> Verdict {
     let Some(report) = &last.report else {
         // A restart or a cancelled turn leaves no report, and building twice does no harm.
-        let interrupted =
-            ["outcome", "interrupted", "may or may not"].iter().any(|word| last.output.contains(word));
+        let interrupted = ["restarted", "not known", "outcome", "interrupted", "may or may not"]
+            .iter()
+            .any(|word| last.output.contains(word));
         if interrupted && progress.builds <= REPAIRS_MAX {
             return Verdict::BuildAgain;
         }

@@ -42,8 +42,7 @@ pub(crate) fn gather(conversation: &Conversation, files: &[String]) -> Sources {
             needed = needed.call("Glob", json!({"pattern": pattern}));
             continue;
         };
-        let path =
-            found.result.lines().map(str::trim).find(|line| line.ends_with(base) && !line.contains(' '));
+        let path = found.result.lines().map(str::trim).find(|line| line.ends_with(base));
         let Some(path) = path else {
             let said = read.map_or_else(String::new, |done| tail(&done.result, 2, 300));
             return Sources::Missing(format!("`{file}` could not be read: {said}"));

@@ -317,7 +317,7 @@ fn mending_ends_after_three_rounds() {
 
 #[test]
 fn an_interrupted_build_runs_again() {
-    let mut session = Session::new().report("The server was restarted; the outcome of this call is unknown.");
+    let mut session = Session::new().report("The server was restarted while this call ran. Whether it took effect is not known: look before you repeat it.");
     let said = session.say(COOKBOOK);
     assert!(said.last().unwrap().starts_with("The deck is ready"), "{said:?}");
 }
