@@ -190,20 +190,26 @@ impl Renderer {
     fn output(&mut self, id: &str, content: &str) -> String {
         let style = self.output_style();
         let is_open = self.open_call.as_deref() == Some(id);
-        let Some(mut call) = self.calls.remove(id) else { return String::new() };
-        let mut now = String::new();
+        let Some(call) = self.calls.get_mut(id) else { return String::new() };
         if !is_open {
             // Something was written since; a redraw from here would erase it.
             call.output.detach();
-            now.push_str(&self.begin(Block::Tools));
-            let again =
-                text::one_line(&format!("{}  {} (goes on)", call.name, call.label), self.style.columns);
-            now.push_str(&format!("{} {again}\n", self.paint("36", "▸")));
-            self.open_call = Some(id.to_owned());
         }
         let shown = call.output.push(content, style);
-        self.calls.insert(id.to_owned(), call);
-        if !shown.is_empty() && std::mem::take(&mut self.mid_line) {
+        let again = format!("{}  {} (goes on)", call.name, call.label);
+        if shown.is_empty() {
+            return shown;
+        }
+        let mut now = String::new();
+        if !is_open {
+            now.push_str(&self.begin(Block::Tools));
+            now.push_str(&format!(
+                "{} {}\n",
+                self.paint("36", "▸"),
+                text::one_line(&again, self.style.columns)
+            ));
+            self.open_call = Some(id.to_owned());
+        } else if std::mem::take(&mut self.mid_line) {
             now.push('\n');
         }
         now + &shown

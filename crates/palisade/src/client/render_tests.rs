@@ -203,6 +203,20 @@ fn tools_side_by_side_keep_their_names() {
     assert!(!rich.contains("\x1b[1A"), "{}", rich.escape_debug());
 }
 
+/// Output that is only held back needs no line that announces it.
+#[test]
+fn a_remark_in_the_middle_of_output_repeats_nothing() {
+    let mut renderer = Renderer::new(PLAIN);
+    let lines: String = (1..=9).map(|n| format!("line {n}\n")).collect();
+    let mut events = call("call_1", "Bash", json!({"command": "seq 9"}));
+    events.push(output("call_1", &lines));
+    let before: String = events.iter().map(|(kind, data)| renderer.event(0, kind, data)).collect();
+    assert!(before.ends_with("│ line 8\n"), "{before}");
+    assert_eq!(renderer.end_line(), "");
+    let (kind, data) = output("call_1", "line 10\n");
+    assert_eq!(renderer.event(0, kind, &data), "");
+}
+
 #[test]
 fn restarts_shortenings_and_clients_are_told() {
     let events = [
