@@ -336,3 +336,49 @@ fn say(what: &str) -> Result<()> {
     let mut stdout = std::io::stdout().lock();
     writeln!(stdout, "demo: {what}").and_then(|()| stdout.flush()).context("cannot write to stdout")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn says(script: &str) -> (Child, ChildStdout) {
+        let mut child = Command::new("sh").args(["-c", script]).stdout(Stdio::piped()).spawn().unwrap();
+        let stdout = child.stdout.take().unwrap();
+        (child, stdout)
+    }
+
+    #[test]
+    fn the_address_is_found_in_what_the_server_says() {
+        let soon = || Instant::now() + Duration::from_secs(20);
+        let (mut child, stdout) = says("echo hello; echo 'listening on http://127.0.0.1:4711'; echo key");
+        assert_eq!(endpoint(stdout, soon()).unwrap(), "http://127.0.0.1:4711");
+        child.wait().unwrap();
+        let (mut child, stdout) = says("echo hello");
+        assert_eq!(endpoint(stdout, soon()).unwrap_err().to_string(), "it ended before it listened");
+        child.wait().unwrap();
+        let (mut child, stdout) = says("exec cat");
+        assert!(endpoint(stdout, Instant::now()).unwrap_err().to_string().contains("no address"));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn only_a_folder_of_its_own_goes() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("data");
+        fs::create_dir(&path).unwrap();
+        drop(DataDir { path: path.clone(), goes: false });
+        assert!(path.exists());
+        drop(DataDir { path: path.clone(), goes: true });
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn decks_are_found_by_their_ending() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(decks(&folder.path().join("missing")), Vec::<PathBuf>::new());
+        fs::write(folder.path().join("a.pptx"), "").unwrap();
+        fs::write(folder.path().join("a.json"), "").unwrap();
+        assert_eq!(decks(folder.path()), [folder.path().join("a.pptx")]);
+    }
+}
