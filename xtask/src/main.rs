@@ -1,2 +1,44 @@
-//! xtask
-fn main() {}
+//! The project's own automation. `cargo xtask` lists what there is; CI calls `cargo xtask test` and nothing else.
+
+mod build;
+mod demo;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Palisade's own automation")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Install what is missing, build, start a server, and have an agent build a deck
+    Demo(demo::DemoArgs),
+    /// Format, lints, layering and every test: what CI runs
+    Test(test::TestArgs),
+    /// Build the server and the sandbox's static executor
+    Build(build::BuildArgs),
+    /// Write docs/openapi.json anew from the code
+    Openapi,
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Demo(args) => demo::demo(args),
+        Command::Test(args) => test::test(args),
+        Command::Build(args) => build::build(&args).map(drop),
+        Command::Openapi => test::write_openapi(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            build::say(&format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}

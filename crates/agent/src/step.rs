@@ -172,8 +172,14 @@ mod tests {
                 Step::RunTool(next) => prop_assert!(!answered(&next.id) && !begun(&next.id)),
                 Step::OutcomeUnknown(next) => prop_assert!(!answered(&next.id) && begun(&next.id)),
                 Step::Idle => prop_assert!(items.is_empty()),
-                Step::Finish => prop_assert!(matches!(items.last(), Some(Item::AssistantMessage { calls, .. }) if calls.is_empty())),
-                Step::CallModel => prop_assert!(!matches!(items.last(), Some(Item::ToolStarted { .. }))),
+                Step::Finish => {
+                    let done = matches!(items.last(), Some(Item::AssistantMessage { calls, .. }) if calls.is_empty());
+                    prop_assert!(done);
+                }
+                Step::CallModel => {
+                    let open = matches!(items.last(), Some(Item::ToolStarted { .. }));
+                    prop_assert!(!open);
+                }
                 Step::TooManyModelCalls => prop_assert!(false, "far from the bound"),
             }
         }

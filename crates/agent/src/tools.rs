@@ -67,6 +67,9 @@ pub fn is_read_only(name: &str) -> bool {
 /// Reads a call's arguments. Whatever the model wrote, this has an answer: what is wrong is told to the model.
 pub fn action(call: &ToolCall) -> Action {
     let arguments = if call.arguments.trim().is_empty() { "{}" } else { call.arguments.as_str() };
+    if let Some(read) = FileOp::from_tool_call(&call.name, arguments) {
+        return read.map_or_else(|error| bad_input(&call.name, &error.to_string()), Action::File);
+    }
     let input = match serde_json::from_str::<Value>(arguments) {
         Ok(Value::Object(input)) => Value::Object(input),
         Ok(_) => return bad_input(&call.name, "the arguments must be a JSON object"),
@@ -77,7 +80,6 @@ pub fn action(call: &ToolCall) -> Action {
             bash.timeout_ms = bash.timeout_ms.clamp(1, BASH_TIMEOUT_MAX_MS);
             Action::Bash(bash)
         }),
-        "Read" | "Write" | "Edit" | "Glob" | "Grep" => read(call, with_tag(&call.name, input), Action::File),
         "Skill" => read(call, input, |skill: SkillInput| Action::Skill { name: skill.name }),
         "TodoWrite" => read(call, input, |list: TodoInput| Action::Answered(ToolOutput::ok(noted(&list.todos)))),
         unknown => Action::Answered(ToolOutput::error("tool.unknown", format!("There is no tool named {unknown:?}."))),
@@ -93,12 +95,6 @@ fn read<T: DeserializeOwned>(call: &ToolCall, input: Value, then: impl FnOnce(T)
 
 fn bad_input(tool: &str, what: &str) -> Action {
     Action::Answered(ToolOutput::error("tool.bad_input", format!("{tool} was not run: {what}.")))
-}
-
-/// The tool's name is the tag of [`FileOp`].
-fn with_tag(name: &str, mut input: Value) -> Value {
-    input["op"] = name.to_lowercase().into();
-    input
 }
 
 fn noted(todos: &[Todo]) -> String {
@@ -132,7 +128,7 @@ fn bash() -> ToolDefinition {
         format!(
             "Runs a bash command in the sandbox and returns its output and exit code. Each call is a fresh shell in \
              /workspace: `cd` and variables do not carry over. Output beyond {} KiB is cut from the middle. There is \
-             no network but what the proxy variables in the environment allow.",
+             no network.",
             TOOL_OUTPUT_BYTES_MAX / 1024
         ),
         json!({
@@ -228,4 +224,52 @@ fn skill(skills: &[SkillEntry]) -> ToolDefinition {
         json!({"name": {"type": "string", "enum": names}}),
         &["name"],
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn action_of(name: &str, arguments: &str) -> Action {
+        action(&ToolCall { id: "call_1".into(), name: name.into(), arguments: arguments.into() })
+    }
+
+    #[test]
+    fn every_offered_tool_is_understood() {
+        let skills = [SkillEntry { name: "deck".into(), description: "d".into() }];
+        for offered in definitions(&skills) {
+            let answered = action_of(&offered.name, "{}");
+            let known = !matches!(&answered, Action::Answered(out) if out.code.as_deref() == Some("tool.unknown"));
+            assert!(known, "{}", offered.name);
+        }
+        assert!(definitions(&[]).iter().all(|tool| tool.name != "Skill"), "no skills, no Skill");
+    }
+
+    #[test]
+    fn whatever_a_model_writes_has_an_answer() {
+        for (name, arguments, code) in [
+            ("Bash", "", "tool.bad_input"),
+            ("Bash", "{\"command\":", "tool.bad_input"),
+            ("Bash", "[]", "tool.bad_input"),
+            ("Bash", "{\"command\": 5}", "tool.bad_input"),
+            ("Read", "{}", "tool.bad_input"),
+            ("Nmap", "{}", "tool.unknown"),
+        ] {
+            match action_of(name, arguments) {
+                Action::Answered(output) => {
+                    assert!(output.is_error);
+                    assert_eq!(output.code.as_deref(), Some(code), "{name} {arguments}");
+                }
+                other => panic!("{name} {arguments}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_deadline_stays_within_its_bounds() {
+        let with = |ms: u64| action_of("Bash", &format!("{{\"command\":\"true\",\"timeout_ms\":{ms}}}"));
+        for (asked, given) in [(0, 1), (5, 5), (u64::MAX, BASH_TIMEOUT_MAX_MS)] {
+            assert!(matches!(with(asked), Action::Bash(bash) if bash.timeout_ms == given));
+        }
+    }
 }

@@ -1,15 +1,20 @@
 //! Reading requests: bodies within their bound, ids that cannot be anything else, paths as raw bytes. Whatever is
 //! wrong is said in the contract's shape.
 
+use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::Uri;
 use axum::http::request::Parts;
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use bytes::Bytes;
+use http_body_util::BodyExt as _;
 use palisade_protocol::path::InvalidPath;
 use palisade_protocol::{Error, ErrorKind, SessionId, TurnId, WorkspacePath, limits};
 use serde::de::DeserializeOwned;
 
 use crate::error::ApiError;
+
+/// How much of a refused body is still read, in bytes.
+const DISCARD_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// A JSON body of at most [`limits::JSON_BODY_BYTES_MAX`], whatever its Content-Type says. No body is `{}`.
 pub(crate) struct JsonBody<T>(pub(crate) T);
@@ -18,8 +23,11 @@ impl<S: Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
-        let body = Limited::new(request.into_body(), limits::JSON_BODY_BYTES_MAX).collect().await;
-        let bytes = body.map_err(unread)?.to_bytes();
+        let bytes = read_whole(request.into_body()).await?;
+        // Said here, because a derived reader would take an array for an object's fields.
+        if bytes.iter().find(|byte| !byte.is_ascii_whitespace()).is_some_and(|first| *first != b'{') {
+            return Err(malformed("request.malformed", "the body must be a JSON object".to_owned()));
+        }
         let text: &[u8] = if bytes.iter().all(u8::is_ascii_whitespace) { b"{}" } else { &bytes };
         let value = serde_json::from_slice(text)
             .map_err(|error| malformed("request.malformed", format!("the body is not what this endpoint takes: {error}")))?;
@@ -27,12 +35,30 @@ impl<S: Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
     }
 }
 
-fn unread(error: Box<dyn std::error::Error + Send + Sync>) -> ApiError {
-    if error.is::<LengthLimitError>() {
-        let message = format!("the body is larger than {} bytes", limits::JSON_BODY_BYTES_MAX);
-        return ApiError(Error::new(ErrorKind::TooLarge, "request.too_large", message));
+async fn read_whole(mut body: Body) -> Result<Vec<u8>, ApiError> {
+    let mut bytes = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| malformed("request.unread", "the body could not be read to its end".to_owned()))?;
+        let Ok(chunk) = frame.into_data() else { continue };
+        if bytes.len() + chunk.len() > limits::JSON_BODY_BYTES_MAX {
+            discard(body).await;
+            let message = format!("the body is larger than {} bytes", limits::JSON_BODY_BYTES_MAX);
+            return Err(ApiError(Error::new(ErrorKind::TooLarge, "request.too_large", message)));
+        }
+        bytes.extend_from_slice(&chunk);
     }
-    malformed("request.unread", "the body could not be read to its end".to_owned())
+    Ok(bytes)
+}
+
+/// Reads on for a while and keeps nothing: a client that is still sending would not see why it was refused.
+pub(crate) async fn discard(mut body: Body) {
+    let mut left = DISCARD_BYTES_MAX;
+    while let Some(Ok(frame)) = body.frame().await {
+        left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+        if left == 0 {
+            return;
+        }
+    }
 }
 
 /// The query, as the fields of `T`.

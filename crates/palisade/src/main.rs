@@ -3,6 +3,7 @@
 //! This is the whole life of the process in order; what each command does stands in its own module. The only
 //! reader of configuration.
 
+mod client;
 mod config;
 mod serve;
 
@@ -27,12 +28,15 @@ struct Cli {
 enum Command {
     /// Start the server
     Serve(serve::ServeArgs),
+    #[command(flatten)]
+    Client(client::ClientCommand),
 }
 
 fn main() -> ExitCode {
     // No thread may be started before the server has given up root: uids belong to threads.
     match Cli::parse().command {
         Command::Serve(args) => told(serve::serve(args)),
+        Command::Client(command) => client::run_blocking(command),
     }
 }
 

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::{Stream, StreamExt as _, stream};
 use palisade_protocol::scope::Scope;
 use palisade_protocol::{Error, SessionId, WorkspacePath, limits};
 use palisade_workspace::{Archive, Listing, Upload, Workspace, WorkspaceError, Written};
-use tokio::io::AsyncRead;
 use tokio_util::io::{ReaderStream, SyncIoBridge};
 
 use crate::sessions::blocking;
@@ -68,22 +68,26 @@ impl Runtime {
         Ok(FileUpload { upload })
     }
 
-    /// A directory as a zip, streamed in flat memory. The stream breaks off when the archive cannot be finished.
+    /// A directory as a zip, streamed in flat memory. When the archive cannot be finished, the stream ends with an
+    /// error, so that half of it cannot pass for the whole.
     pub async fn archive_files(
         &self,
         ctx: &OpCtx,
         id: &SessionId,
         path: WorkspacePath,
-    ) -> Result<ReaderStream<impl AsyncRead + use<>>, Error> {
+    ) -> Result<impl Stream<Item = std::io::Result<Bytes>> + Send + use<>, Error> {
         let archive: Archive = self.with_files(ctx, id, move |files, scope| Ok(files.archive(scope, &path)?)).await?;
         let (writing, reading) = tokio::io::duplex(ARCHIVE_PIPE_BYTES);
         let out = SyncIoBridge::new(writing);
-        self.rooms.tasks.spawn_blocking(move || {
-            if let Err(error) = archive.write_zip(out) {
-                tracing::info!(error = &error as &dyn std::error::Error, "an archive broke off");
+        let written = self.rooms.tasks.spawn_blocking(move || archive.write_zip(out));
+        let outcome = stream::once(async move {
+            match written.await {
+                Ok(Ok(())) => None,
+                Ok(Err(error)) => Some(Err(std::io::Error::other(error))),
+                Err(error) => Some(Err(std::io::Error::other(error))),
             }
         });
-        Ok(ReaderStream::new(reading))
+        Ok(ReaderStream::new(reading).chain(outcome.filter_map(async |error| error)))
     }
 
     async fn with_files<T: Send + 'static>(

@@ -135,6 +135,8 @@ impl Runtime {
         self.rooms.draining.cancel();
         self.rooms.turns.all_ended().await;
         self.rooms.hands.close_all().await;
+        self.rooms.sandboxes.shutdown().await;
+        self.rooms.store.close().await;
         self.rooms.tasks.close();
         self.rooms.tasks.wait().await;
     }

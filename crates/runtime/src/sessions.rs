@@ -38,9 +38,10 @@ impl Runtime {
         let file_access = draft.file_access.unwrap_or_default();
         let scope = tenant.scope(&id, &file_access)?;
         let workspace = tenant.workspace.clone();
-        let prepared = scope.clone();
+        let (prepared, owner) = (scope.clone(), id.clone());
         let agent_context = blocking(move || {
             workspace.ensure_scope(&prepared)?;
+            workspace.session_home(&owner)?;
             Ok(workspace.agent_context()?)
         })
         .await?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use palisade_inference::Router;
 use palisade_protocol::item::TurnOutcome;
-use palisade_protocol::{Event, Item};
+use palisade_protocol::{Error, Event, Item, SessionId, TurnId};
 use palisade_sandbox::{SandboxConfig, SandboxError, SandboxFactory};
 use palisade_store::{Commit, Store, StoreError};
 use palisade_vault::Keys;
@@ -18,6 +18,7 @@ use tokio_util::task::TaskTracker;
 use crate::clock::now;
 use crate::hands::Hands;
 use crate::metrics::Metrics;
+use crate::sessions::blocking;
 use crate::skills::BundledSkill;
 use crate::tenant::{Tenant, TenantConfig};
 use crate::turn::Turns;
@@ -27,6 +28,9 @@ use crate::{Rooms, Runtime};
 const HOUSEKEEPING: Duration = Duration::from_secs(15);
 /// Events swept in one transaction: small bites, so that no writer waits for them.
 const SWEEP_ROWS_MAX: i64 = 2_000;
+
+/// An upload that nobody has written to for so long was broken off.
+const UPLOAD_LEFT_AFTER: Duration = Duration::from_secs(3600);
 
 /// What the runtime is made of.
 pub struct RuntimeConfig {
@@ -102,6 +106,9 @@ impl Runtime {
             events_retention_s: config.events_retention_s as f64,
         });
         close_interrupted_turns(&rooms).await?;
+        let leftovers = find_leftovers(&rooms).await?;
+        let cleaner = rooms.clone();
+        rooms.tasks.spawn(async move { remove_leftovers(&cleaner, leftovers).await });
         let keeper = rooms.clone();
         rooms.tasks.spawn(async move { keep_house(keeper).await });
         Ok(Self { rooms })
@@ -123,25 +130,63 @@ fn open_tenant(data_dir: &std::path::Path, config: TenantConfig) -> Result<Tenan
 /// what was streamed stays. Nothing goes on by itself yet.
 async fn close_interrupted_turns(rooms: &Rooms) -> Result<(), StoreError> {
     for (tenant, turn) in rooms.store.running_turns().await? {
-        let next_seq = rooms.store.last_seq(&turn.id).await?.map_or(0, |last| last + 1);
-        let event = Event::Failed {
-            id: turn.id.clone(),
-            error: "The server was restarted while this turn ran. What it had done so far is kept; send a message to go on."
-                .into(),
-            code: "turn.interrupted".into(),
-        };
-        let commit = Commit {
-            session: turn.session.clone(),
-            turn: turn.id.clone(),
-            generation: turn.generation,
-            events: vec![event.render(next_seq)],
-            items: vec![Item::TurnEnded { outcome: TurnOutcome::Failed }],
-            end: Some((TurnOutcome::Failed, now())),
-        };
-        rooms.store.commit(commit).await?;
+        let message = "The server was restarted while this turn ran. What it had done so far is kept; send a message to go on.";
+        close_turn(rooms, &turn.session, &turn.id, "turn.interrupted", message).await?;
         tracing::warn!(tenant = %tenant, session = %turn.session, turn = %turn.id, "a turn was interrupted by a restart");
     }
     Ok(())
+}
+
+/// Ends a turn that nobody drives any more.
+pub(crate) async fn close_turn(
+    rooms: &Rooms,
+    session: &SessionId,
+    turn: &TurnId,
+    code: &str,
+    message: &str,
+) -> Result<(), StoreError> {
+    let next_seq = rooms.store.last_seq(turn).await?.map_or(0, |last| last + 1);
+    let event = Event::Failed { id: turn.clone(), error: message.to_owned(), code: code.to_owned() };
+    let commit = Commit {
+        session: session.clone(),
+        turn: turn.clone(),
+        generation: crate::turn::GENERATION,
+        events: vec![event.render(next_seq)],
+        items: vec![Item::TurnEnded { outcome: TurnOutcome::Failed }],
+        end: Some((TurnOutcome::Failed, now())),
+    };
+    rooms.store.commit(commit).await
+}
+
+/// Folders of sessions that are gone. Looked for before the first request: a folder is made before its session's
+/// row, so that later a new session could be taken for a dead one.
+async fn find_leftovers(rooms: &Rooms) -> Result<Vec<(Arc<Workspace>, SessionId)>, StartError> {
+    let mut leftovers = Vec::new();
+    for (name, tenant) in &rooms.tenants {
+        let dirs = tenant.workspace.session_dirs();
+        for id in dirs.map_err(|source| StartError::Workspace { tenant: name.to_string(), source })? {
+            if rooms.store.session(name, &id).await?.is_none() {
+                leftovers.push((tenant.workspace.clone(), id));
+            }
+        }
+    }
+    Ok(leftovers)
+}
+
+/// Removes them, and what broken uploads left (decision 34); in the background, for a workspace may be large.
+async fn remove_leftovers(rooms: &Rooms, dead: Vec<(Arc<Workspace>, SessionId)>) {
+    let told = |result: Result<(), Error>| {
+        if let Err(error) = result {
+            tracing::warn!(error = &error as &dyn std::error::Error, "a leftover was not removed");
+        }
+    };
+    for (workspace, id) in dead {
+        told(blocking(move || Ok(workspace.remove_session_dir(&id)?)).await);
+    }
+    for tenant in rooms.tenants.values() {
+        let workspace = tenant.workspace.clone();
+        told(blocking(move || Ok(workspace.remove_unfinished_uploads(UPLOAD_LEFT_AFTER).map(drop)?)).await);
+    }
 }
 
 async fn keep_house(rooms: Arc<Rooms>) {

@@ -66,6 +66,8 @@ pub(crate) enum Write {
     SetMetadata { session: SessionId, key: String, value: Value },
     DeleteSession { tenant: TenantName, session: SessionId },
     SweepEvents { ended_before: f64, rows_max: i64 },
+    /// The last write there is.
+    Close,
 }
 
 /// Applies one write; the number is of rows deleted, where that is what was asked.
@@ -77,6 +79,7 @@ pub(crate) async fn apply(db: &mut SqliteConnection, write: &Write) -> Result<u6
         Write::SetMetadata { session, key, value } => set_metadata(db, session, key, value).await,
         Write::DeleteSession { tenant, session } => delete_session(db, tenant, session).await,
         Write::SweepEvents { ended_before, rows_max } => sweep_events(db, *ended_before, *rows_max).await,
+        Write::Close => Ok(0),
     }
 }
 

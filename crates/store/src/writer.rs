@@ -33,6 +33,7 @@ async fn write_groups(pool: SqlitePool, wakers: Wakers, mut waiting: mpsc::Recei
     let mut group = Vec::with_capacity(GROUP_MAX);
     while waiting.recv_many(&mut group, GROUP_MAX).await > 0 {
         let mut answers = Vec::with_capacity(group.len());
+        let closing = group.iter().any(|(write, _)| matches!(write, Write::Close));
         match write_group(&pool, &group, &mut answers).await {
             Ok(()) => {
                 for ((write, reply), answer) in group.drain(..).zip(answers) {
@@ -49,6 +50,9 @@ async fn write_groups(pool: SqlitePool, wakers: Wakers, mut waiting: mpsc::Recei
                     let _ = reply.send(Err(again(&error)));
                 }
             }
+        }
+        if closing {
+            break;
         }
     }
     pool.close().await;
@@ -156,6 +160,12 @@ impl Store {
     /// session is gone; returns how many went.
     pub async fn sweep_events(&self, ended_before: f64, rows_max: i64) -> Result<u64, StoreError> {
         self.write(Write::SweepEvents { ended_before, rows_max }).await
+    }
+
+    /// Finishes what was asked before, and ends the writer: every later write is [`StoreError::Stopped`].
+    pub async fn close(&self) {
+        // Stopped already is as good.
+        let _ = self.write(Write::Close).await;
     }
 
     async fn write(&self, write: Write) -> Result<u64, StoreError> {

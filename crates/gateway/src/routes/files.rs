@@ -6,8 +6,8 @@ use axum::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
-use bytes::{Bytes, BytesMut};
-use futures_util::StreamExt as _;
+use bytes::BytesMut;
+use http_body_util::BodyExt as _;
 use palisade_protocol::{Error, ErrorKind, WorkspacePath};
 use palisade_runtime::{Entry, FileUpload, OpCtx, Opened, ReadFile, Runtime};
 use serde::{Deserialize, Serialize};
@@ -17,7 +17,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::auth::Caller;
 use crate::error::{ApiError, ErrorBody};
-use crate::extract::{FilePath, InSession, Query, checked, malformed};
+use crate::extract::{FilePath, InSession, Query, checked, discard, malformed};
 
 /// What is read from a file, or gathered for one, at once.
 const CHUNK_BYTES: usize = 256 * 1024;
@@ -221,21 +221,33 @@ pub(crate) async fn put(
     body: Body,
 ) -> Result<(StatusCode, Json<WrittenFile>), ApiError> {
     let length = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok());
-    let upload = runtime.upload_file(&ctx, &id, path, length).await?;
+    let upload = match runtime.upload_file(&ctx, &id, path, length).await {
+        Ok(upload) => upload,
+        Err(refused) => {
+            discard(body).await;
+            return Err(refused.into());
+        }
+    };
     let written = receive(upload, body).await?.finish().await?;
     Ok((StatusCode::CREATED, Json(WrittenFile { path: written.path, size: written.size, modified: written.modified })))
 }
 
 /// In pieces worth a trip to the disk, so that an upload of any size needs the same memory.
-async fn receive(mut upload: FileUpload, body: Body) -> Result<FileUpload, ApiError> {
-    let mut stream = body.into_data_stream();
+async fn receive(mut upload: FileUpload, mut body: Body) -> Result<FileUpload, ApiError> {
     let mut gathered = BytesMut::with_capacity(CHUNK_BYTES);
-    while let Some(chunk) = stream.next().await {
-        let chunk: Bytes =
-            chunk.map_err(|_| malformed("upload.broken", "the upload broke off; nothing was written".to_owned()))?;
-        gathered.extend_from_slice(&chunk);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| malformed("upload.broken", "the upload broke off; nothing was written".to_owned()))?;
+        if let Ok(chunk) = frame.into_data() {
+            gathered.extend_from_slice(&chunk);
+        }
         if gathered.len() >= CHUNK_BYTES {
-            upload = upload.write(gathered.split().freeze()).await?;
+            upload = match upload.write(gathered.split().freeze()).await {
+                Ok(upload) => upload,
+                Err(refused) => {
+                    discard(body).await;
+                    return Err(refused.into());
+                }
+            };
         }
     }
     if !gathered.is_empty() {

@@ -1,7 +1,7 @@
 //! Endpoints of the contract that this server does not have yet: they say so, and pretend nothing.
 
 use axum::Router;
-use axum::routing::any;
+use axum::routing::{any, get};
 use palisade_protocol::{Error, ErrorKind};
 use palisade_runtime::Runtime;
 
@@ -20,7 +20,9 @@ const PLANNED: [&str; 9] = [
 ];
 
 pub(crate) fn routes() -> Router<Runtime> {
-    PLANNED.iter().fold(Router::new(), |router, path| router.route(path, any(not_yet)))
+    // The conversation as items shares its path with sending a message.
+    let conversation = Router::new().route("/v1/sessions/{id}/messages", get(not_yet));
+    PLANNED.iter().fold(conversation, |router, path| router.route(path, any(not_yet)))
 }
 
 async fn not_yet() -> ApiError {

@@ -23,6 +23,7 @@ pub(crate) struct Config {
     pub(crate) model: BTreeMap<String, ModelSection>,
     pub(crate) tenant: Vec<TenantSection>,
     pub(crate) sandbox: SandboxSection,
+    pub(crate) inference: InferenceSection,
     pub(crate) events: EventsSection,
 }
 
@@ -125,6 +126,18 @@ pub(crate) struct SandboxSection {
     pub(crate) runtime: PathBuf,
 }
 
+/// `[inference]`: how long an upstream may take.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct InferenceSection {
+    /// To the head of its answer.
+    pub(crate) head_timeout_s: u64,
+    /// Between two pieces of its answer.
+    pub(crate) idle_timeout_s: u64,
+    /// For one call with its retries, whatever comes in between.
+    pub(crate) call_timeout_s: u64,
+}
+
 /// `[events]`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -142,6 +155,7 @@ impl Default for Config {
             model: BTreeMap::new(),
             tenant: Vec::new(),
             sandbox: SandboxSection::default(),
+            inference: InferenceSection::default(),
             events: EventsSection::default(),
         }
     }
@@ -155,6 +169,12 @@ impl Default for SandboxSection {
             hand: None,
             runtime: PathBuf::from("/opt/palisade/runtime"),
         }
+    }
+}
+
+impl Default for InferenceSection {
+    fn default() -> Self {
+        Self { head_timeout_s: 60, idle_timeout_s: 120, call_timeout_s: 1200 }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The catalog from the configuration, with the way out; or the built-in planner when no model is configured.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use palisade_egress::{Credentials, DirectClient};
@@ -77,7 +78,14 @@ pub(crate) async fn start(config: &Config, read: Upstreams) -> Result<Models> {
         }
     }
     let transport = Arc::new(DirectTransport::new(DirectClient::new(credentials)?));
-    Ok(Models { router: Router::new(catalog, transport, Timeouts::default()), default_model, is_demo_planner })
+    let limits = &config.inference;
+    let timeouts = Timeouts {
+        head: Duration::from_secs(limits.head_timeout_s),
+        idle: Duration::from_secs(limits.idle_timeout_s),
+        whole: Duration::from_secs(limits.call_timeout_s),
+        ..Timeouts::default()
+    };
+    Ok(Models { router: Router::new(catalog, transport, timeouts), default_model, is_demo_planner })
 }
 
 fn configured_models(config: &Config) -> Vec<ModelConfig> {

@@ -6,13 +6,11 @@ use palisade_protocol::limits::EVENT_DATA_BYTES_MAX;
 use palisade_protocol::{Event, Item, SessionId, TurnId};
 use palisade_store::{Commit, Store, StoreError};
 
+use super::GENERATION;
 use crate::clock::now;
 
 /// Room for JSON escapes: a control character becomes six bytes.
 const DELTA_BYTES_MAX: usize = EVENT_DATA_BYTES_MAX / 8;
-
-/// The attempt that drives a turn; the only one, as long as turns are not taken over after a crash.
-const GENERATION: i64 = 1;
 
 pub(super) struct TurnLog {
     store: Store,

@@ -10,6 +10,7 @@ mod tool;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use palisade_agent::Step;
 use palisade_protocol::item::TurnOutcome;
 use palisade_protocol::{Event, Item, Session, ToolOutput, TurnId, Usage};
@@ -22,6 +23,8 @@ use crate::skills::SessionKeep;
 use log::TurnLog;
 pub(crate) use registry::Turns;
 
+/// The attempt that drives a turn; the only one, as long as turns are not taken over after a crash.
+pub(crate) const GENERATION: i64 = 1;
 /// The longest a turn may run (contract §1).
 const TURN_TIMEOUT: Duration = Duration::from_secs(90 * 60);
 /// How often writing a turn's end is tried when the disk refuses it; the waits between double from 100 ms.
@@ -68,8 +71,21 @@ struct Driver {
     deadline: tokio::time::Instant,
 }
 
-/// Drives a turn to its end.
+/// Drives a turn to its end, whatever happens: a panic of ours must not leave the session busy.
 pub(crate) async fn drive(rooms: Arc<Rooms>, job: TurnJob) {
+    let (session, turn) = (job.session.id.clone(), job.turn.clone());
+    if std::panic::AssertUnwindSafe(drive_to_end(rooms.clone(), job)).catch_unwind().await.is_ok() {
+        return;
+    }
+    tracing::error!(session = %session, turn = %turn, "a turn panicked");
+    rooms.hands.close(&session).await;
+    let message = "The server failed unexpectedly in this turn; the log has the details.";
+    if let Err(error) = crate::start::close_turn(&rooms, &session, &turn, "internal", message).await {
+        tracing::error!(turn = %turn, error = &error as &dyn std::error::Error, "a turn that panicked was not closed");
+    }
+}
+
+async fn drive_to_end(rooms: Arc<Rooms>, job: TurnJob) {
     let log = TurnLog::new(&rooms.store, &job.session.id, &job.turn, job.next_seq);
     let deadline = tokio::time::Instant::now() + TURN_TIMEOUT;
     let mut driver = Driver { rooms, job, log, items: Vec::new(), deadline };

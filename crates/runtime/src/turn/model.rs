@@ -37,7 +37,8 @@ impl Driver {
     }
 
     async fn stream_answer(&mut self, prompt: palisade_protocol::Prompt) -> Result<Finished, TurnEnd> {
-        let mut stream = self.rooms.router.stream(&self.job.session.model, &prompt);
+        // Fused, because it is looked at once more after its end.
+        let mut stream = self.rooms.router.stream(&self.job.session.model, &prompt).fuse();
         let mut answer = Answer::default();
         let mut events = Vec::new();
         loop {

@@ -1,0 +1,143 @@
+//! Whatever a client sends: a clear error in the contract's shape, nothing changed, the session usable.
+
+use palisade_testkit::Server;
+use palisade_testkit::upstream::{Answer, ScriptedUpstream};
+use reqwest::Method;
+use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use crate::start;
+
+async fn is_usable(server: &Server, upstream: &ScriptedUpstream, session: &str) {
+    upstream.push(Answer::text("still here"));
+    let events = server.send(session, "are you there?").await.rest().await;
+    assert_eq!(events.last().unwrap().kind, "message.completed");
+}
+
+#[tokio::test]
+async fn sessions_that_cannot_be() {
+    let (server, _upstream) = start().await;
+    for (body, status, code) in [
+        ("{", 400, "request.malformed"),
+        ("[]", 400, "request.malformed"),
+        ("null", 400, "request.malformed"),
+        (r#"{"ttl": "long"}"#, 400, "request.malformed"),
+        (r#"{"ttl": 0}"#, 400, "session.bad_ttl"),
+        (r#"{"ttl": -1}"#, 400, "request.malformed"),
+        (r#"{"persistent": "yes"}"#, 400, "request.malformed"),
+        (r#"{"metadata": []}"#, 400, "request.malformed"),
+        (r#"{"file_access": {"read": ["../x"]}}"#, 400, "session.bad_scope"),
+        (r#"{"file_access": {"read": ["/etc"]}}"#, 400, "session.bad_scope"),
+        (r#"{"file_access": {"write": ["a/../../b"]}}"#, 400, "session.bad_scope"),
+        (r#"{"file_access": {"write": ["a\u0000b"]}}"#, 400, "session.bad_scope"),
+        (r#"{"file_access": {"reed": [""]}}"#, 400, "request.malformed"),
+        (r#"{"file_access": {"read": "a"}}"#, 400, "request.malformed"),
+        (r#"{"model": "no-such-model"}"#, 400, "model.unknown"),
+        (r#"{"tools": [{"type": "function"}]}"#, 501, "tools.not_implemented"),
+    ] {
+        let request = server.request(Method::POST, "/v1/sessions").body(body);
+        assert_eq!(server.refused(request).await, (status, code.to_owned()), "{body}");
+    }
+    let metadata = json!({"metadata": {"long": "x".repeat(17 * 1024)}});
+    let request = server.request(Method::POST, "/v1/sessions").json(&metadata);
+    assert_eq!(server.refused(request).await, (400, "session.metadata_too_large".to_owned()));
+    assert_eq!(server.get("/v1/sessions").await, json!([]), "nothing was created");
+}
+
+#[tokio::test]
+async fn a_file_is_no_scope() {
+    let (server, _upstream) = start().await;
+    let id = server.session(json!({})).await;
+    server.json(server.request(Method::PUT, &format!("/v1/sessions/{id}/files/plain.txt")).body("x")).await;
+    let request = server.request(Method::POST, "/v1/sessions").json(&json!({"file_access": {"read": ["plain.txt"]}}));
+    assert_eq!(server.refused(request).await, (400, "scope.not_directory".to_owned()));
+}
+
+#[tokio::test]
+async fn messages_that_cannot_be() {
+    let (server, upstream) = start().await;
+    let id = server.session(json!({})).await;
+    let path = format!("/v1/sessions/{id}/messages");
+    for (body, status, code) in [
+        (String::new(), 400, "request.malformed"),
+        ("{}".to_owned(), 400, "request.malformed"),
+        (json!({"message": 5}).to_string(), 400, "request.malformed"),
+        (json!({"message": ""}).to_string(), 400, "message.empty"),
+        (json!({"message": " \n "}).to_string(), 400, "message.empty"),
+        (json!({"message": "x".repeat(1024 * 1024 + 1)}).to_string(), 413, "message.too_large"),
+        (json!({"message": "x".repeat(10 * 1024 * 1024)}).to_string(), 413, "request.too_large"),
+    ] {
+        let request = server.request(Method::POST, &path).body(body);
+        assert_eq!(server.refused(request).await, (status, code.to_owned()));
+    }
+    let not_utf8 = server.request(Method::POST, &path).body(b"{\"message\": \"\xff\"}".to_vec());
+    assert_eq!(server.refused(not_utf8).await.0, 400);
+    let with_key = server.request(Method::POST, &path).header("Idempotency-Key", "k").json(&json!({"message": "hi"}));
+    assert_eq!(server.refused(with_key).await.0, 501);
+    assert!(upstream.requests().is_empty(), "no model was asked");
+    upstream.push(Answer::text("long"));
+    let longest = "x".repeat(1024 * 1024);
+    server.send(&id, &longest).await.until("message.completed").await;
+    is_usable(&server, &upstream, &id).await;
+}
+
+#[tokio::test]
+async fn sessions_that_are_not_there() {
+    let (server, _upstream) = start().await;
+    for id in ["sess_000000000000", "sess_", "x", "sess_00000000000G", "..", "%00", "sess_000000000000%2f"] {
+        let message = server.request(Method::POST, &format!("/v1/sessions/{id}/messages")).json(&json!({"message": "hi"}));
+        let status = server.refused(message).await.0;
+        assert!(status == 404, "{id}: {status}");
+    }
+}
+
+/// As bytes, because clients tidy paths up before they send them.
+async fn raw(server: &Server, method: &str, path: &[u8]) -> String {
+    let address = server.url.strip_prefix("http://").unwrap();
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let key = palisade_testkit::server::KEY;
+    let head = format!(" HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+    stream.write_all(&[method.as_bytes(), b" ", path, head.as_bytes()].concat()).await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test]
+async fn paths_that_leave_or_make_no_sense() {
+    let (server, upstream) = start().await;
+    let id = server.session(json!({})).await;
+    for (path, status) in [
+        ("../../../etc/passwd", 403),
+        ("a/../../b", 403),
+        ("%2e%2e/x", 403),
+        ("a/%2e%2e/%2E%2E/x", 403),
+        ("/etc/passwd", 403),
+        ("%2fetc%2fpasswd", 403),
+        ("a%00b", 400),
+        ("a%zzb", 400),
+        ("a%2", 400),
+        ("%252e%252e/x", 404),
+        ("..%5c..%5cx", 404),
+        ("missing", 404),
+        ("./x/./y", 404),
+    ] {
+        for method in ["GET", "DELETE"] {
+            let target = format!("/v1/sessions/{id}/files/{path}");
+            let answer = raw(&server, method, target.as_bytes()).await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{method} {path}: {answer}");
+            assert!(answer.contains("\"error\":") && answer.contains("\"message\":"), "{method} {path}: {answer}");
+        }
+    }
+    let long = format!("/v1/sessions/{id}/files/{}", "x/".repeat(2100));
+    assert!(raw(&server, "PUT", long.as_bytes()).await.starts_with("HTTP/1.1 400 "));
+    let name = format!("/v1/sessions/{id}/files/{}", "x".repeat(256));
+    assert!(raw(&server, "PUT", name.as_bytes()).await.starts_with("HTTP/1.1 400 "));
+    // Any other bytes are a name like another.
+    let odd = format!("/v1/sessions/{id}/files/odd-%ff%0a-name");
+    assert!(raw(&server, "PUT", odd.as_bytes()).await.starts_with("HTTP/1.1 201 "));
+    let listed = server.get(&format!("/v1/sessions/{id}/files")).await;
+    let entry = listed.as_array().unwrap().iter().find(|entry| entry["name_percent"].is_string()).unwrap().clone();
+    assert_eq!(entry["name_percent"], "odd-%FF%0A-name");
+    is_usable(&server, &upstream, &id).await;
+}

@@ -1,0 +1,108 @@
+//! First start, restart, kill, SIGTERM, and configurations that cannot work.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Stdio;
+
+use palisade_testkit::upstream::{Answer, Gate};
+use palisade_testkit::{Server, server};
+use reqwest::Method;
+use serde_json::json;
+use tokio::process::Command;
+
+use crate::start;
+
+#[tokio::test]
+async fn a_first_start_needs_nothing_and_makes_a_key() {
+    let server = Server::with_config(env!("CARGO_BIN_EXE_palisade"), "").await;
+    let file = server.folder.path().join("data/admin.key");
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    let key = std::fs::read_to_string(&file).unwrap().trim().to_owned();
+    assert!(key.starts_with("pk_default_"));
+    let models = server.json(server.anonymous(Method::GET, "/v1/models").bearer_auth(&key)).await;
+    let kinds: Vec<_> = models["data"].as_array().unwrap().iter().map(|m| m["kind"].clone()).collect();
+    assert_eq!(kinds, [json!("demo-planner"), json!("demo-planner")], "a stand-in is called one");
+    assert!(!server.log().contains(&key), "the key is not in the log");
+}
+
+#[tokio::test]
+async fn everything_acknowledged_survives_kill_9_and_no_session_stays_busy() {
+    let (mut server, upstream) = start().await;
+    let id = server.session(json!({"persistent": true, "metadata": {"a": 1}})).await;
+    server.json(server.request(Method::PUT, &format!("/v1/sessions/{id}/files/a.txt")).body("kept")).await;
+    upstream.push(Answer::text("first answer"));
+    server.send(&id, "one").await.until("message.completed").await;
+    let gate = Gate::new();
+    upstream.push(Answer::stream().say("half").wait(&gate));
+    let mut stream = server.send(&id, "two").await;
+    let seen = stream.until("text.delta").await;
+    server.kill_and_restart().await;
+
+    let record = server.get(&format!("/v1/sessions/{id}")).await;
+    assert_eq!((&record["busy"], &record["metadata"]), (&json!(false), &json!({"a": 1})));
+    let path = format!("/v1/sessions/{id}/responses/{}/events", stream.turn);
+    let replay = server.request(Method::GET, &path).send().await.unwrap();
+    let events = palisade_testkit::stream::TurnStream::of(replay).await.rest().await;
+    assert_eq!(events[..seen.len()], seen, "what a client saw is still there, byte for byte");
+    let end = events.last().unwrap();
+    assert_eq!((end.kind.as_str(), end.data["code"].as_str()), ("message.error", Some("turn.interrupted")));
+    upstream.push(Answer::text("back"));
+    server.send(&id, "three").await.until("message.completed").await;
+    let asked = upstream.requests().last().unwrap().json["messages"].to_string();
+    assert!(asked.contains("first answer"), "the conversation goes on: {asked}");
+}
+
+#[tokio::test]
+async fn sigterm_drains_and_exits_0() {
+    let (mut server, upstream) = start().await;
+    let id = server.session(json!({})).await;
+    upstream.push(Answer::tool_call("Bash", json!({"command": "echo on; sleep 600"})));
+    let mut stream = server.send(&id, "go").await;
+    stream.until("tool_use.output_delta").await;
+    let status = server.terminate().await;
+    assert_eq!(status.code(), Some(0), "{}", server.log());
+    assert!(stream.rest().await.iter().all(|event| !event.kind.starts_with("message.")), "cut without an end: clients resume");
+}
+
+/// Runs the server until it gives up; what it said.
+async fn gives_up(config: &str, data_dir: Option<&std::path::Path>) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("palisade.toml");
+    std::fs::write(&file, format!("{config}\n[sandbox]\nhand = {:?}\n", server::hand())).unwrap();
+    let data_dir = data_dir.map_or_else(|| folder.path().join("data"), std::path::Path::to_path_buf);
+    let output = Command::new(env!("CARGO_BIN_EXE_palisade"))
+        .args(["serve", "--listen", "127.0.0.1:0", "--config"])
+        .arg(&file)
+        .arg("--data-dir")
+        .arg(data_dir)
+        .stdin(Stdio::null())
+        .output()
+        .await
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[tokio::test]
+async fn a_configuration_that_cannot_work_is_refused_with_what_to_do() {
+    for (config, said) in [
+        ("lisen = \"127.0.0.1:1\"", "line 1"),
+        ("[[tenant]]\nname = \"a\"\ntokens = [{ id = \"t\", key = \"env:PALISADE_TEST_UNSET\" }]", "PALISADE_TEST_UNSET"),
+        ("[[upstream]]\nname = \"u\"\ndialect = \"telepathy\"\nbase_url = \"http://127.0.0.1:1/v1\"\n[model.m]\nupstream = \"u\"\nupstream_model = \"x\"", "telepathy"),
+        ("[[upstream]]\nname = \"u\"\ndialect = \"openai-chat\"\nbase_url = \"http://127.0.0.1:1/v1\"\n[model.m]\nupstream = \"v\"\nupstream_model = \"x\"", "\"v\""),
+    ] {
+        let told = gives_up(config, None).await;
+        assert!(told.contains("error:") && told.contains(said), "{config}: {told}");
+    }
+}
+
+#[tokio::test]
+async fn a_data_directory_out_of_reach_is_refused_with_what_to_do() {
+    if !rustix::process::getuid().is_root() {
+        // Without root the server keeps its user, who can reach what it made.
+        return;
+    }
+    let closed = tempfile::tempdir_in("/tmp").unwrap();
+    std::fs::set_permissions(closed.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
+    let told = gives_up("", Some(&closed.path().join("data"))).await;
+    assert!(told.contains("--data-dir") && told.contains("10001"), "{told}");
+}

@@ -1,0 +1,26 @@
+//! The whole server from outside: the real binary, a real sandbox, a scripted upstream, plain HTTP.
+//!
+//! One program on purpose: it links once, and its tests run side by side, each with a server of its own.
+
+mod bad_input;
+mod endpoints;
+mod files;
+mod life;
+mod scope;
+mod sessions;
+mod turns;
+mod upstream_faults;
+
+use palisade_testkit::Server;
+use palisade_testkit::upstream::ScriptedUpstream;
+
+/// A server with a scripted upstream.
+async fn start() -> (Server, ScriptedUpstream) {
+    start_with("").await
+}
+
+/// The same, with more configuration.
+async fn start_with(more: &str) -> (Server, ScriptedUpstream) {
+    let upstream = ScriptedUpstream::start().await.unwrap();
+    (Server::start(env!("CARGO_BIN_EXE_palisade"), &upstream, more).await, upstream)
+}

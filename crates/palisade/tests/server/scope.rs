@@ -1,0 +1,79 @@
+//! A scoped session sees exactly its scope, from inside and from outside (contract §3).
+
+use palisade_testkit::upstream::{Answer, Call};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::start;
+
+#[tokio::test]
+async fn both_layers_agree() {
+    let (server, upstream) = start().await;
+    let all = server.session(json!({})).await;
+    for name in ["projects/p1/in.txt", "projects/p1/output/old.txt", "projects/p2/secret.txt", "shared/templates/t.txt", "shared/other.txt"] {
+        server.json(server.request(Method::PUT, &format!("/v1/sessions/{all}/files/{name}")).body("x")).await;
+    }
+    let scope = json!({"read": ["projects/p1", "shared/templates"], "write": ["projects/p1/output"]});
+    let id = server.session(json!({"file_access": scope})).await;
+    let bash = |command: &str| Call::new("Bash", json!({"command": command}));
+    upstream.push(Answer::calls([
+        bash("find . -path ./.sessions -prune -o -path ./.memory -prune -o -type f -print | sort"),
+        bash("cat projects/p2/secret.txt"),
+        bash("echo no > projects/p1/in.txt"),
+        bash("echo yes > projects/p1/output/new.txt && cat projects/p1/output/new.txt"),
+        bash("ls projects shared"),
+        Call::new("Read", json!({"file_path": "projects/p2/secret.txt"})),
+        Call::new("Write", json!({"file_path": "shared/new.txt", "content": "no"})),
+    ]));
+    upstream.push(Answer::text("done"));
+    let events = server.send(&id, "look around").await.rest().await;
+    let results: Vec<&Value> = events.iter().filter(|e| e.kind == "tool_result").map(|e| &e.data).collect();
+    let said = |at: usize| results[at]["content"].as_str().unwrap();
+    assert_eq!(said(0), "./projects/p1/in.txt\n./projects/p1/output/old.txt\n./shared/templates/t.txt\n");
+    assert!(said(1).contains("No such file or directory"), "{}", said(1));
+    assert!(said(2).contains("Read-only file system"), "{}", said(2));
+    assert_eq!(said(3), "yes\n");
+    assert_eq!(said(4), "projects:\np1\n\nshared:\ntemplates\n");
+    assert_eq!((&results[5]["is_error"], &results[6]["is_error"]), (&json!(true), &json!(true)));
+
+    let outside = |method: Method, path: &str| server.request(method, &format!("/v1/sessions/{id}/files/{path}"));
+    for path in ["projects/p2/secret.txt", "projects/p2/absent.txt", "shared/other.txt", "elsewhere"] {
+        let response = outside(Method::GET, path).send().await.unwrap();
+        assert_eq!(response.status(), 403, "{path}: whether or not it exists");
+        let body: Value = response.json().await.unwrap();
+        assert_eq!((&body["error"], &body["message"]), (&json!("Forbidden"), &json!(format!("'{path}' not in session scope"))));
+    }
+    assert_eq!(server.refused(outside(Method::PUT, "projects/p1/in.txt").body("no")).await.0, 403);
+    assert_eq!(server.refused(outside(Method::GET, "projects/p1/absent.txt")).await.0, 404);
+    assert_eq!(outside(Method::GET, "projects/p1/output/new.txt").send().await.unwrap().text().await.unwrap(), "yes\n");
+    let listed = server.get(&format!("/v1/sessions/{id}/files?path=shared")).await;
+    assert_eq!(listed.as_array().unwrap().len(), 1, "a listing shows only what leads to the scope: {listed}");
+}
+
+#[tokio::test]
+async fn nothing_of_the_server_is_inside() {
+    let (server, upstream) = start().await;
+    let id = server.session(json!({})).await;
+    upstream.push(Answer::tool_call("Bash", json!({"command":
+        "env; cat /proc/*/environ 2>/dev/null | tr '\\0' '\\n'; cat /proc/*/cmdline | tr '\\0' ' '; id -u; ls /proc/self/fd; ls /; ls /workspace/..; cat /etc/passwd; (exec 3<>/dev/tcp/127.0.0.1/1) 2>&1; ls /tmp"})));
+    upstream.push(Answer::text("done"));
+    let events = server.send(&id, "look around").await.rest().await;
+    let seen = events.iter().find(|e| e.kind == "tool_result").unwrap().data["content"].as_str().unwrap().to_owned();
+    for absent in ["SERVER_SECRET", "never-inside-a-sandbox", "ACME_KEY", "pk_acme_", "palisade-test-", "root:"] {
+        assert!(!seen.contains(absent), "{absent} is inside: {seen}");
+    }
+    assert!(seen.contains("HOME=/workspace/.sessions/") && seen.contains("\n1000\n"), "{seen}");
+}
+
+#[tokio::test]
+async fn memory_outlives_sessions_and_is_there_whatever_the_scope() {
+    let (server, upstream) = start().await;
+    for (scope, expected) in [(json!({"read": ["a"]}), "fact\n"), (json!({"write": ["b"]}), "fact\nfact\n")] {
+        let id = server.session(json!({"file_access": scope})).await;
+        upstream.push(Answer::tool_call("Bash", json!({"command": "echo fact >> .memory/MEMORY.md; cat .memory/MEMORY.md"})));
+        upstream.push(Answer::text("done"));
+        let events = server.send(&id, "remember").await.rest().await;
+        assert_eq!(events.iter().find(|e| e.kind == "tool_result").unwrap().data["content"], expected);
+        server.request(Method::DELETE, &format!("/v1/sessions/{id}")).send().await.unwrap();
+    }
+}

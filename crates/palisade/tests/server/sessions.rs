@@ -1,0 +1,118 @@
+//! Create, show, list, delete, bulk delete (contract §3).
+
+use palisade_testkit::upstream::{Answer, Gate};
+use palisade_testkit::wait_for;
+use reqwest::Method;
+use serde_json::json;
+
+use crate::start;
+
+#[tokio::test]
+async fn a_session_has_the_contracts_record() {
+    let (server, _upstream) = start().await;
+    let body = json!({"persistent": true, "ttl": 600, "metadata": {"case": 7}, "model": "pokee-isaac",
+        "file_access": {"read": ["shared"], "write": ["out"]}});
+    let response = server.request(Method::POST, "/v1/sessions").json(&body).send().await.unwrap();
+    assert_eq!(response.status(), 201);
+    let record: serde_json::Value = response.json().await.unwrap();
+    let id = record["id"].as_str().unwrap();
+    assert!(id.len() == 17 && id.starts_with("sess_"), "{id}");
+    for (field, value) in [
+        ("busy", json!(false)),
+        ("persistent", json!(true)),
+        ("ttl", json!(600)),
+        ("status", json!("ready")),
+        ("metadata", json!({"case": 7})),
+        ("file_access", json!({"read": ["shared"], "write": ["out"]})),
+        ("model", json!("pokee-isaac")),
+    ] {
+        assert_eq!(record[field], value, "{field}");
+    }
+    assert!(record["created_at"].as_f64().unwrap() > 1.7e9);
+    assert_eq!(server.get(&format!("/v1/sessions/{id}")).await, record);
+    assert_eq!(server.get("/v1/sessions").await, json!([record]));
+}
+
+#[tokio::test]
+async fn every_field_has_a_default_and_an_empty_body_will_do() {
+    let (server, _upstream) = start().await;
+    let record = server.json(server.request(Method::POST, "/v1/sessions")).await;
+    assert_eq!(record["ttl"], 14400);
+    assert_eq!(record["persistent"], false);
+    assert_eq!(record["metadata"], json!({}));
+    assert_eq!(record["file_access"], json!({"read": [""], "write": [""]}));
+}
+
+#[tokio::test]
+async fn a_deleted_session_is_gone_and_its_workspace_stays() {
+    let (server, _upstream) = start().await;
+    let id = server.session(json!({})).await;
+    let file = format!("/v1/sessions/{id}/files/notes/a.txt");
+    server.json(server.request(Method::PUT, &file).body("kept")).await;
+    assert!(server.workspace().join(".sessions").join(&id).is_dir());
+    let session = format!("/v1/sessions/{id}");
+    assert_eq!(server.request(Method::DELETE, &session).send().await.unwrap().status(), 204);
+    assert_eq!(server.refused(server.request(Method::DELETE, &session)).await.0, 404);
+    assert_eq!(server.refused(server.request(Method::GET, &session)).await.0, 404);
+    assert_eq!(server.refused(server.request(Method::GET, &file)).await.0, 404);
+    assert!(!server.workspace().join(".sessions").join(&id).exists());
+    assert_eq!(std::fs::read_to_string(server.workspace().join("notes/a.txt")).unwrap(), "kept");
+}
+
+#[tokio::test]
+async fn deleting_a_busy_session_ends_its_turn_and_its_processes() {
+    let (server, upstream) = start().await;
+    let id = server.session(json!({})).await;
+    upstream.push(Answer::tool_call("Bash", json!({"command": "echo started; sleep 4242"})));
+    let mut stream = server.send(&id, "go").await;
+    stream.until("tool_use.output_delta").await;
+    assert!(process_runs("sleep 4242"));
+    let deleted = server.request(Method::DELETE, &format!("/v1/sessions/{id}")).send().await.unwrap();
+    assert_eq!(deleted.status(), 204);
+    assert!(!process_runs("sleep 4242"), "no process outlives its session");
+}
+
+fn process_runs(command: &str) -> bool {
+    let wanted: Vec<u8> = command.split(' ').flat_map(|word| [word.as_bytes(), b"\0"].concat()).collect();
+    std::fs::read_dir("/proc").unwrap().flatten().any(|entry| {
+        std::fs::read(entry.path().join("cmdline")).is_ok_and(|found| found == wanted)
+    })
+}
+
+#[tokio::test]
+async fn bulk_delete_takes_what_matches_and_nothing_when_it_is_wrong() {
+    let (server, upstream) = start().await;
+    let idle = server.session(json!({})).await;
+    let busy = server.session(json!({})).await;
+    let gate = Gate::new();
+    upstream.push(Answer::stream().say("hm").wait(&gate).say("!").done());
+    let mut stream = server.send(&busy, "think").await;
+    stream.until("text.delta").await;
+    for wrong in ["older_than=1d", "older_than=", "status=busy", "older_than=1h&status=all"] {
+        let request = server.request(Method::DELETE, &format!("/v1/sessions?{wrong}"));
+        assert_eq!(server.refused(request).await.0, 400, "{wrong}");
+    }
+    let bulk = |query: &str| server.json(server.request(Method::DELETE, &format!("/v1/sessions?{query}")));
+    assert_eq!(bulk("status=idle&older_than=1h").await, json!({"deleted": 0}), "both are young");
+    assert_eq!(bulk("status=idle").await, json!({"deleted": 1}));
+    assert_eq!(server.refused(server.request(Method::GET, &format!("/v1/sessions/{idle}"))).await.0, 404);
+    assert_eq!(server.get(&format!("/v1/sessions/{busy}")).await["busy"], true);
+    gate.open();
+    stream.until("message.completed").await;
+    assert_eq!(bulk("older_than=0s").await, json!({"deleted": 1}));
+}
+
+#[tokio::test]
+async fn session_status_inside_shows_in_the_metadata() {
+    let (server, upstream) = start().await;
+    let id = server.session(json!({"metadata": {"mine": 1}})).await;
+    upstream.push(Answer::tool_call("Bash", json!({"command": "session-status deck_status=building"})));
+    upstream.push(Answer::text("done"));
+    server.send(&id, "go").await.until("message.completed").await;
+    let path = format!("/v1/sessions/{id}");
+    wait_for("the status in the metadata", || async {
+        let metadata = server.get(&path).await["metadata"].clone();
+        (metadata == json!({"mine": 1, "deck_status": "building"})).then_some(())
+    })
+    .await;
+}

@@ -1,0 +1,257 @@
+//! A turn's stream, its tools and its end (contract §4).
+
+use palisade_testkit::stream::{TurnStream, joined, kinds};
+use palisade_testkit::upstream::{Answer, Call, Gate};
+use reqwest::Method;
+use serde_json::json;
+
+use crate::start;
+
+#[tokio::test]
+async fn text_and_thinking_stream_in_blocks_and_end_with_the_usage() {
+    let (server, upstream) = start().await;
+    let id = server.session(json!({})).await;
+    upstream.push(Answer::stream().think("hm").say("Hello").say(" world").usage(12, 4, 7, 2).done());
+    let mut stream = server.send(&id, "hi").await;
+    let events = stream.rest().await;
+    assert_eq!(events[0].kind, "message.created");
+    assert_eq!(events[0].data["session_id"], id.as_str());
+    assert_eq!(events[0].data["id"], stream.turn.as_str());
+    assert!(stream.turn.starts_with("msg_") && stream.turn.len() == 28);
+    let mut blocks = kinds(&events);
+    blocks.dedup();
+    assert_eq!(
+        blocks,
+        [
+            "message.created", "thinking.start", "thinking.delta", "thinking.stop", "text.start", "text.delta",
+            "text.stop", "message.completed"
+        ]
+    );
+    assert_eq!(joined(&events, "text.delta"), "Hello world");
+    let usage = &events.last().unwrap().data["usage"];
+    assert_eq!(
+        *usage,
+        json!({"input_tokens": 12, "input_tokens_details": {"cached_tokens": 4}, "output_tokens": 7,
+            "output_tokens_details": {"reasoning_tokens": 2}, "total_tokens": 19})
+    );
+    let numbers: Vec<u64> = events.iter().map(|event| event.id).collect();
+    assert_eq!(numbers, (0..events.len() as u64).collect::<Vec<_>>(), "from 0, step 1");
+}
+
+#[tokio::test]
+async fn the_headers_keep_proxies_from_holding_a_stream() {
+    let (server, upstream) = start().await;
+    let id = server.session(json!({})).await;
+    upstream.push(Answer::text("hi"));
+    let request = server.request(Method::POST, &format!("/v1/sessions/{id}/messages")).json(&json!({"message": "hi"}));
+    let response = request.send().await.unwrap();
+    for (name, value) in [
+        ("content-type", "text/event-stream; charset=utf-8"),
+        ("cache-control", "no-cache, no-transform"),
+        ("x-accel-buffering", "no"),
+    ] {
+        assert_eq!(response.headers()[name], value, "{name}");
+    }
+    TurnStream::of(response).await.until("message.completed").await;
+}
+
+#[tokio::test]
+async fn a_tool_call_is_a_block_and_its_result_goes_back_to_the_model() {
+    let (server, upstream) = start().await;
+    let id = server.session(json!({})).await;
+    upstream.push(Answer::calls([Call::new("Bash", json!({"command": "echo to-the-model"})).with_id("call_x")]));
+    upstream.push(Answer::text("done"));
+    let events = server.send(&id, "go").await.rest().await;
+    let mut blocks = kinds(&events);
+    blocks.dedup();
+    assert_eq!(
+        blocks,
+        [
+            "message.created", "tool_use.start", "tool_use.input_delta", "tool_use.executing",
+            "tool_use.output_delta", "tool_use.stop", "tool_result", "text.start", "text.delta", "text.stop",
+            "message.completed"
+        ]
+    );
+    let one = |kind: &str| events.iter().find(|event| event.kind == kind).unwrap().data.clone();
+    assert_eq!(one("tool_use.start")["name"], "Bash");
+    assert_eq!(one("tool_use.executing")["input"], json!({"command": "echo to-the-model"}));
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&joined(&events, "tool_use.input_delta")).unwrap()["command"], "echo to-the-model");
+    assert_eq!(joined(&events, "tool_use.output_delta"), "to-the-model\n");
+    assert_eq!(one("tool_result")["content"], "to-the-model\n");
+    assert_eq!(one("tool_result")["is_error"], false);
+    assert_eq!(one("tool_result")["id"], one("tool_use.start")["id"]);
+
+    let asked = &upstream.requests()[1].json["messages"];
+    let last = asked.as_array().unwrap().last().unwrap();
+    assert_eq!((last["role"].as_str(), last["content"].as_str()), (Some("tool"), Some("to-the-model\n")));
+}
+
+#[tokio::test]
+async fn parallel_calls_run_in_order_and_all_get_answered() {
+    let (server, upstream) = start().await;
+    let id = server.session(json!({})).await;
+    upstream.push(Answer::calls([
+        Call::new("Write", json!({"file_path": "n.txt", "content": "one"})),
+        Call::new("Read", json!({"file_path": "missing.txt"})),
+        Call::new("Nonsense", json!({})),
+        Call::new("Bash", json!({"command": "cat n.txt; exit 3"})),
+    ]));
+    upstream.push(Answer::text("done"));
+    let events = server.send(&id, "go").await.rest().await;
+    let mut open: Option<String> = None;
+    let mut results = Vec::new();
+    for event in &events {
+        match event.kind.as_str() {
+            "tool_use.start" => {
+                assert_eq!(open, None, "blocks never interleave");
+                open = event.data["id"].as_str().map(str::to_owned);
+            }
+            "tool_result" => {
+                assert_eq!(open.take().as_deref(), event.data["id"].as_str());
+                results.push((event.data["is_error"].as_bool().unwrap(), event.data["content"].as_str().unwrap().to_owned()));
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(results.iter().map(|(failed, _)| *failed).collect::<Vec<_>>(), [false, true, true, true]);
+    assert!(results[3].1.contains("one") && results[3].1.contains("exit code 3"), "{:?}", results[3]);
+    assert_eq!(events.last().unwrap().kind, "message.completed", "a tool's failure never ends a turn");
+    let answered = upstream.requests()[1].json["messages"].as_array().unwrap().iter().filter(|m| m["role"] == "tool").count();
+    assert_eq!(answered, 4);
+}
+
+#[tokio::test]
+async fn a_second_message_while_busy_is_a_conflict_and_leaves_no_trace() {
+    let (server, upstream) = start().await;
+    let id = server.session(json!({})).await;
+    let gate = Gate::new();
+    upstream.push(Answer::stream().say("wait").wait(&gate).say(" over").done());
+    let mut stream = server.send(&id, "first").await;
+    stream.until("text.delta").await;
+    assert_eq!(server.get(&format!("/v1/sessions/{id}")).await["busy"], true);
+    let second = server.request(Method::POST, &format!("/v1/sessions/{id}/messages")).json(&json!({"message": "second"}));
+    assert_eq!(server.refused(second).await, (409, "session.busy".to_owned()));
+    gate.open();
+    stream.until("message.completed").await;
+    assert_eq!(server.get(&format!("/v1/sessions/{id}")).await["busy"], false);
+    upstream.push(Answer::text("again"));
+    server.send(&id, "third").await.until("message.completed").await;
+    let asked = upstream.requests().last().unwrap().json["messages"].to_string();
+    assert!(asked.contains("first") && asked.contains("third") && !asked.contains("second"), "{asked}");
+}
+
+#[tokio::test]
+async fn a_turn_runs_to_its_end_though_nobody_listens_and_can_be_read_afterwards() {
+    let (server, upstream) = start().await;
+    let id = server.session(json!({})).await;
+    let gate = Gate::new();
+    upstream.push(Answer::stream().say("one").wait(&gate).say("two").done());
+    let mut stream = server.send(&id, "go").await;
+    let seen = stream.until("text.delta").await;
+    let turn = stream.turn.clone();
+    drop(stream);
+    gate.open();
+    let path = format!("/v1/sessions/{id}/responses/{turn}/events");
+    let last = seen.last().unwrap().id;
+    let resume = server.request(Method::GET, &path).header("Last-Event-ID", last).send().await.unwrap();
+    let rest = TurnStream::of(resume).await.rest().await;
+    let whole = TurnStream::of(server.request(Method::GET, &path).send().await.unwrap()).await.rest().await;
+    assert_eq!([&seen[..], &rest[..]].concat(), whole, "no gap, no duplicate, the same bytes");
+    assert_eq!(joined(&whole, "text.delta"), "onetwo");
+    let future = server.request(Method::GET, &format!("{path}?last_event_id=999"));
+    assert_eq!(server.refused(future).await.0, 400);
+    for wrong in ["x", "-1", "+1", "1.5", ""] {
+        let request = server.request(Method::GET, &path).header("Last-Event-ID", wrong);
+        assert_eq!(server.refused(request).await.0, 400, "{wrong:?}");
+    }
+    let unknown = format!("/v1/sessions/{id}/responses/msg_{}/events", "0".repeat(24));
+    assert_eq!(server.refused(server.request(Method::GET, &unknown)).await.0, 404);
+}
+
+#[tokio::test]
+async fn cancel_ends_the_stream_at_once_while_a_tool_runs_and_while_the_model_hangs() {
+    let (server, upstream) = start().await;
+    let id = server.session(json!({})).await;
+    for hanging in [Answer::tool_call("Bash", json!({"command": "echo on; sleep 600"})), Answer::never()] {
+        upstream.push(hanging);
+        let before = upstream.requests().len();
+        let mut stream = server.send(&id, "go").await;
+        upstream.wait_for_requests(before + 1).await;
+        let cancel = format!("/v1/sessions/{id}/responses/{}/cancel", stream.turn);
+        let response = server.request(Method::POST, &cancel).send().await.unwrap();
+        assert_eq!(response.status(), 202);
+        let events = stream.rest().await;
+        let ends: Vec<&str> = kinds(&events).into_iter().filter(|kind| kind.starts_with("message.") && *kind != "message.created").collect();
+        assert_eq!(ends, ["message.cancelled"]);
+        let again = server.json(server.request(Method::POST, &cancel)).await;
+        assert_eq!(again["status"], "already_complete");
+    }
+    upstream.push(Answer::text("usable"));
+    let events = server.send(&id, "and now?").await.rest().await;
+    assert_eq!(joined(&events, "text.delta"), "usable");
+}
+
+#[tokio::test]
+async fn output_is_live_and_cut_to_its_limit_with_a_marker() {
+    let (server, upstream) = start().await;
+    let id = server.session(json!({})).await;
+    upstream.push(Answer::tool_call("Bash", json!({"command": "echo begin; while [ ! -e go ]; do sleep 0.02; done; head -c 3000000 /dev/zero | tr '\\0' x; echo end"})));
+    upstream.push(Answer::text("done"));
+    let mut stream = server.send(&id, "go").await;
+    stream.until("tool_use.output_delta").await;
+    // Seen while the command waits for this very file.
+    server.json(server.request(Method::PUT, &format!("/v1/sessions/{id}/files/go")).body("")).await;
+    let events = stream.rest().await;
+    let streamed = joined(&events, "tool_use.output_delta").len();
+    assert!(streamed < 300 * 1024, "{streamed} bytes were streamed");
+    let result = events.iter().find(|event| event.kind == "tool_result").unwrap();
+    let content = result.data["content"].as_str().unwrap();
+    assert!(content.len() <= 32 * 1024, "{}", content.len());
+    assert!(content.starts_with("begin\n") && content.ends_with("end\n") && content.contains("bytes cut"));
+}
+
+#[tokio::test]
+async fn the_prompt_names_the_workspace_the_skills_the_context_and_the_memory() {
+    let (server, upstream) = start().await;
+    let first = server.session(json!({})).await;
+    for (path, text) in [
+        (".pokee/b.md", "Second file."),
+        (".pokee/a.md", "We write British English."),
+        ("skills/tables/SKILL.md", "---\nname: tables\ndescription: Makes tables.\n---\nUse rows.\n"),
+    ] {
+        server.json(server.request(Method::PUT, &format!("/v1/sessions/{first}/files/{path}")).body(text)).await;
+    }
+    let second = server.session(json!({})).await;
+    upstream.push(Answer::calls([
+        Call::new("Skill", json!({"name": "tables"})),
+        Call::new("Bash", json!({"command": "cat /skills/tables/SKILL.md; touch /skills/tables/x"})),
+        Call::new("Skill", json!({"name": "absent"})),
+    ]));
+    upstream.push(Answer::text("done"));
+    let events = server.send(&second, "go").await.rest().await;
+    let system = upstream.requests()[0].json["messages"][0]["content"].as_str().unwrap().to_owned();
+    for named in ["/workspace", "- tables: Makes tables.", "- pptx-builder: ", ".memory/MEMORY.md", "## a.md\n", "British English"] {
+        assert!(system.contains(named), "{named}: {system}");
+    }
+    assert!(system.find("## a.md") < system.find("## b.md"), "alphabetical");
+    let results: Vec<&serde_json::Value> = events.iter().filter(|e| e.kind == "tool_result").map(|e| &e.data).collect();
+    assert!(results[0]["content"].as_str().unwrap().contains("Use rows."));
+    assert!(results[1]["content"].as_str().unwrap().contains("Read-only file system"), "{}", results[1]);
+    assert_eq!(results[2]["code"], "skill.not_found");
+    upstream.push(Answer::text("old"));
+    server.send(&first, "go").await.rest().await;
+    let older = upstream.requests().last().unwrap().json["messages"][0]["content"].as_str().unwrap().to_owned();
+    assert!(!older.contains("British"), "a running session keeps what it had at its start");
+}
+
+#[tokio::test]
+async fn an_agent_without_end_is_stopped_by_the_limit_of_the_loop() {
+    let (server, upstream) = start().await;
+    let id = server.session(json!({})).await;
+    upstream.respond_with(|_| Answer::tool_call("TodoWrite", json!({"todos": []})));
+    let events = server.send(&id, "go").await.rest().await;
+    let end = events.last().unwrap();
+    assert_eq!((end.kind.as_str(), end.data["code"].as_str()), ("message.error", Some("turn.too_many_steps")));
+    upstream.respond_with(|_| Answer::text("ok"));
+    server.send(&id, "and now?").await.until("message.completed").await;
+}

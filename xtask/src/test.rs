@@ -1,0 +1,53 @@
+//! `cargo xtask test`: everything that must hold before a change lands. Installs what the tests need first, so
+//! that a clean machine runs it too.
+
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result};
+
+use crate::build::{build_hand, cargo, root, run, say};
+
+#[derive(clap::Args)]
+pub(crate) struct TestArgs {
+    /// Also the races and kills that take long
+    #[arg(long)]
+    long: bool,
+    /// Only tests whose names contain this
+    filter: Option<String>,
+}
+
+/// Cheap checks first: what fails should fail soon.
+pub(crate) fn test(args: TestArgs) -> Result<()> {
+    let began = Instant::now();
+    run(&mut cargo(&["fmt", "--all", "--check"]))?;
+    run(Command::new("bash").current_dir(root()).arg("deploy/runtime.sh"))?;
+    require_nextest()?;
+    let hand = build_hand()?;
+    run(&mut cargo(&["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"]))?;
+    let mut tests = cargo(&["nextest", "run", "--workspace"]);
+    tests.env("PALISADE_HAND", &hand);
+    if args.long {
+        tests.env("PALISADE_LONG_TESTS", "1");
+    }
+    if let Some(filter) = &args.filter {
+        tests.arg(filter);
+    }
+    run(&mut tests)?;
+    if args.filter.is_none() {
+        run(Command::new("bash").current_dir(root()).arg("skills/run-tests.sh"))?;
+    }
+    say(&format!("everything passed in {} s", began.elapsed().as_secs()));
+    Ok(())
+}
+
+/// The test runner, from its package when it is not there.
+fn require_nextest() -> Result<()> {
+    let there = cargo(&["nextest", "--version"]).output().context("starting cargo")?.status.success();
+    if there { Ok(()) } else { run(&mut cargo(&["install", "--locked", "cargo-nextest"])) }
+}
+
+/// The golden document that a test compares with.
+pub(crate) fn write_openapi() -> Result<()> {
+    run(cargo(&["nextest", "run", "--package", "palisade-gateway", "the_document_is_the_golden_one"]).env("UPDATE_GOLDEN", "1"))
+}
