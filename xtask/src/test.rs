@@ -49,5 +49,6 @@ fn require_nextest() -> Result<()> {
 
 /// The golden document that a test compares with.
 pub(crate) fn write_openapi() -> Result<()> {
-    run(cargo(&["nextest", "run", "--package", "palisade-gateway", "the_document_is_the_golden_one"]).env("UPDATE_GOLDEN", "1"))
+    run(cargo(&["nextest", "run", "--package", "palisade-gateway", "the_document_is_the_golden_one"])
+        .env("UPDATE_GOLDEN", "1"))
 }

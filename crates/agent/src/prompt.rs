@@ -66,8 +66,10 @@ fn system(context: &SessionContext) -> String {
 }
 
 fn listed(paths: &[String]) -> String {
-    let shown: Vec<String> =
-        paths.iter().map(|path| if path.is_empty() { "/workspace".into() } else { format!("/workspace/{path}") }).collect();
+    let shown: Vec<String> = paths
+        .iter()
+        .map(|path| if path.is_empty() { "/workspace".into() } else { format!("/workspace/{path}") })
+        .collect();
     if shown.is_empty() { "nothing but your own session folder".into() } else { shown.join(", ") }
 }
 
@@ -110,7 +112,8 @@ fn answer_the_rest(messages: &mut Vec<PromptMessage>, open: &mut Vec<&str>) {
     for call_id in open.drain(..) {
         messages.push(PromptMessage::ToolResult {
             call_id: call_id.to_owned(),
-            content: "The turn ended before this call had a result; it may or may not have taken effect.".into(),
+            content: "The turn ended before this call had a result; it may or may not have taken effect."
+                .into(),
             is_error: true,
         });
     }
@@ -140,7 +143,11 @@ mod tests {
             memory: true,
             scope: None,
         });
-        assert!(full.contains("2030-01-31") && full.contains(".memory/MEMORY.md") && full.contains("British English"));
+        assert!(
+            full.contains("2030-01-31")
+                && full.contains(".memory/MEMORY.md")
+                && full.contains("British English")
+        );
         assert!(full.contains("\n- deck: Makes - decoy: decks\n"), "a description stays on its line");
     }
 

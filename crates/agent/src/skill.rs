@@ -28,7 +28,8 @@ struct Frontmatter {
 /// Reads a SKILL.md, or says in one sentence why it cannot be offered.
 pub fn parse(text: &str) -> Result<SkillFile<'_>, String> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let (frontmatter, body) = split(text).ok_or("SKILL.md does not begin with a frontmatter between two '---' lines")?;
+    let (frontmatter, body) =
+        split(text).ok_or("SKILL.md does not begin with a frontmatter between two '---' lines")?;
     if frontmatter.len() > FRONTMATTER_BYTES_MAX {
         return Err(format!("the frontmatter is longer than {FRONTMATTER_BYTES_MAX} bytes"));
     }
@@ -58,7 +59,9 @@ fn split(text: &str) -> Option<(&str, &str)> {
 /// Quotes the value of every top-level `key: value` line that is not already quoted.
 fn quote_values(frontmatter: &str) -> String {
     let quote = |line: &str| match line.split_once(": ") {
-        Some((key, value)) if !line.starts_with([' ', '\t', '-']) && !value.starts_with(['"', '\'', '|', '>', '[', '{']) => {
+        Some((key, value))
+            if !line.starts_with([' ', '\t', '-']) && !value.starts_with(['"', '\'', '|', '>', '[', '{']) =>
+        {
             format!("{key}: {}\n", serde_json::Value::from(value.trim()))
         }
         _ => format!("{line}\n"),
@@ -79,9 +82,17 @@ mod tests {
         for (name, text, description) in [
             ("plain", "---\nname: a\ndescription: Does it.\n---\nBody\n", "Does it."),
             ("folded", "---\ndescription: >\n  Does\n  it.\n---\nBody\n", "Does it."),
-            ("an unquoted colon", "---\nname: a\ndescription: Use when: asked\n---\nBody\n", "Use when: asked"),
+            (
+                "an unquoted colon",
+                "---\nname: a\ndescription: Use when: asked\n---\nBody\n",
+                "Use when: asked",
+            ),
             ("CRLF and BOM", "\u{feff}---\r\ndescription: Does it.\r\n---\r\nBody\n", "Does it."),
-            ("more fields", "---\ndescription: D\nmetadata:\n  version: \"1\"\nlicense: Apache-2.0\n---\nBody\n", "D"),
+            (
+                "more fields",
+                "---\ndescription: D\nmetadata:\n  version: \"1\"\nlicense: Apache-2.0\n---\nBody\n",
+                "D",
+            ),
         ] {
             let skill = parse(text).unwrap_or_else(|e| panic!("{name}: {e}"));
             assert_eq!((skill.description.as_str(), skill.body), (description, "Body\n"), "{name}");
@@ -90,7 +101,13 @@ mod tests {
 
     #[test]
     fn what_cannot_be_offered_says_why() {
-        for text in ["", "# no frontmatter", "---\nname: a\n---\n", "---\ndescription: \"\"\n---\n", "---\ndescription: a\n"] {
+        for text in [
+            "",
+            "# no frontmatter",
+            "---\nname: a\n---\n",
+            "---\ndescription: \"\"\n---\n",
+            "---\ndescription: a\n",
+        ] {
             assert!(parse(text).is_err(), "{text:?}");
         }
     }

@@ -57,7 +57,8 @@ pub fn step(items: &[Item]) -> Step {
 }
 
 fn open_turn(items: &[Item]) -> &[Item] {
-    let start = items.iter().rposition(|item| matches!(item, Item::TurnEnded { .. })).map_or(0, |end| end + 1);
+    let start =
+        items.iter().rposition(|item| matches!(item, Item::TurnEnded { .. })).map_or(0, |end| end + 1);
     &items[start..]
 }
 
@@ -114,7 +115,11 @@ mod tests {
             ("a message", vec![user()], Step::CallModel),
             ("an answer without calls", vec![user(), answer(&[])], Step::Finish),
             ("two calls: the first", vec![user(), both.clone()], Step::RunTool(bash.clone())),
-            ("the first is done", vec![user(), both.clone(), started("1"), finished("1")], Step::RunTool(read.clone())),
+            (
+                "the first is done",
+                vec![user(), both.clone(), started("1"), finished("1")],
+                Step::RunTool(read.clone()),
+            ),
             (
                 "both are done",
                 vec![user(), both.clone(), started("1"), finished("1"), started("2"), finished("2")],
@@ -132,10 +137,20 @@ mod tests {
             ),
             ("an ended turn", vec![user(), both.clone(), started("1"), ended()], Step::Idle),
             ("the turn after one that ended early", vec![user(), both, ended(), user()], Step::CallModel),
-            ("an id used again in a later turn", vec![
-                user(), answer(std::slice::from_ref(&bash)), started("1"), finished("1"), answer(&[]), ended(),
-                user(), answer(std::slice::from_ref(&bash)),
-            ], Step::RunTool(bash)),
+            (
+                "an id used again in a later turn",
+                vec![
+                    user(),
+                    answer(std::slice::from_ref(&bash)),
+                    started("1"),
+                    finished("1"),
+                    answer(&[]),
+                    ended(),
+                    user(),
+                    answer(std::slice::from_ref(&bash)),
+                ],
+                Step::RunTool(bash),
+            ),
         ];
         for (name, items, expected) in cases {
             assert_eq!(step(&items), expected, "{name}");

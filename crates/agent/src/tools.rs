@@ -81,8 +81,13 @@ pub fn action(call: &ToolCall) -> Action {
             Action::Bash(bash)
         }),
         "Skill" => read(call, input, |skill: SkillInput| Action::Skill { name: skill.name }),
-        "TodoWrite" => read(call, input, |list: TodoInput| Action::Answered(ToolOutput::ok(noted(&list.todos)))),
-        unknown => Action::Answered(ToolOutput::error("tool.unknown", format!("There is no tool named {unknown:?}."))),
+        "TodoWrite" => {
+            read(call, input, |list: TodoInput| Action::Answered(ToolOutput::ok(noted(&list.todos))))
+        }
+        unknown => Action::Answered(ToolOutput::error(
+            "tool.unknown",
+            format!("There is no tool named {unknown:?}."),
+        )),
     }
 }
 
@@ -167,7 +172,8 @@ fn write_file() -> ToolDefinition {
 fn edit_file() -> ToolDefinition {
     tool(
         "Edit",
-        "Replaces an exact text in a file. The old text must occur exactly once, unless replace_all is set.".into(),
+        "Replaces an exact text in a file. The old text must occur exactly once, unless replace_all is set."
+            .into(),
         json!({
             "file_path": {"type": "string"},
             "old_string": {"type": "string"},
@@ -220,7 +226,8 @@ fn skill(skills: &[SkillEntry]) -> ToolDefinition {
     let names: Vec<&str> = skills.iter().map(|skill| skill.name.as_str()).collect();
     tool(
         "Skill",
-        "Shows the instructions of a skill from the catalog. Call it before the work that the skill is for.".into(),
+        "Shows the instructions of a skill from the catalog. Call it before the work that the skill is for."
+            .into(),
         json!({"name": {"type": "string", "enum": names}}),
         &["name"],
     )
@@ -239,7 +246,8 @@ mod tests {
         let skills = [SkillEntry { name: "deck".into(), description: "d".into() }];
         for offered in definitions(&skills) {
             let answered = action_of(&offered.name, "{}");
-            let known = !matches!(&answered, Action::Answered(out) if out.code.as_deref() == Some("tool.unknown"));
+            let known =
+                !matches!(&answered, Action::Answered(out) if out.code.as_deref() == Some("tool.unknown"));
             assert!(known, "{}", offered.name);
         }
         assert!(definitions(&[]).iter().all(|tool| tool.name != "Skill"), "no skills, no Skill");

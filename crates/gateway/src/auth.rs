@@ -14,7 +14,11 @@ use crate::error::ApiError;
 pub(crate) const OPEN_PATHS: [&str; 4] = ["/health", "/ready", "/openapi.json", "/docs"];
 
 /// Puts the caller's [`OpCtx`] into the request, or refuses it.
-pub(crate) async fn authenticate(State(runtime): State<Runtime>, mut request: Request, next: Next) -> Response {
+pub(crate) async fn authenticate(
+    State(runtime): State<Runtime>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     match bearer(request.headers()).and_then(|key| runtime.authenticate(key)) {
         Some(ctx) => {
             request.extensions_mut().insert(ctx.clone());

@@ -29,8 +29,9 @@ impl<S: Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
             return Err(malformed("request.malformed", "the body must be a JSON object".to_owned()));
         }
         let text: &[u8] = if bytes.iter().all(u8::is_ascii_whitespace) { b"{}" } else { &bytes };
-        let value = serde_json::from_slice(text)
-            .map_err(|error| malformed("request.malformed", format!("the body is not what this endpoint takes: {error}")))?;
+        let value = serde_json::from_slice(text).map_err(|error| {
+            malformed("request.malformed", format!("the body is not what this endpoint takes: {error}"))
+        })?;
         Ok(Self(value))
     }
 }
@@ -38,7 +39,8 @@ impl<S: Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
 async fn read_whole(mut body: Body) -> Result<Vec<u8>, ApiError> {
     let mut bytes = Vec::new();
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| malformed("request.unread", "the body could not be read to its end".to_owned()))?;
+        let frame = frame
+            .map_err(|_| malformed("request.unread", "the body could not be read to its end".to_owned()))?;
         let Ok(chunk) = frame.into_data() else { continue };
         if bytes.len() + chunk.len() > limits::JSON_BODY_BYTES_MAX {
             discard(body).await;
@@ -95,7 +97,11 @@ impl<S: Sync> FromRequestParts<S> for OfTurn {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
         let id = segment(&parts.uri, 4).and_then(|text| TurnId::parse(text).ok());
         id.map(Self).ok_or_else(|| {
-            ApiError(Error::new(ErrorKind::NotFound, "response.not_found", "no such response in this session"))
+            ApiError(Error::new(
+                ErrorKind::NotFound,
+                "response.not_found",
+                "no such response in this session",
+            ))
         })
     }
 }
@@ -119,7 +125,10 @@ pub(crate) fn workspace_path(raw: &str) -> Result<WorkspacePath, ApiError> {
         digits.len() >= 2 && digits[..2].iter().all(u8::is_ascii_hexdigit)
     });
     if !well_formed {
-        return Err(malformed("path.malformed", "the path has a '%' that is not followed by two hex digits".to_owned()));
+        return Err(malformed(
+            "path.malformed",
+            "the path has a '%' that is not followed by two hex digits".to_owned(),
+        ));
     }
     let bytes: Vec<u8> = percent_encoding::percent_decode_str(raw).collect();
     checked(bytes)

@@ -65,7 +65,11 @@ pub(crate) async fn observe(
     });
     metrics.seconds.observe(elapsed.as_secs_f64());
     // A method is a word of the client's: only the usual ones may become a label.
-    let method = if matches!(method.as_str(), "GET" | "HEAD" | "PUT" | "POST" | "DELETE") { method.as_str() } else { "other" };
+    let method = if matches!(method.as_str(), "GET" | "HEAD" | "PUT" | "POST" | "DELETE") {
+        method.as_str()
+    } else {
+        "other"
+    };
     metrics.requests.get_or_create(&Answered { method: method.to_owned(), route, status }).inc();
     if let Ok(id) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, id);

@@ -27,7 +27,8 @@ pub fn document() -> Value {
     described.merge(crate::routes::described().into_openapi());
     let mut document = serde_json::to_value(described).unwrap_or_default();
     if let Some(paths) = document["paths"].as_object_mut() {
-        *paths = std::mem::take(paths).into_iter().map(|(path, item)| (path.replace("{*", "{"), item)).collect();
+        *paths =
+            std::mem::take(paths).into_iter().map(|(path, item)| (path.replace("{*", "{"), item)).collect();
     }
     document
 }

@@ -106,7 +106,10 @@ mod tests {
     #[test]
     fn a_frame_is_three_lines_and_a_blank_one() {
         let event = Event::TextDelta { content: "a\nb".into() }.render(7);
-        assert_eq!(event.frame(), "id: 7\nevent: text.delta\ndata: {\"content\":\"a\\nb\",\"sequence_number\":7}\n\n");
+        assert_eq!(
+            event.frame(),
+            "id: 7\nevent: text.delta\ndata: {\"content\":\"a\\nb\",\"sequence_number\":7}\n\n"
+        );
         assert!(!event.is_terminal());
     }
 

@@ -85,7 +85,11 @@ impl TenantName {
     pub fn parse(text: &str) -> Result<Self, InvalidId> {
         let valid = (1..=40).contains(&text.len())
             && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-        if valid { Ok(Self(text.to_owned())) } else { Err(InvalidId(text.to_owned(), "tenant name ([a-z0-9-]{1,40})")) }
+        if valid {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(InvalidId(text.to_owned(), "tenant name ([a-z0-9-]{1,40})"))
+        }
     }
 
     /// The name as configured.
@@ -119,9 +123,14 @@ mod tests {
 
     #[test]
     fn ids_have_the_contracts_form() {
-        assert_eq!(SessionId::from_random([0xa8, 0x61, 0x18, 0xc0, 0x66, 0x88]).as_str(), "sess_a86118c06688");
+        assert_eq!(
+            SessionId::from_random([0xa8, 0x61, 0x18, 0xc0, 0x66, 0x88]).as_str(),
+            "sess_a86118c06688"
+        );
         assert!(SessionId::parse("sess_a86118c06688").is_ok());
-        for wrong in ["", "sess_", "sess_A86118c06688", "msg_a86118c06688", "sess_a86118c066880", "sess_../../etc/p"] {
+        for wrong in
+            ["", "sess_", "sess_A86118c06688", "msg_a86118c06688", "sess_a86118c066880", "sess_../../etc/p"]
+        {
             assert!(SessionId::parse(wrong).is_err(), "{wrong}");
         }
     }

@@ -132,9 +132,8 @@ mod tests {
 
     #[test]
     fn within_goes_by_whole_components() {
-        let within = |a: &str, b: &str| {
-            WorkspacePath::parse(a).unwrap().is_within(&WorkspacePath::parse(b).unwrap())
-        };
+        let within =
+            |a: &str, b: &str| WorkspacePath::parse(a).unwrap().is_within(&WorkspacePath::parse(b).unwrap());
         assert!(within("a/b", "a") && within("a", "a") && within("a", "") && within("", ""));
         assert!(!within("ab", "a") && !within("a", "a/b") && !within("", "a"));
     }

@@ -4,8 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::path::{InvalidPath, WorkspacePath};
 use crate::SessionId;
+use crate::path::{InvalidPath, WorkspacePath};
 
 /// What a scope allows at one path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -65,7 +65,8 @@ impl FileAccess {
             return Err(InvalidScope::TooMany(count));
         }
         let mut scope = Scope { grants: Vec::with_capacity(count + 1) };
-        let entries = self.read.iter().map(|p| (p, Access::Read)).chain(self.write.iter().map(|p| (p, Access::Write)));
+        let entries =
+            self.read.iter().map(|p| (p, Access::Read)).chain(self.write.iter().map(|p| (p, Access::Write)));
         for (text, access) in entries {
             let path = WorkspacePath::parse(text).map_err(|e| InvalidScope::Path(text.clone(), e))?;
             scope = scope.with(path, access);
@@ -124,7 +125,11 @@ impl Scope {
     /// The longest granted root that contains `path`: where a resolver starts, so that links are followed only
     /// beneath the same scope root.
     pub fn root_of(&self, path: &WorkspacePath) -> Option<&WorkspacePath> {
-        self.grants.iter().map(|(root, _)| root).filter(|root| path.is_within(root)).max_by_key(|r| r.as_bytes().len())
+        self.grants
+            .iter()
+            .map(|(root, _)| root)
+            .filter(|root| path.is_within(root))
+            .max_by_key(|r| r.as_bytes().len())
     }
 }
 
@@ -142,7 +147,9 @@ mod tests {
 
     fn scope(read: &[&str], write: &[&str]) -> Scope {
         let text = |paths: &[&str]| paths.iter().map(|p| (*p).to_owned()).collect();
-        FileAccess { read: text(read), write: text(write) }.scope_for(&SessionId::from_random([0; 6])).unwrap()
+        FileAccess { read: text(read), write: text(write) }
+            .scope_for(&SessionId::from_random([0; 6]))
+            .unwrap()
     }
 
     fn path(text: &str) -> WorkspacePath {

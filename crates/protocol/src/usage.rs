@@ -50,7 +50,9 @@ impl Usage {
             self.input_tokens.saturating_add(other.input_tokens),
             self.input_tokens_details.cached_tokens.saturating_add(other.input_tokens_details.cached_tokens),
             self.output_tokens.saturating_add(other.output_tokens),
-            self.output_tokens_details.reasoning_tokens.saturating_add(other.output_tokens_details.reasoning_tokens),
+            self.output_tokens_details
+                .reasoning_tokens
+                .saturating_add(other.output_tokens_details.reasoning_tokens),
         )
     }
 }

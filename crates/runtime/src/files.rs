@@ -29,8 +29,16 @@ impl Runtime {
     }
 
     /// Lists a directory.
-    pub async fn list_files(&self, ctx: &OpCtx, id: &SessionId, path: WorkspacePath) -> Result<Listing, Error> {
-        self.with_files(ctx, id, move |files, scope| Ok(files.list(scope, &path, limits::DIRECTORY_ENTRIES_MAX)?)).await
+    pub async fn list_files(
+        &self,
+        ctx: &OpCtx,
+        id: &SessionId,
+        path: WorkspacePath,
+    ) -> Result<Listing, Error> {
+        self.with_files(ctx, id, move |files, scope| {
+            Ok(files.list(scope, &path, limits::DIRECTORY_ENTRIES_MAX)?)
+        })
+        .await
     }
 
     /// Deletes a file or a directory.
@@ -76,7 +84,8 @@ impl Runtime {
         id: &SessionId,
         path: WorkspacePath,
     ) -> Result<impl Stream<Item = std::io::Result<Bytes>> + Send + use<>, Error> {
-        let archive: Archive = self.with_files(ctx, id, move |files, scope| Ok(files.archive(scope, &path)?)).await?;
+        let archive: Archive =
+            self.with_files(ctx, id, move |files, scope| Ok(files.archive(scope, &path)?)).await?;
         let (writing, reading) = tokio::io::duplex(ARCHIVE_PIPE_BYTES);
         let out = SyncIoBridge::new(writing);
         let written = self.rooms.tasks.spawn_blocking(move || archive.write_zip(out));

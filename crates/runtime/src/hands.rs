@@ -80,7 +80,9 @@ impl Hands {
         let idle: Vec<SessionId> = self
             .lock()
             .iter()
-            .filter(|(id, awake)| awake.used.elapsed() > IDLE_MAX && !busy(id) && awake.sandbox.background_count() == 0)
+            .filter(|(id, awake)| {
+                awake.used.elapsed() > IDLE_MAX && !busy(id) && awake.sandbox.background_count() == 0
+            })
             .map(|(id, _)| id.clone())
             .collect();
         for id in idle {

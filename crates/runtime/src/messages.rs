@@ -29,7 +29,12 @@ pub enum Cancelled {
 impl Runtime {
     /// Starts a turn. When this returns, the message is durable and the turn runs to its end whether or not
     /// anybody follows it.
-    pub async fn send_message(&self, ctx: &OpCtx, id: &SessionId, message: String) -> Result<TurnStream, Error> {
+    pub async fn send_message(
+        &self,
+        ctx: &OpCtx,
+        id: &SessionId,
+        message: String,
+    ) -> Result<TurnStream, Error> {
         check_message(&message)?;
         if self.rooms.draining.is_cancelled() {
             let text = "the server is shutting down; try again in a moment";
@@ -52,8 +57,14 @@ impl Runtime {
             events: vec![created.render(0)],
             items: vec![Item::UserMessage { text: message }],
         };
-        let job =
-            TurnJob { session, keep, sandbox_spec, turn: turn.clone(), next_seq: 1, cancel: CancellationToken::new() };
+        let job = TurnJob {
+            session,
+            keep,
+            sandbox_spec,
+            turn: turn.clone(),
+            next_seq: 1,
+            cancel: CancellationToken::new(),
+        };
         // In a task of its own: a caller that hangs up between the commit and the start would leave a turn that
         // nobody drives.
         let rooms = self.rooms.clone();
@@ -94,7 +105,12 @@ impl Runtime {
     }
 
     /// Asks a turn to stop. Repeating it is harmless.
-    pub async fn cancel_turn(&self, ctx: &OpCtx, session: &SessionId, turn: &TurnId) -> Result<Cancelled, Error> {
+    pub async fn cancel_turn(
+        &self,
+        ctx: &OpCtx,
+        session: &SessionId,
+        turn: &TurnId,
+    ) -> Result<Cancelled, Error> {
         let found = self.turn_of(ctx, session, turn).await?;
         if found.state == TurnState::Running && self.rooms.turns.cancel(session, turn) {
             return Ok(Cancelled::Cancelling);
@@ -110,12 +126,20 @@ impl Runtime {
 }
 
 fn no_such_turn() -> Error {
-    Error::new(ErrorKind::NotFound, "response.not_found", "no such response in this session, or its events are no longer kept")
+    Error::new(
+        ErrorKind::NotFound,
+        "response.not_found",
+        "no such response in this session, or its events are no longer kept",
+    )
 }
 
 fn check_message(message: &str) -> Result<(), Error> {
     if message.trim().is_empty() {
-        return Err(Error::new(ErrorKind::Malformed, "message.empty", "'message' is empty; say what is to be done"));
+        return Err(Error::new(
+            ErrorKind::Malformed,
+            "message.empty",
+            "'message' is empty; say what is to be done",
+        ));
     }
     if message.len() > limits::MESSAGE_BYTES_MAX {
         let text = format!(

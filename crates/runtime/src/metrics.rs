@@ -62,9 +62,17 @@ impl Default for Metrics {
         registry.register("turns_started", "Turns that were started", inner.turns_started.clone());
         registry.register("turns_ended", "Turns that ended, by outcome", inner.turns_ended.clone());
         registry.register("turns_running", "Turns that run now", inner.turns_running.clone());
-        registry.register("model_calls", "Model calls, by model and by how they ended", inner.model_calls.clone());
+        registry.register(
+            "model_calls",
+            "Model calls, by model and by how they ended",
+            inner.model_calls.clone(),
+        );
         registry.register("tool_calls", "Tool calls, by tool", inner.tool_calls.clone());
-        registry.register("sandboxes_started", "Sandboxes that were started", inner.sandboxes_started.clone());
+        registry.register(
+            "sandboxes_started",
+            "Sandboxes that were started",
+            inner.sandboxes_started.clone(),
+        );
         registry.register("sandboxes_awake", "Sandboxes that are awake now", inner.sandboxes_awake.clone());
         let inner = Inner { registry: std::sync::Mutex::new(registry), ..inner };
         Self { inner: Arc::new(inner) }

@@ -43,7 +43,9 @@ impl Runtime {
             .tenants
             .values()
             .find(|tenant| self.rooms.router.catalog().model(&tenant.config.default_model).is_none())
-            .map(|tenant| format!("tenant {} has no model {:?}", tenant.config.name, tenant.config.default_model));
+            .map(|tenant| {
+                format!("tenant {} has no model {:?}", tenant.config.name, tenant.config.default_model)
+            });
         let models = PartState::of(missing.map_or(Ok(()), Err));
         let ready = store.ok && sandbox.ok && models.ok;
         Readiness { ready, store, sandbox, models }

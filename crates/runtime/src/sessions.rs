@@ -1,7 +1,7 @@
 //! Create, show, list and destroy sessions.
 
-use palisade_agent::context::ScopeNote;
 use palisade_agent::SessionContext;
+use palisade_agent::context::ScopeNote;
 use palisade_protocol::session::SessionStatus;
 use palisade_protocol::{Error, ErrorKind, Session, SessionDraft, SessionId, limits};
 use palisade_store::NewSession;
@@ -150,7 +150,8 @@ fn check_metadata(draft: &SessionDraft) -> Result<(), Error> {
     if bytes <= limits::METADATA_BYTES_MAX {
         return Ok(());
     }
-    let message = format!("'metadata' has {bytes} bytes as JSON; at most {} are kept", limits::METADATA_BYTES_MAX);
+    let message =
+        format!("'metadata' has {bytes} bytes as JSON; at most {} are kept", limits::METADATA_BYTES_MAX);
     Err(Error::new(ErrorKind::Malformed, "session.metadata_too_large", message))
 }
 

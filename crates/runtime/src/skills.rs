@@ -6,9 +6,9 @@ use palisade_agent::{SessionContext, SkillEntry, skill};
 use palisade_protocol::Error;
 use serde::{Deserialize, Serialize};
 
+use crate::Rooms;
 use crate::sessions::blocking;
 use crate::tenant::{Tenant, TenantMode};
-use crate::Rooms;
 
 /// A skill that comes with the server.
 #[derive(Debug, Clone)]
@@ -39,7 +39,11 @@ pub(crate) struct SessionSkill {
 impl BundledSkill {
     /// Reads a skill's folder, or says why it cannot be offered.
     pub fn load(dir: PathBuf) -> Result<Self, String> {
-        let name = dir.file_name().and_then(|name| name.to_str()).ok_or("the folder has no readable name")?.to_owned();
+        let name = dir
+            .file_name()
+            .and_then(|name| name.to_str())
+            .ok_or("the folder has no readable name")?
+            .to_owned();
         let text = std::fs::read_to_string(dir.join("SKILL.md")).map_err(|e| format!("SKILL.md: {e}"))?;
         let description = skill::parse(&text)?.description;
         Ok(Self { entry: SkillEntry { name, description }, dir, needs_network: false })
@@ -62,7 +66,9 @@ impl Rooms {
             for folder in workspace.custom_skills()? {
                 match load_custom(&workspace, &folder.name, &into) {
                     Ok(skill) => found.push(skill),
-                    Err(why) => tracing::warn!(tenant = %name, skill = %folder.name, why, "custom skill skipped"),
+                    Err(why) => {
+                        tracing::warn!(tenant = %name, skill = %folder.name, why, "custom skill skipped")
+                    }
                 }
             }
             Ok(found)

@@ -40,16 +40,22 @@ impl From<StoreError> for Error {
                 "session.busy",
                 format!("session {id} is running a turn; wait for its stream to end, or cancel it"),
             ),
-            StoreError::Fenced(_) => Error::new(ErrorKind::Conflict, "turn.ended", "the turn has already ended"),
-            StoreError::Stopped => {
-                Error::new(ErrorKind::Unavailable, "store.stopped", "the server is shutting down; try again shortly")
+            StoreError::Fenced(_) => {
+                Error::new(ErrorKind::Conflict, "turn.ended", "the turn has already ended")
             }
-            StoreError::Write { source, .. } | StoreError::Commit { source } if is_full(source) => Error::new(
-                ErrorKind::StorageFull,
-                "storage.full",
-                "the server's disk is full; nothing was written",
-            )
-            .caused_by(error),
+            StoreError::Stopped => Error::new(
+                ErrorKind::Unavailable,
+                "store.stopped",
+                "the server is shutting down; try again shortly",
+            ),
+            StoreError::Write { source, .. } | StoreError::Commit { source } if is_full(source) => {
+                Error::new(
+                    ErrorKind::StorageFull,
+                    "storage.full",
+                    "the server's disk is full; nothing was written",
+                )
+                .caused_by(error)
+            }
             _ => Error::bug(error),
         }
     }

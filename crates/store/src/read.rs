@@ -51,12 +51,13 @@ impl Store {
 
     /// A tenant's sessions, oldest first, at most `limit`.
     pub async fn sessions(&self, tenant: &TenantName, limit: usize) -> Result<Vec<Session>, StoreError> {
-        let rows = sqlx::query(sqlx::AssertSqlSafe(format!("{SESSION} TRUE ORDER BY created_at, id LIMIT $2")))
-            .bind(tenant.as_str())
-            .bind(limit as i64)
-            .fetch_all(&self.readers)
-            .await
-            .map_err(reading("sessions"))?;
+        let rows =
+            sqlx::query(sqlx::AssertSqlSafe(format!("{SESSION} TRUE ORDER BY created_at, id LIMIT $2")))
+                .bind(tenant.as_str())
+                .bind(limit as i64)
+                .fetch_all(&self.readers)
+                .await
+                .map_err(reading("sessions"))?;
         rows.iter().map(session_of).collect()
     }
 
@@ -72,11 +73,12 @@ impl Store {
 
     /// The conversation, oldest first.
     pub async fn items(&self, session: &SessionId) -> Result<Vec<Item>, StoreError> {
-        let bodies: Vec<String> = sqlx::query_scalar("SELECT body FROM item WHERE session_id = $1 ORDER BY idx")
-            .bind(session.as_str())
-            .fetch_all(&self.readers)
-            .await
-            .map_err(reading("items"))?;
+        let bodies: Vec<String> =
+            sqlx::query_scalar("SELECT body FROM item WHERE session_id = $1 ORDER BY idx")
+                .bind(session.as_str())
+                .fetch_all(&self.readers)
+                .await
+                .map_err(reading("items"))?;
         bodies.iter().map(|body| from_json("an item", body)).collect()
     }
 
@@ -109,7 +111,12 @@ impl Store {
     }
 
     /// At most `limit` events of a turn, from number `from`.
-    pub async fn events(&self, turn: &TurnId, from: u64, limit: i64) -> Result<Vec<RenderedEvent>, StoreError> {
+    pub async fn events(
+        &self,
+        turn: &TurnId,
+        from: u64,
+        limit: i64,
+    ) -> Result<Vec<RenderedEvent>, StoreError> {
         let rows: Vec<(i64, String, String)> = sqlx::query_as(
             "SELECT seq, kind, data FROM event WHERE turn_id = $1 AND seq >= $2 ORDER BY seq LIMIT $3",
         )

@@ -63,9 +63,19 @@ pub(crate) enum Write {
     CreateSession(Box<NewSession>),
     StartTurn(NewTurn),
     Commit(Commit),
-    SetMetadata { session: SessionId, key: String, value: Value },
-    DeleteSession { tenant: TenantName, session: SessionId },
-    SweepEvents { ended_before: f64, rows_max: i64 },
+    SetMetadata {
+        session: SessionId,
+        key: String,
+        value: Value,
+    },
+    DeleteSession {
+        tenant: TenantName,
+        session: SessionId,
+    },
+    SweepEvents {
+        ended_before: f64,
+        rows_max: i64,
+    },
     /// The last write there is.
     Close,
 }
@@ -118,16 +128,18 @@ async fn start_turn(db: &mut SqliteConnection, new: &NewTurn) -> Result<u64, Sto
     if touched.rows_affected() == 0 {
         return Err(StoreError::NoSuchSession(new.session.clone()));
     }
-    sqlx::query("INSERT INTO turn (id, session_id, state, generation, started_at) VALUES ($1, $2, 'running', 1, $3)")
-        .bind(new.id.as_str())
-        .bind(new.session.as_str())
-        .bind(new.now)
-        .execute(&mut *db)
-        .await
-        .map_err(|source| match source.as_database_error() {
-            Some(e) if e.is_unique_violation() => StoreError::Busy(new.session.clone()),
-            _ => StoreError::Write { what: "a turn", source },
-        })?;
+    sqlx::query(
+        "INSERT INTO turn (id, session_id, state, generation, started_at) VALUES ($1, $2, 'running', 1, $3)",
+    )
+    .bind(new.id.as_str())
+    .bind(new.session.as_str())
+    .bind(new.now)
+    .execute(&mut *db)
+    .await
+    .map_err(|source| match source.as_database_error() {
+        Some(e) if e.is_unique_violation() => StoreError::Busy(new.session.clone()),
+        _ => StoreError::Write { what: "a turn", source },
+    })?;
     append_events(db, &new.id, &new.events).await?;
     append_items(db, &new.session, &new.id, &new.items).await?;
     Ok(0)
@@ -183,11 +195,18 @@ pub(crate) fn state_name(outcome: TurnOutcome) -> &'static str {
     }
 }
 
-async fn append_events(db: &mut SqliteConnection, turn: &TurnId, events: &[RenderedEvent]) -> Result<(), StoreError> {
+async fn append_events(
+    db: &mut SqliteConnection,
+    turn: &TurnId,
+    events: &[RenderedEvent],
+) -> Result<(), StoreError> {
     for rows in events.chunks(ROWS_PER_INSERT_MAX) {
         let mut insert = QueryBuilder::<Sqlite>::new("INSERT INTO event (turn_id, seq, kind, data) ");
         insert.push_values(rows, |mut row, event| {
-            row.push_bind(turn.as_str()).push_bind(event.seq as i64).push_bind(&event.kind).push_bind(&event.data);
+            row.push_bind(turn.as_str())
+                .push_bind(event.seq as i64)
+                .push_bind(&event.kind)
+                .push_bind(&event.data);
         });
         insert.build().execute(&mut *db).await.map_err(writing("events"))?;
     }
@@ -262,12 +281,20 @@ async fn delete_session(
         return Err(StoreError::NoSuchSession(session.clone()));
     }
     for statement in ["DELETE FROM turn WHERE session_id = $1", "DELETE FROM item WHERE session_id = $1"] {
-        sqlx::query(statement).bind(session.as_str()).execute(&mut *db).await.map_err(writing("a session"))?;
+        sqlx::query(statement)
+            .bind(session.as_str())
+            .execute(&mut *db)
+            .await
+            .map_err(writing("a session"))?;
     }
     Ok(deleted)
 }
 
-async fn sweep_events(db: &mut SqliteConnection, ended_before: f64, rows_max: i64) -> Result<u64, StoreError> {
+async fn sweep_events(
+    db: &mut SqliteConnection,
+    ended_before: f64,
+    rows_max: i64,
+) -> Result<u64, StoreError> {
     let swept = sqlx::query(
         "DELETE FROM event WHERE rowid IN (
              SELECT event.rowid FROM event LEFT JOIN turn ON turn.id = event.turn_id

@@ -45,7 +45,11 @@ async fn write_groups(pool: SqlitePool, wakers: Wakers, mut waiting: mpsc::Recei
                 }
             }
             Err(error) => {
-                tracing::error!(writes = group.len(), error = &error as &dyn std::error::Error, "a group was not committed");
+                tracing::error!(
+                    writes = group.len(),
+                    error = &error as &dyn std::error::Error,
+                    "a group was not committed"
+                );
                 for (_, reply) in group.drain(..) {
                     let _ = reply.send(Err(again(&error)));
                 }

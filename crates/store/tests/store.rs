@@ -187,7 +187,10 @@ async fn what_was_acknowledged_survives_reopening() {
     f.store.set_metadata(&f.session, "deck_status".into(), json!("building")).await.unwrap();
     f.store.commit(f.commit(1, 1, false)).await.unwrap();
     let again = open(&f.folder).await;
-    assert_eq!(again.events(&turn_id(1), 0, 10).await.unwrap(), f.store.events(&turn_id(1), 0, 10).await.unwrap());
+    assert_eq!(
+        again.events(&turn_id(1), 0, 10).await.unwrap(),
+        f.store.events(&turn_id(1), 0, 10).await.unwrap()
+    );
     assert_eq!(again.items(&f.session).await.unwrap(), vec![Item::UserMessage { text: "hello".into() }]);
     let session = again.session(&f.tenant, &f.session).await.unwrap().unwrap();
     assert_eq!(session.metadata["deck_status"], "building");

@@ -66,7 +66,11 @@ impl Server {
     pub async fn with_config(binary: &str, config: &str) -> Self {
         let folder = new_folder();
         let hand = hand();
-        let sandbox = if config.contains("[sandbox]") { String::new() } else { format!("[sandbox]\nhand = {hand:?}\n") };
+        let sandbox = if config.contains("[sandbox]") {
+            String::new()
+        } else {
+            format!("[sandbox]\nhand = {hand:?}\n")
+        };
         let config = format!("{config}\n{sandbox}");
         must("writing the configuration", std::fs::write(folder.path().join("palisade.toml"), config));
         let (child, url) = launch(Path::new(binary), folder.path()).await;
@@ -197,14 +201,18 @@ pub fn hand() -> PathBuf {
 
 /// A folder below /tmp that the server's own user can enter.
 fn new_folder() -> tempfile::TempDir {
-    let folder = must("making a folder", tempfile::Builder::new().prefix("palisade-test-").tempdir_in("/tmp"));
+    let folder =
+        must("making a folder", tempfile::Builder::new().prefix("palisade-test-").tempdir_in("/tmp"));
     must("opening a folder", std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)));
     folder
 }
 
 #[expect(clippy::panic, reason = "a test tool")]
 async fn launch(binary: &Path, folder: &Path) -> (Child, String) {
-    let log = must("opening the log", std::fs::File::options().create(true).append(true).open(folder.join("log.jsonl")));
+    let log = must(
+        "opening the log",
+        std::fs::File::options().create(true).append(true).open(folder.join("log.jsonl")),
+    );
     let mut child = must(
         "starting the server",
         Command::new(binary)
@@ -231,11 +239,15 @@ async fn launch(binary: &Path, folder: &Path) -> (Child, String) {
                     break url.to_owned();
                 }
             }
-            _ => panic!("the server did not start:\n{}", std::fs::read_to_string(folder.join("log.jsonl")).unwrap_or_default()),
+            _ => panic!(
+                "the server did not start:\n{}",
+                std::fs::read_to_string(folder.join("log.jsonl")).unwrap_or_default()
+            ),
         }
     };
     // Whatever else it prints must not fill the pipe.
-    tokio::runtime::Handle::current().spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+    tokio::runtime::Handle::current()
+        .spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
     (child, url)
 }
 
@@ -243,4 +255,3 @@ async fn launch(binary: &Path, folder: &Path) -> (Child, String) {
 fn must<T, E: std::fmt::Display>(what: &str, result: Result<T, E>) -> T {
     result.unwrap_or_else(|error| panic!("{what}: {error}"))
 }
-

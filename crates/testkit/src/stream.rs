@@ -41,7 +41,8 @@ impl TurnStream {
         if response.status() != 200 {
             panic!("no stream but {}: {}", response.status(), response.text().await.unwrap_or_default());
         }
-        let turn = response.headers().get("x-response-id").and_then(|id| id.to_str().ok()).unwrap_or("").to_owned();
+        let turn =
+            response.headers().get("x-response-id").and_then(|id| id.to_str().ok()).unwrap_or("").to_owned();
         Self { turn, body: response.bytes_stream().boxed(), buffered: Vec::new() }
     }
 
@@ -98,13 +99,15 @@ impl TurnStream {
 #[expect(clippy::panic, reason = "a test tool")]
 fn parse(frame: String) -> TurnEvent {
     let lines: Vec<&str> = frame.trim_end_matches('\n').split('\n').collect();
-    let field = |at: usize, name: &str| lines.get(at).and_then(|line| line.strip_prefix(name)).map(str::to_owned);
+    let field =
+        |at: usize, name: &str| lines.get(at).and_then(|line| line.strip_prefix(name)).map(str::to_owned);
     let (Some(id), Some(kind), Some(data), 3) =
         (field(0, "id: "), field(1, "event: "), field(2, "data: "), lines.len())
     else {
         panic!("not an event of three lines: {frame:?}");
     };
-    let data: Value = serde_json::from_str(&data).unwrap_or_else(|e| panic!("data is not JSON ({e}): {frame:?}"));
+    let data: Value =
+        serde_json::from_str(&data).unwrap_or_else(|e| panic!("data is not JSON ({e}): {frame:?}"));
     let id: u64 = id.parse().unwrap_or_else(|e| panic!("id is not a number ({e}): {frame:?}"));
     assert_eq!(data["sequence_number"], id, "the number stands in the data too");
     TurnEvent { id, kind, data, frame }
@@ -117,5 +120,9 @@ pub fn kinds(events: &[TurnEvent]) -> Vec<&str> {
 
 /// The pieces of one kind of delta, joined.
 pub fn joined(events: &[TurnEvent], kind: &str) -> String {
-    events.iter().filter(|event| event.kind == kind).filter_map(|event| event.data["content"].as_str()).collect()
+    events
+        .iter()
+        .filter(|event| event.kind == kind)
+        .filter_map(|event| event.data["content"].as_str())
+        .collect()
 }

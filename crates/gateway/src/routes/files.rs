@@ -52,7 +52,9 @@ pub(crate) fn root() -> Router<Runtime> {
 fn listed(entries: Vec<Entry>, truncated: bool) -> Response {
     let mut response = Json(entries).into_response();
     if truncated {
-        response.headers_mut().insert(HeaderName::from_static("x-truncated"), HeaderValue::from_static("true"));
+        response
+            .headers_mut()
+            .insert(HeaderName::from_static("x-truncated"), HeaderValue::from_static("true"));
     }
     response
 }
@@ -83,7 +85,10 @@ pub(crate) async fn get(
         None => {}
         Some("zip") => return archive(&runtime, &ctx, &id, path).await,
         Some(other) => {
-            return Err(malformed("files.bad_archive", format!("archive={other:?}: only 'zip' can be asked for")));
+            return Err(malformed(
+                "files.bad_archive",
+                format!("archive={other:?}: only 'zip' can be asked for"),
+            ));
         }
     }
     match runtime.open_file(&ctx, &id, path.clone()).await? {
@@ -107,7 +112,12 @@ async fn archive(
     Ok(response)
 }
 
-async fn send(file: ReadFile, path: &WorkspacePath, method: &Method, asked: &HeaderMap) -> Result<Response, ApiError> {
+async fn send(
+    file: ReadFile,
+    path: &WorkspacePath,
+    method: &Method,
+    asked: &HeaderMap,
+) -> Result<Response, ApiError> {
     let mut response = Response::new(Body::empty());
     describe(response.headers_mut(), &file, path);
     if matches(asked, header::IF_NONE_MATCH, &file.etag) {
@@ -131,7 +141,8 @@ async fn send(file: ReadFile, path: &WorkspacePath, method: &Method, asked: &Hea
             reading.seek(std::io::SeekFrom::Start(first)).await.map_err(Error::bug)?;
         }
         // Never more than was promised, even when the file grows.
-        *response.body_mut() = Body::from_stream(ReaderStream::with_capacity(reading.take(length), CHUNK_BYTES));
+        *response.body_mut() =
+            Body::from_stream(ReaderStream::with_capacity(reading.take(length), CHUNK_BYTES));
     }
     Ok(response)
 }
@@ -145,9 +156,12 @@ fn describe(headers: &mut HeaderMap, file: &ReadFile, path: &WorkspacePath) {
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     // What a browser would run must not run under this origin.
-    if ["text/html", "image/svg+xml", "text/xml", "application/xml", "application/xhtml+xml"].contains(&kind.essence_str()) {
+    if ["text/html", "image/svg+xml", "text/xml", "application/xml", "application/xhtml+xml"]
+        .contains(&kind.essence_str())
+    {
         headers.insert(header::CONTENT_DISPOSITION, attachment(&name));
-        headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox; default-src 'none'"));
+        headers
+            .insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox; default-src 'none'"));
     }
 }
 
@@ -220,7 +234,8 @@ pub(crate) async fn put(
     headers: HeaderMap,
     body: Body,
 ) -> Result<(StatusCode, Json<WrittenFile>), ApiError> {
-    let length = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok());
+    let length =
+        headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok());
     let upload = match runtime.upload_file(&ctx, &id, path, length).await {
         Ok(upload) => upload,
         Err(refused) => {
@@ -229,14 +244,19 @@ pub(crate) async fn put(
         }
     };
     let written = receive(upload, body).await?.finish().await?;
-    Ok((StatusCode::CREATED, Json(WrittenFile { path: written.path, size: written.size, modified: written.modified })))
+    Ok((
+        StatusCode::CREATED,
+        Json(WrittenFile { path: written.path, size: written.size, modified: written.modified }),
+    ))
 }
 
 /// In pieces worth a trip to the disk, so that an upload of any size needs the same memory.
 async fn receive(mut upload: FileUpload, mut body: Body) -> Result<FileUpload, ApiError> {
     let mut gathered = BytesMut::with_capacity(CHUNK_BYTES);
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| malformed("upload.broken", "the upload broke off; nothing was written".to_owned()))?;
+        let frame = frame.map_err(|_| {
+            malformed("upload.broken", "the upload broke off; nothing was written".to_owned())
+        })?;
         if let Ok(chunk) = frame.into_data() {
             gathered.extend_from_slice(&chunk);
         }

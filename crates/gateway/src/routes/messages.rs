@@ -72,7 +72,9 @@ fn event_number(text: &str) -> Result<u64, ApiError> {
     // Digits only: `parse` alone would take a plus sign.
     let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     let number = if digits { text.parse::<u32>().ok() } else { None };
-    number.map(u64::from).ok_or_else(|| malformed("events.bad_id", "Last-Event-ID must be the number of an event".to_owned()))
+    number
+        .map(u64::from)
+        .ok_or_else(|| malformed("events.bad_id", "Last-Event-ID must be the number of an event".to_owned()))
 }
 
 #[derive(Serialize, ToSchema)]

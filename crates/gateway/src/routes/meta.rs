@@ -22,7 +22,10 @@ pub(crate) async fn health() -> Json<Value> {
 #[utoipa::path(get, operation_id = "ready", path = "/ready", tag = "server", responses(
     (status = 200, description = "every part works", body = Object),
     (status = 503, description = "a part does not work", body = Object)))]
-pub(crate) async fn ready(State(runtime): State<Runtime>, caller: Option<Extension<OpCtx>>) -> impl IntoResponse {
+pub(crate) async fn ready(
+    State(runtime): State<Runtime>,
+    caller: Option<Extension<OpCtx>>,
+) -> impl IntoResponse {
     let readiness = runtime.readiness().await;
     let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(shown(&readiness, caller.is_some())))
@@ -58,6 +61,7 @@ pub(crate) fn documents() -> Router<Runtime> {
 }
 
 async fn docs() -> impl IntoResponse {
-    const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'";
+    const POLICY: &str =
+        "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'";
     ([(header::CONTENT_SECURITY_POLICY, POLICY)], Html(include_str!("../../assets/docs.html")))
 }

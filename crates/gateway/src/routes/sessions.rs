@@ -27,7 +27,10 @@ pub(crate) async fn create(
 /// The tenant's sessions, oldest first.
 #[utoipa::path(get, operation_id = "listSessions", path = "/v1/sessions", tag = "sessions", responses(
     (status = 200, body = Vec<Session>), (status = 401, body = ErrorBody)))]
-pub(crate) async fn list(State(runtime): State<Runtime>, Caller(ctx): Caller) -> Result<Json<Vec<Session>>, ApiError> {
+pub(crate) async fn list(
+    State(runtime): State<Runtime>,
+    Caller(ctx): Caller,
+) -> Result<Json<Vec<Session>>, ApiError> {
     Ok(Json(runtime.sessions(&ctx).await?))
 }
 
@@ -79,7 +82,12 @@ pub(crate) async fn delete_many(
     let idle_only = match which.status.as_deref() {
         None => false,
         Some("idle") => true,
-        Some(other) => return Err(malformed("sessions.bad_status", format!("status={other:?}: only 'idle' can be asked for"))),
+        Some(other) => {
+            return Err(malformed(
+                "sessions.bad_status",
+                format!("status={other:?}: only 'idle' can be asked for"),
+            ));
+        }
     };
     let inactive_for_s = which.older_than.as_deref().map(seconds).transpose()?;
     let deleted = runtime.delete_sessions(&ctx, BulkDelete { idle_only, inactive_for_s }).await?;
@@ -88,7 +96,9 @@ pub(crate) async fn delete_many(
 
 /// `1h30m` and the like, in seconds: numbers with s, m or h, each unit once at most, largest first.
 fn seconds(text: &str) -> Result<f64, ApiError> {
-    let bad = || malformed("sessions.bad_older_than", format!("older_than={text:?}: write it like 90s, 2h or 1h30m"));
+    let bad = || {
+        malformed("sessions.bad_older_than", format!("older_than={text:?}: write it like 90s, 2h or 1h30m"))
+    };
     let (mut total, mut rest, mut larger) = (0u64, text, u64::MAX);
     while !rest.is_empty() {
         let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(bad)?;
@@ -115,10 +125,14 @@ mod tests {
 
     #[test]
     fn durations() {
-        for (text, expected) in [("90s", 90.0), ("2h", 7200.0), ("1h30m", 5400.0), ("1h1m1s", 3661.0), ("0s", 0.0)] {
+        for (text, expected) in
+            [("90s", 90.0), ("2h", 7200.0), ("1h30m", 5400.0), ("1h1m1s", 3661.0), ("0s", 0.0)]
+        {
             assert_eq!(seconds(text).ok(), Some(expected), "{text}");
         }
-        for wrong in ["", "1", "h", "1d", "-1h", "1.5h", "1h1h", "1s1h", "99999999999999999999h", "1h ", "１h"] {
+        for wrong in
+            ["", "1", "h", "1d", "-1h", "1.5h", "1h1h", "1s1h", "99999999999999999999h", "1h ", "１h"]
+        {
             assert!(seconds(wrong).is_err(), "{wrong:?}");
         }
     }

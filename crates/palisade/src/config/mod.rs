@@ -261,7 +261,8 @@ mod tests {
 
     #[test]
     fn an_unknown_key_is_refused_with_its_line() {
-        let error = format!("{:#}", Config::parse("listen = \"127.0.0.1:1\"\n\n[sandbox]\nrunas = 5\n").unwrap_err());
+        let error =
+            format!("{:#}", Config::parse("listen = \"127.0.0.1:1\"\n\n[sandbox]\nrunas = 5\n").unwrap_err());
         assert!(error.contains("line 4") && error.contains("runas"), "{error}");
     }
 

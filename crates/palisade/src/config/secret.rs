@@ -32,7 +32,9 @@ impl SecretRef {
     /// The secret itself, without the line end that editors leave.
     pub(crate) fn read(&self) -> Result<SecretString> {
         let text = match self {
-            Self::Env(name) => std::env::var(name).with_context(|| format!("the secret env:{name} is not set"))?,
+            Self::Env(name) => {
+                std::env::var(name).with_context(|| format!("the secret env:{name} is not set"))?
+            }
             Self::File(path) => std::fs::read_to_string(path)
                 .with_context(|| format!("the secret file:{} cannot be read", path.display()))?,
         };

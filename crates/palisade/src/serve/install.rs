@@ -41,7 +41,8 @@ pub(crate) fn install(config: &Config) -> Result<Installed> {
             Err(error) => return Err(error).with_context(installing),
         }
     }
-    let names: BTreeSet<String> = Skills::iter().filter_map(|path| path.split('/').next().map(str::to_owned)).collect();
+    let names: BTreeSet<String> =
+        Skills::iter().filter_map(|path| path.split('/').next().map(str::to_owned)).collect();
     let skills = names.into_iter().map(|name| dir.join("skills").join(name)).collect();
     Ok(Installed { hand: dir.join("palisade-hand"), skills })
 }

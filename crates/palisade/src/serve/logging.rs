@@ -16,7 +16,9 @@ pub(crate) fn start(format: Option<LogFormat>) {
     let filter = EnvFilter::try_from_env("PALISADE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format.unwrap_or(default) {
-        LogFormat::Json => subscriber.json().flatten_event(true).with_current_span(true).with_span_list(false).init(),
+        LogFormat::Json => {
+            subscriber.json().flatten_event(true).with_current_span(true).with_span_list(false).init()
+        }
         LogFormat::Text => subscriber.with_target(false).init(),
     }
 }

@@ -12,9 +12,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
+use palisade_protocol::{TenantName, limits};
 use palisade_runtime::{BundledSkill, MemoryMode, Runtime, RuntimeConfig, TenantConfig, TenantMode};
 use palisade_sandbox::{Rootfs, SandboxConfig};
-use palisade_protocol::{TenantName, limits};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -55,13 +55,20 @@ pub(crate) fn serve(args: ServeArgs) -> Result<()> {
     let admission = admission.complete(&config)?;
     account::give_up_root(&config)?;
     // From here on we are nobody special, and may start threads.
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the executor")?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the executor")?;
     runtime.block_on(run(config, admission, upstreams, installed))
 }
 
-async fn run(config: Config, admission: Admission, upstreams: models::Upstreams, installed: Installed) -> Result<()> {
-    let listener =
-        TcpListener::bind(config.listen).await.with_context(|| format!("cannot listen on {}", config.listen))?;
+async fn run(
+    config: Config,
+    admission: Admission,
+    upstreams: models::Upstreams,
+    installed: Installed,
+) -> Result<()> {
+    let listener = TcpListener::bind(config.listen)
+        .await
+        .with_context(|| format!("cannot listen on {}", config.listen))?;
     let address = listener.local_addr()?;
     let models = models::start(&config, upstreams).await?;
     let default_model = models.default_model.clone();
@@ -93,8 +100,10 @@ async fn run(config: Config, admission: Admission, upstreams: models::Upstreams,
         drain.cancelled().await;
         tokio::time::timeout(DRAIN_MAX, draining.drain()).await
     };
-    let (served, drained) =
-        tokio::join!(palisade_gateway::serve(listener, palisade_gateway::router(runtime.clone()), stopping), drained);
+    let (served, drained) = tokio::join!(
+        palisade_gateway::serve(listener, palisade_gateway::router(runtime.clone()), stopping),
+        drained
+    );
     served.context("serving")?;
     drained.with_context(|| format!("running work did not end within {} s", DRAIN_MAX.as_secs()))?;
     tracing::info!("stopped");
@@ -126,7 +135,9 @@ fn say_hello(address: SocketAddr, shown: &keys::Shown, is_demo_planner: bool) {
         keys::Shown::Configured => {}
     }
     if is_demo_planner {
-        println!("model        none configured: the built-in demo planner answers; see [[upstream]] in the README");
+        println!(
+            "model        none configured: the built-in demo planner answers; see [[upstream]] in the README"
+        );
     }
     println!("docs         http://{address}/docs");
 }
@@ -156,7 +167,9 @@ fn tenant(section: &TenantSection, default_model: &str) -> TenantConfig {
             Memory::Scoped => MemoryMode::Scoped,
             Memory::Off => MemoryMode::Off,
         },
-        upload_bytes_max: section.upload_mb.map_or(limits::UPLOAD_BYTES_MAX, |mb| mb.saturating_mul(1024 * 1024)),
+        upload_bytes_max: section
+            .upload_mb
+            .map_or(limits::UPLOAD_BYTES_MAX, |mb| mb.saturating_mul(1024 * 1024)),
     }
 }
 

@@ -74,7 +74,10 @@ pub(crate) async fn start(config: &Config, read: Upstreams) -> Result<Models> {
         if let Some(model) = &tenant.default_model
             && catalog.model(model).is_none()
         {
-            anyhow::bail!("tenant {:?} has default_model = {model:?}, and there is no such [model]", tenant.name.as_str());
+            anyhow::bail!(
+                "tenant {:?} has default_model = {model:?}, and there is no such [model]",
+                tenant.name.as_str()
+            );
         }
     }
     let transport = Arc::new(DirectTransport::new(DirectClient::new(credentials)?));

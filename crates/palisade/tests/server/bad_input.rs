@@ -49,7 +49,8 @@ async fn a_file_is_no_scope() {
     let (server, _upstream) = start().await;
     let id = server.session(json!({})).await;
     server.json(server.request(Method::PUT, &format!("/v1/sessions/{id}/files/plain.txt")).body("x")).await;
-    let request = server.request(Method::POST, "/v1/sessions").json(&json!({"file_access": {"read": ["plain.txt"]}}));
+    let request =
+        server.request(Method::POST, "/v1/sessions").json(&json!({"file_access": {"read": ["plain.txt"]}}));
     assert_eq!(server.refused(request).await, (400, "scope.not_directory".to_owned()));
 }
 
@@ -72,7 +73,8 @@ async fn messages_that_cannot_be() {
     }
     let not_utf8 = server.request(Method::POST, &path).body(b"{\"message\": \"\xff\"}".to_vec());
     assert_eq!(server.refused(not_utf8).await.0, 400);
-    let with_key = server.request(Method::POST, &path).header("Idempotency-Key", "k").json(&json!({"message": "hi"}));
+    let with_key =
+        server.request(Method::POST, &path).header("Idempotency-Key", "k").json(&json!({"message": "hi"}));
     assert_eq!(server.refused(with_key).await.0, 501);
     assert!(upstream.requests().is_empty(), "no model was asked");
     upstream.push(Answer::text("long"));
@@ -85,7 +87,9 @@ async fn messages_that_cannot_be() {
 async fn sessions_that_are_not_there() {
     let (server, _upstream) = start().await;
     for id in ["sess_000000000000", "sess_", "x", "sess_00000000000G", "..", "%00", "sess_000000000000%2f"] {
-        let message = server.request(Method::POST, &format!("/v1/sessions/{id}/messages")).json(&json!({"message": "hi"}));
+        let message = server
+            .request(Method::POST, &format!("/v1/sessions/{id}/messages"))
+            .json(&json!({"message": "hi"}));
         let status = server.refused(message).await.0;
         assert!(status == 404, "{id}: {status}");
     }
@@ -96,7 +100,9 @@ async fn raw(server: &Server, method: &str, path: &[u8]) -> String {
     let address = server.url.strip_prefix("http://").unwrap();
     let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
     let key = palisade_testkit::server::KEY;
-    let head = format!(" HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+    let head = format!(
+        " HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+    );
     stream.write_all(&[method.as_bytes(), b" ", path, head.as_bytes()].concat()).await.unwrap();
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await.unwrap();
@@ -126,7 +132,10 @@ async fn paths_that_leave_or_make_no_sense() {
             let target = format!("/v1/sessions/{id}/files/{path}");
             let answer = raw(&server, method, target.as_bytes()).await;
             assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{method} {path}: {answer}");
-            assert!(answer.contains("\"error\":") && answer.contains("\"message\":"), "{method} {path}: {answer}");
+            assert!(
+                answer.contains("\"error\":") && answer.contains("\"message\":"),
+                "{method} {path}: {answer}"
+            );
         }
     }
     let long = format!("/v1/sessions/{id}/files/{}", "x/".repeat(2100));
@@ -137,7 +146,8 @@ async fn paths_that_leave_or_make_no_sense() {
     let odd = format!("/v1/sessions/{id}/files/odd-%ff%0a-name");
     assert!(raw(&server, "PUT", odd.as_bytes()).await.starts_with("HTTP/1.1 201 "));
     let listed = server.get(&format!("/v1/sessions/{id}/files")).await;
-    let entry = listed.as_array().unwrap().iter().find(|entry| entry["name_percent"].is_string()).unwrap().clone();
+    let entry =
+        listed.as_array().unwrap().iter().find(|entry| entry["name_percent"].is_string()).unwrap().clone();
     assert_eq!(entry["name_percent"], "odd-%FF%0A-name");
     is_usable(&server, &upstream, &id).await;
 }

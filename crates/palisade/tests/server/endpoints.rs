@@ -72,12 +72,19 @@ async fn no_endpoint_answers_a_stranger() {
         let nobody = server.anonymous(method(name), &of(path)).json(&body).send().await.unwrap();
         let expected = if *stranger == Stranger::Open { 200 } else { 401 };
         assert_eq!(nobody.status(), expected, "{name} {path} without a key");
-        let bad = server.anonymous(method(name), &of(path)).bearer_auth("pk_acme_wrong-wrong-wrong-wrong").json(&body);
+        let bad = server
+            .anonymous(method(name), &of(path))
+            .bearer_auth("pk_acme_wrong-wrong-wrong-wrong")
+            .json(&body);
         assert_eq!(bad.send().await.unwrap().status(), expected, "{name} {path} with a wrong key");
         let other = server.as_other(method(name), &of(path)).json(&body).send().await.unwrap();
         match stranger {
             Stranger::Open | Stranger::Own => {
-                assert!(other.status().is_success() || other.status() == 400, "{name} {path}: {}", other.status());
+                assert!(
+                    other.status().is_success() || other.status() == 400,
+                    "{name} {path}: {}",
+                    other.status()
+                );
                 let text = other.text().await.unwrap();
                 assert!(!text.contains(&id), "{name} {path} shows another tenant's session: {text}");
             }
@@ -89,7 +96,11 @@ async fn no_endpoint_answers_a_stranger() {
         assert_eq!(server.refused(server.anonymous(method(name), &path)).await.0, 401, "{name} {path}");
         assert_eq!(server.refused(server.request(method(name), &path)).await.0, 501, "{name} {path}");
     }
-    assert_eq!(server.get(&format!("/v1/sessions/{id}/files")).await[0]["name"], ".memory", "nothing was changed");
+    assert_eq!(
+        server.get(&format!("/v1/sessions/{id}/files")).await[0]["name"],
+        ".memory",
+        "nothing was changed"
+    );
     assert_eq!(server.get("/v1/sessions").await.as_array().unwrap().len(), 1);
 }
 
@@ -101,7 +112,9 @@ async fn the_table_and_the_document_name_the_same_endpoints() {
         .as_object()
         .unwrap()
         .iter()
-        .flat_map(|(path, item)| item.as_object().unwrap().keys().map(|method| (method.to_uppercase(), path.clone())))
+        .flat_map(|(path, item)| {
+            item.as_object().unwrap().keys().map(|method| (method.to_uppercase(), path.clone()))
+        })
         .collect();
     let table: BTreeSet<(String, String)> =
         ENDPOINTS.iter().map(|(method, path, _)| ((*method).to_owned(), (*path).to_owned())).collect();
@@ -115,8 +128,14 @@ async fn the_table_and_the_document_name_the_same_endpoints() {
 #[tokio::test]
 async fn what_is_not_there_says_so_in_the_contracts_shape() {
     let (server, _upstream) = start().await;
-    assert_eq!(server.refused(server.request(Method::GET, "/v1/nothing")).await, (404, "endpoint.not_found".into()));
-    assert_eq!(server.refused(server.request(Method::PATCH, "/v1/sessions")).await, (405, "endpoint.method_not_allowed".into()));
+    assert_eq!(
+        server.refused(server.request(Method::GET, "/v1/nothing")).await,
+        (404, "endpoint.not_found".into())
+    );
+    assert_eq!(
+        server.refused(server.request(Method::PATCH, "/v1/sessions")).await,
+        (405, "endpoint.method_not_allowed".into())
+    );
     assert_eq!(server.refused(server.anonymous(Method::GET, "/v1/nothing")).await.0, 401);
 }
 
@@ -136,12 +155,19 @@ async fn health_readiness_metrics_and_request_ids() {
     ] {
         assert!(metrics.contains(line), "{line}: {metrics}");
     }
-    let given = server.anonymous(Method::GET, "/health").header("x-request-id", "mine-1").send().await.unwrap();
+    let given =
+        server.anonymous(Method::GET, "/health").header("x-request-id", "mine-1").send().await.unwrap();
     assert_eq!(given.headers()["x-request-id"], "mine-1");
-    let made = server.anonymous(Method::GET, "/health").header("x-request-id", "no good\u{e9}").send().await.unwrap();
+    let made = server
+        .anonymous(Method::GET, "/health")
+        .header("x-request-id", "no good\u{e9}")
+        .send()
+        .await
+        .unwrap();
     assert!(made.headers()["x-request-id"].to_str().unwrap().starts_with("req_"));
     let logged = server.log().lines().any(|line| {
-        let line: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|e| panic!("not JSON ({e}): {line}"));
+        let line: serde_json::Value =
+            serde_json::from_str(line).unwrap_or_else(|e| panic!("not JSON ({e}): {line}"));
         line["span"]["request_id"] == "mine-1" && line["status"] == 200
     });
     assert!(logged, "a line of the log carries the request's id");

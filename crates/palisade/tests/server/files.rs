@@ -18,7 +18,8 @@ async fn get(server: &Server, path: &str, header: (&str, &str)) -> Response {
 async fn put_get_list_delete() {
     let (server, _upstream) = start().await;
     let files = session(&server).await;
-    let written = server.request(Method::PUT, &format!("{files}/output/a%20b.txt")).body("hello").send().await.unwrap();
+    let written =
+        server.request(Method::PUT, &format!("{files}/output/a%20b.txt")).body("hello").send().await.unwrap();
     assert_eq!(written.status(), 201);
     let written: serde_json::Value = written.json().await.unwrap();
     assert_eq!((&written["path"], &written["size"]), (&json!("output/a b.txt"), &json!(5)));
@@ -31,7 +32,10 @@ async fn put_get_list_delete() {
     assert_eq!(read.headers()["content-type"], "text/plain; charset=utf-8");
     assert_eq!(read.text().await.unwrap(), "hello");
     let folder = format!("{files}/output");
-    assert_eq!(server.refused(server.request(Method::DELETE, &folder)).await, (409, "directory.not_empty".into()));
+    assert_eq!(
+        server.refused(server.request(Method::DELETE, &folder)).await,
+        (409, "directory.not_empty".into())
+    );
     let file = format!("{files}/output/a%20b.txt");
     assert_eq!(server.request(Method::DELETE, &file).send().await.unwrap().status(), 204);
     assert_eq!(server.refused(server.request(Method::DELETE, &file)).await.0, 404);
@@ -65,7 +69,8 @@ async fn ranges_tags_and_heads() {
     }
     assert_eq!(get(&server, &file, ("if-none-match", &etag)).await.status(), 304);
     assert_eq!(get(&server, &file, ("if-none-match", "\"other\"")).await.status(), 200);
-    let stale = server.request(Method::GET, &file).header("range", "bytes=2-4").header("if-range", "\"other\"");
+    let stale =
+        server.request(Method::GET, &file).header("range", "bytes=2-4").header("if-range", "\"other\"");
     assert_eq!(stale.send().await.unwrap().status(), 200, "the file is another one by now");
     let head = server.request(Method::HEAD, &file).send().await.unwrap();
     assert_eq!(head.headers()["content-length"], "10");
@@ -88,7 +93,13 @@ async fn an_upload_over_the_limit_changes_nothing() {
     let exactly = server.request(Method::PUT, &file).body(vec![b'x'; 1024 * 1024]);
     assert_eq!(server.json(exactly).await["size"], 1024 * 1024);
     let names = server.get(&files).await;
-    assert!(names.as_array().unwrap().iter().all(|entry| !entry["name"].as_str().unwrap().starts_with(".palisade")));
+    assert!(
+        names
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|entry| !entry["name"].as_str().unwrap().starts_with(".palisade"))
+    );
 }
 
 #[tokio::test]
@@ -105,7 +116,10 @@ async fn a_folder_comes_as_a_zip() {
     let mut text = String::new();
     std::io::Read::read_to_string(&mut archive.by_name("sub/b.txt").unwrap(), &mut text).unwrap();
     assert_eq!(text, "deck/sub/b.txt");
-    assert_eq!(server.refused(server.request(Method::GET, &format!("{files}/deck?archive=rar"))).await.0, 400);
+    assert_eq!(
+        server.refused(server.request(Method::GET, &format!("{files}/deck?archive=rar"))).await.0,
+        400
+    );
 }
 
 #[tokio::test]
@@ -113,7 +127,9 @@ async fn what_a_browser_would_run_comes_as_an_attachment() {
     let (server, _upstream) = start().await;
     let files = session(&server).await;
     for (name, attached) in [("a.html", true), ("b.svg", true), ("c.txt", false)] {
-        server.json(server.request(Method::PUT, &format!("{files}/{name}")).body("<script>alert(1)</script>")).await;
+        server
+            .json(server.request(Method::PUT, &format!("{files}/{name}")).body("<script>alert(1)</script>"))
+            .await;
         let answer = get(&server, &format!("{files}/{name}"), ("accept", "*/*")).await;
         assert_eq!(answer.headers()["x-content-type-options"], "nosniff");
         assert_eq!(answer.headers().contains_key("content-disposition"), attached, "{name}");

@@ -60,7 +60,10 @@ async fn sigterm_drains_and_exits_0() {
     stream.until("tool_use.output_delta").await;
     let status = server.terminate().await;
     assert_eq!(status.code(), Some(0), "{}", server.log());
-    assert!(stream.rest().await.iter().all(|event| !event.kind.starts_with("message.")), "cut without an end: clients resume");
+    assert!(
+        stream.rest().await.iter().all(|event| !event.kind.starts_with("message.")),
+        "cut without an end: clients resume"
+    );
 }
 
 /// Runs the server until it gives up; what it said.
@@ -86,9 +89,18 @@ async fn gives_up(config: &str, data_dir: Option<&std::path::Path>) -> String {
 async fn a_configuration_that_cannot_work_is_refused_with_what_to_do() {
     for (config, said) in [
         ("lisen = \"127.0.0.1:1\"", "line 1"),
-        ("[[tenant]]\nname = \"a\"\ntokens = [{ id = \"t\", key = \"env:PALISADE_TEST_UNSET\" }]", "PALISADE_TEST_UNSET"),
-        ("[[upstream]]\nname = \"u\"\ndialect = \"telepathy\"\nbase_url = \"http://127.0.0.1:1/v1\"\n[model.m]\nupstream = \"u\"\nupstream_model = \"x\"", "telepathy"),
-        ("[[upstream]]\nname = \"u\"\ndialect = \"openai-chat\"\nbase_url = \"http://127.0.0.1:1/v1\"\n[model.m]\nupstream = \"v\"\nupstream_model = \"x\"", "\"v\""),
+        (
+            "[[tenant]]\nname = \"a\"\ntokens = [{ id = \"t\", key = \"env:PALISADE_TEST_UNSET\" }]",
+            "PALISADE_TEST_UNSET",
+        ),
+        (
+            "[[upstream]]\nname = \"u\"\ndialect = \"telepathy\"\nbase_url = \"http://127.0.0.1:1/v1\"\n[model.m]\nupstream = \"u\"\nupstream_model = \"x\"",
+            "telepathy",
+        ),
+        (
+            "[[upstream]]\nname = \"u\"\ndialect = \"openai-chat\"\nbase_url = \"http://127.0.0.1:1/v1\"\n[model.m]\nupstream = \"v\"\nupstream_model = \"x\"",
+            "\"v\"",
+        ),
     ] {
         let told = gives_up(config, None).await;
         assert!(told.contains("error:") && told.contains(said), "{config}: {told}");

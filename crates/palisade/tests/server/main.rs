@@ -3,6 +3,7 @@
 //! One program on purpose: it links once, and its tests run side by side, each with a server of its own.
 
 mod bad_input;
+mod cookbook;
 mod endpoints;
 mod files;
 mod life;

@@ -10,7 +10,13 @@ use crate::start;
 async fn both_layers_agree() {
     let (server, upstream) = start().await;
     let all = server.session(json!({})).await;
-    for name in ["projects/p1/in.txt", "projects/p1/output/old.txt", "projects/p2/secret.txt", "shared/templates/t.txt", "shared/other.txt"] {
+    for name in [
+        "projects/p1/in.txt",
+        "projects/p1/output/old.txt",
+        "projects/p2/secret.txt",
+        "shared/templates/t.txt",
+        "shared/other.txt",
+    ] {
         server.json(server.request(Method::PUT, &format!("/v1/sessions/{all}/files/{name}")).body("x")).await;
     }
     let scope = json!({"read": ["projects/p1", "shared/templates"], "write": ["projects/p1/output"]});
@@ -36,16 +42,23 @@ async fn both_layers_agree() {
     assert_eq!(said(4), "projects:\np1\n\nshared:\ntemplates\n");
     assert_eq!((&results[5]["is_error"], &results[6]["is_error"]), (&json!(true), &json!(true)));
 
-    let outside = |method: Method, path: &str| server.request(method, &format!("/v1/sessions/{id}/files/{path}"));
+    let outside =
+        |method: Method, path: &str| server.request(method, &format!("/v1/sessions/{id}/files/{path}"));
     for path in ["projects/p2/secret.txt", "projects/p2/absent.txt", "shared/other.txt", "elsewhere"] {
         let response = outside(Method::GET, path).send().await.unwrap();
         assert_eq!(response.status(), 403, "{path}: whether or not it exists");
         let body: Value = response.json().await.unwrap();
-        assert_eq!((&body["error"], &body["message"]), (&json!("Forbidden"), &json!(format!("'{path}' not in session scope"))));
+        assert_eq!(
+            (&body["error"], &body["message"]),
+            (&json!("Forbidden"), &json!(format!("'{path}' not in session scope")))
+        );
     }
     assert_eq!(server.refused(outside(Method::PUT, "projects/p1/in.txt").body("no")).await.0, 403);
     assert_eq!(server.refused(outside(Method::GET, "projects/p1/absent.txt")).await.0, 404);
-    assert_eq!(outside(Method::GET, "projects/p1/output/new.txt").send().await.unwrap().text().await.unwrap(), "yes\n");
+    assert_eq!(
+        outside(Method::GET, "projects/p1/output/new.txt").send().await.unwrap().text().await.unwrap(),
+        "yes\n"
+    );
     let listed = server.get(&format!("/v1/sessions/{id}/files?path=shared")).await;
     assert_eq!(listed.as_array().unwrap().len(), 1, "a listing shows only what leads to the scope: {listed}");
 }
@@ -58,8 +71,11 @@ async fn nothing_of_the_server_is_inside() {
         "env; cat /proc/*/environ 2>/dev/null | tr '\\0' '\\n'; cat /proc/*/cmdline | tr '\\0' ' '; id -u; ls /proc/self/fd; ls /; ls /workspace/..; cat /etc/passwd; (exec 3<>/dev/tcp/127.0.0.1/1) 2>&1; ls /tmp"})));
     upstream.push(Answer::text("done"));
     let events = server.send(&id, "look around").await.rest().await;
-    let seen = events.iter().find(|e| e.kind == "tool_result").unwrap().data["content"].as_str().unwrap().to_owned();
-    for absent in ["SERVER_SECRET", "never-inside-a-sandbox", "ACME_KEY", "pk_acme_", "palisade-test-", "root:"] {
+    let seen =
+        events.iter().find(|e| e.kind == "tool_result").unwrap().data["content"].as_str().unwrap().to_owned();
+    for absent in
+        ["SERVER_SECRET", "never-inside-a-sandbox", "ACME_KEY", "pk_acme_", "palisade-test-", "games:"]
+    {
         assert!(!seen.contains(absent), "{absent} is inside: {seen}");
     }
     assert!(seen.contains("HOME=/workspace/.sessions/") && seen.contains("\n1000\n"), "{seen}");
@@ -70,7 +86,10 @@ async fn memory_outlives_sessions_and_is_there_whatever_the_scope() {
     let (server, upstream) = start().await;
     for (scope, expected) in [(json!({"read": ["a"]}), "fact\n"), (json!({"write": ["b"]}), "fact\nfact\n")] {
         let id = server.session(json!({"file_access": scope})).await;
-        upstream.push(Answer::tool_call("Bash", json!({"command": "echo fact >> .memory/MEMORY.md; cat .memory/MEMORY.md"})));
+        upstream.push(Answer::tool_call(
+            "Bash",
+            json!({"command": "echo fact >> .memory/MEMORY.md; cat .memory/MEMORY.md"}),
+        ));
         upstream.push(Answer::text("done"));
         let events = server.send(&id, "remember").await.rest().await;
         assert_eq!(events.iter().find(|e| e.kind == "tool_result").unwrap().data["content"], expected);

@@ -74,9 +74,10 @@ async fn deleting_a_busy_session_ends_its_turn_and_its_processes() {
 
 fn process_runs(command: &str) -> bool {
     let wanted: Vec<u8> = command.split(' ').flat_map(|word| [word.as_bytes(), b"\0"].concat()).collect();
-    std::fs::read_dir("/proc").unwrap().flatten().any(|entry| {
-        std::fs::read(entry.path().join("cmdline")).is_ok_and(|found| found == wanted)
-    })
+    std::fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .any(|entry| std::fs::read(entry.path().join("cmdline")).is_ok_and(|found| found == wanted))
 }
 
 #[tokio::test]

@@ -23,8 +23,14 @@ async fn text_and_thinking_stream_in_blocks_and_end_with_the_usage() {
     assert_eq!(
         blocks,
         [
-            "message.created", "thinking.start", "thinking.delta", "thinking.stop", "text.start", "text.delta",
-            "text.stop", "message.completed"
+            "message.created",
+            "thinking.start",
+            "thinking.delta",
+            "thinking.stop",
+            "text.start",
+            "text.delta",
+            "text.stop",
+            "message.completed"
         ]
     );
     assert_eq!(joined(&events, "text.delta"), "Hello world");
@@ -43,7 +49,8 @@ async fn the_headers_keep_proxies_from_holding_a_stream() {
     let (server, upstream) = start().await;
     let id = server.session(json!({})).await;
     upstream.push(Answer::text("hi"));
-    let request = server.request(Method::POST, &format!("/v1/sessions/{id}/messages")).json(&json!({"message": "hi"}));
+    let request =
+        server.request(Method::POST, &format!("/v1/sessions/{id}/messages")).json(&json!({"message": "hi"}));
     let response = request.send().await.unwrap();
     for (name, value) in [
         ("content-type", "text/event-stream; charset=utf-8"),
@@ -59,7 +66,8 @@ async fn the_headers_keep_proxies_from_holding_a_stream() {
 async fn a_tool_call_is_a_block_and_its_result_goes_back_to_the_model() {
     let (server, upstream) = start().await;
     let id = server.session(json!({})).await;
-    upstream.push(Answer::calls([Call::new("Bash", json!({"command": "echo to-the-model"})).with_id("call_x")]));
+    upstream
+        .push(Answer::calls([Call::new("Bash", json!({"command": "echo to-the-model"})).with_id("call_x")]));
     upstream.push(Answer::text("done"));
     let events = server.send(&id, "go").await.rest().await;
     let mut blocks = kinds(&events);
@@ -67,15 +75,26 @@ async fn a_tool_call_is_a_block_and_its_result_goes_back_to_the_model() {
     assert_eq!(
         blocks,
         [
-            "message.created", "tool_use.start", "tool_use.input_delta", "tool_use.executing",
-            "tool_use.output_delta", "tool_use.stop", "tool_result", "text.start", "text.delta", "text.stop",
+            "message.created",
+            "tool_use.start",
+            "tool_use.input_delta",
+            "tool_use.executing",
+            "tool_use.output_delta",
+            "tool_use.stop",
+            "tool_result",
+            "text.start",
+            "text.delta",
+            "text.stop",
             "message.completed"
         ]
     );
     let one = |kind: &str| events.iter().find(|event| event.kind == kind).unwrap().data.clone();
     assert_eq!(one("tool_use.start")["name"], "Bash");
     assert_eq!(one("tool_use.executing")["input"], json!({"command": "echo to-the-model"}));
-    assert_eq!(serde_json::from_str::<serde_json::Value>(&joined(&events, "tool_use.input_delta")).unwrap()["command"], "echo to-the-model");
+    assert_eq!(
+        serde_json::from_str::<serde_json::Value>(&joined(&events, "tool_use.input_delta")).unwrap()["command"],
+        "echo to-the-model"
+    );
     assert_eq!(joined(&events, "tool_use.output_delta"), "to-the-model\n");
     assert_eq!(one("tool_result")["content"], "to-the-model\n");
     assert_eq!(one("tool_result")["is_error"], false);
@@ -108,7 +127,10 @@ async fn parallel_calls_run_in_order_and_all_get_answered() {
             }
             "tool_result" => {
                 assert_eq!(open.take().as_deref(), event.data["id"].as_str());
-                results.push((event.data["is_error"].as_bool().unwrap(), event.data["content"].as_str().unwrap().to_owned()));
+                results.push((
+                    event.data["is_error"].as_bool().unwrap(),
+                    event.data["content"].as_str().unwrap().to_owned(),
+                ));
             }
             _ => {}
         }
@@ -116,7 +138,12 @@ async fn parallel_calls_run_in_order_and_all_get_answered() {
     assert_eq!(results.iter().map(|(failed, _)| *failed).collect::<Vec<_>>(), [false, true, true, true]);
     assert!(results[3].1.contains("one") && results[3].1.contains("exit code 3"), "{:?}", results[3]);
     assert_eq!(events.last().unwrap().kind, "message.completed", "a tool's failure never ends a turn");
-    let answered = upstream.requests()[1].json["messages"].as_array().unwrap().iter().filter(|m| m["role"] == "tool").count();
+    let answered = upstream.requests()[1].json["messages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|m| m["role"] == "tool")
+        .count();
     assert_eq!(answered, 4);
 }
 
@@ -129,7 +156,9 @@ async fn a_second_message_while_busy_is_a_conflict_and_leaves_no_trace() {
     let mut stream = server.send(&id, "first").await;
     stream.until("text.delta").await;
     assert_eq!(server.get(&format!("/v1/sessions/{id}")).await["busy"], true);
-    let second = server.request(Method::POST, &format!("/v1/sessions/{id}/messages")).json(&json!({"message": "second"}));
+    let second = server
+        .request(Method::POST, &format!("/v1/sessions/{id}/messages"))
+        .json(&json!({"message": "second"}));
     assert_eq!(server.refused(second).await, (409, "session.busy".to_owned()));
     gate.open();
     stream.until("message.completed").await;
@@ -181,7 +210,10 @@ async fn cancel_ends_the_stream_at_once_while_a_tool_runs_and_while_the_model_ha
         let response = server.request(Method::POST, &cancel).send().await.unwrap();
         assert_eq!(response.status(), 202);
         let events = stream.rest().await;
-        let ends: Vec<&str> = kinds(&events).into_iter().filter(|kind| kind.starts_with("message.") && *kind != "message.created").collect();
+        let ends: Vec<&str> = kinds(&events)
+            .into_iter()
+            .filter(|kind| kind.starts_with("message.") && *kind != "message.created")
+            .collect();
         assert_eq!(ends, ["message.cancelled"]);
         let again = server.json(server.request(Method::POST, &cancel)).await;
         assert_eq!(again["status"], "already_complete");
@@ -219,7 +251,9 @@ async fn the_prompt_names_the_workspace_the_skills_the_context_and_the_memory() 
         (".pokee/a.md", "We write British English."),
         ("skills/tables/SKILL.md", "---\nname: tables\ndescription: Makes tables.\n---\nUse rows.\n"),
     ] {
-        server.json(server.request(Method::PUT, &format!("/v1/sessions/{first}/files/{path}")).body(text)).await;
+        server
+            .json(server.request(Method::PUT, &format!("/v1/sessions/{first}/files/{path}")).body(text))
+            .await;
     }
     let second = server.session(json!({})).await;
     upstream.push(Answer::calls([
@@ -230,17 +264,26 @@ async fn the_prompt_names_the_workspace_the_skills_the_context_and_the_memory() 
     upstream.push(Answer::text("done"));
     let events = server.send(&second, "go").await.rest().await;
     let system = upstream.requests()[0].json["messages"][0]["content"].as_str().unwrap().to_owned();
-    for named in ["/workspace", "- tables: Makes tables.", "- pptx-builder: ", ".memory/MEMORY.md", "## a.md\n", "British English"] {
+    for named in [
+        "/workspace",
+        "- tables: Makes tables.",
+        "- pptx-builder: ",
+        ".memory/MEMORY.md",
+        "## a.md\n",
+        "British English",
+    ] {
         assert!(system.contains(named), "{named}: {system}");
     }
     assert!(system.find("## a.md") < system.find("## b.md"), "alphabetical");
-    let results: Vec<&serde_json::Value> = events.iter().filter(|e| e.kind == "tool_result").map(|e| &e.data).collect();
+    let results: Vec<&serde_json::Value> =
+        events.iter().filter(|e| e.kind == "tool_result").map(|e| &e.data).collect();
     assert!(results[0]["content"].as_str().unwrap().contains("Use rows."));
     assert!(results[1]["content"].as_str().unwrap().contains("Read-only file system"), "{}", results[1]);
     assert_eq!(results[2]["code"], "skill.not_found");
     upstream.push(Answer::text("old"));
     server.send(&first, "go").await.rest().await;
-    let older = upstream.requests().last().unwrap().json["messages"][0]["content"].as_str().unwrap().to_owned();
+    let older =
+        upstream.requests().last().unwrap().json["messages"][0]["content"].as_str().unwrap().to_owned();
     assert!(!older.contains("British"), "a running session keeps what it had at its start");
 }
 
@@ -251,7 +294,10 @@ async fn an_agent_without_end_is_stopped_by_the_limit_of_the_loop() {
     upstream.respond_with(|_| Answer::tool_call("TodoWrite", json!({"todos": []})));
     let events = server.send(&id, "go").await.rest().await;
     let end = events.last().unwrap();
-    assert_eq!((end.kind.as_str(), end.data["code"].as_str()), ("message.error", Some("turn.too_many_steps")));
+    assert_eq!(
+        (end.kind.as_str(), end.data["code"].as_str()),
+        ("message.error", Some("turn.too_many_steps"))
+    );
     upstream.respond_with(|_| Answer::text("ok"));
     server.send(&id, "and now?").await.until("message.completed").await;
 }

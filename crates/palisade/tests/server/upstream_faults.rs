@@ -10,7 +10,8 @@ use crate::{start, start_with};
 
 async fn fails(server: &Server, session: &str, code: &str) -> Vec<TurnEvent> {
     let events = server.send(session, "go").await.rest().await;
-    let ends = kinds(&events).into_iter().filter(|kind| kind.starts_with("message.") && *kind != "message.created");
+    let ends =
+        kinds(&events).into_iter().filter(|kind| kind.starts_with("message.") && *kind != "message.created");
     assert_eq!(ends.collect::<Vec<_>>(), ["message.error"]);
     let end = &events.last().unwrap().data;
     assert_eq!(end["code"], code, "{end}");
@@ -55,7 +56,8 @@ async fn a_reset_in_mid_stream_keeps_what_came_and_is_not_repeated() {
 
 #[tokio::test]
 async fn an_upstream_that_stalls_or_never_ends_is_given_up() {
-    let (server, upstream) = start_with("[inference]\nhead_timeout_s = 1\nidle_timeout_s = 1\ncall_timeout_s = 3").await;
+    let (server, upstream) =
+        start_with("[inference]\nhead_timeout_s = 1\nidle_timeout_s = 1\ncall_timeout_s = 3").await;
     let id = server.session(json!({})).await;
     upstream.push(Answer::stream().say("and then").stall());
     fails(&server, &id, "upstream.timeout").await;

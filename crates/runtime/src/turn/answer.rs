@@ -85,7 +85,8 @@ impl Answer {
         }
         let calls: Vec<ToolCall> = self.calls.into_iter().map(|(_, call)| call).collect();
         let open_call = calls.first().cloned();
-        let item = Item::AssistantMessage { text: self.text, reasoning: self.reasoning, calls, usage: self.usage };
+        let item =
+            Item::AssistantMessage { text: self.text, reasoning: self.reasoning, calls, usage: self.usage };
         Finished { item, open_call, late_text: self.late_text }
     }
 
@@ -118,7 +119,9 @@ fn push_delta(events: &mut Vec<Event>, delta: Event) {
     match (events.last_mut(), delta) {
         (Some(Event::TextDelta { content: last }), Event::TextDelta { content })
         | (Some(Event::ThinkingDelta { content: last }), Event::ThinkingDelta { content })
-        | (Some(Event::ToolInputDelta { content: last }), Event::ToolInputDelta { content }) => last.push_str(&content),
+        | (Some(Event::ToolInputDelta { content: last }), Event::ToolInputDelta { content }) => {
+            last.push_str(&content)
+        }
         (_, delta) => events.push(delta),
     }
 }
@@ -146,15 +149,23 @@ mod tests {
     #[test]
     fn blocks_open_and_close_in_order() {
         let (mut answer, mut events) = (Answer::default(), Vec::new());
-        for event in [ModelEvent::ReasoningDelta("hm".into()), text("a"), text("b"), start(0), arguments(0, "{}")] {
+        for event in
+            [ModelEvent::ReasoningDelta("hm".into()), text("a"), text("b"), start(0), arguments(0, "{}")]
+        {
             answer.take(event, &mut events);
         }
         let finished = answer.finish(&mut events);
         assert_eq!(
             kinds(&events),
             [
-                "thinking.start", "thinking.delta", "thinking.stop", "text.start", "text.delta", "text.stop",
-                "tool_use.start", "tool_use.input_delta",
+                "thinking.start",
+                "thinking.delta",
+                "thinking.stop",
+                "text.start",
+                "text.delta",
+                "text.stop",
+                "tool_use.start",
+                "tool_use.input_delta",
             ]
         );
         assert_eq!(finished.open_call.unwrap().arguments, "{}");
@@ -178,7 +189,10 @@ mod tests {
         assert_eq!(kinds(&events), ["tool_use.start", "tool_use.input_delta", "tool_use.input_delta"]);
         assert_eq!(finished.late_text, "late");
         let Item::AssistantMessage { calls, text, .. } = finished.item else { panic!("not an answer") };
-        assert_eq!(calls.iter().map(|c| c.arguments.as_str()).collect::<Vec<_>>(), ["{\"a\":1}", "{\"b\":2}"]);
+        assert_eq!(
+            calls.iter().map(|c| c.arguments.as_str()).collect::<Vec<_>>(),
+            ["{\"a\":1}", "{\"b\":2}"]
+        );
         assert_eq!(text, "late");
     }
 

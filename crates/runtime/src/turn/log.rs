@@ -31,7 +31,8 @@ impl TurnLog {
             return Ok(());
         }
         let from = self.next_seq;
-        let events: Vec<RenderedEvent> = events.into_iter().flat_map(bounded).map(|event| self.number(&event)).collect();
+        let events: Vec<RenderedEvent> =
+            events.into_iter().flat_map(bounded).map(|event| self.number(&event)).collect();
         let appended = self.store.commit(self.commit(events, items, None)).await;
         if appended.is_err() {
             // Nothing of it was written: the numbers are free again.
@@ -48,8 +49,20 @@ impl TurnLog {
         self.store.commit(self.commit(vec![event], items, Some((outcome, now())))).await
     }
 
-    fn commit(&self, events: Vec<RenderedEvent>, items: Vec<Item>, end: Option<(TurnOutcome, f64)>) -> Commit {
-        Commit { session: self.session.clone(), turn: self.turn.clone(), generation: GENERATION, events, items, end }
+    fn commit(
+        &self,
+        events: Vec<RenderedEvent>,
+        items: Vec<Item>,
+        end: Option<(TurnOutcome, f64)>,
+    ) -> Commit {
+        Commit {
+            session: self.session.clone(),
+            turn: self.turn.clone(),
+            generation: GENERATION,
+            events,
+            items,
+            end,
+        }
     }
 
     fn number(&mut self, event: &Event) -> RenderedEvent {

@@ -44,7 +44,10 @@ pub(crate) struct TurnJob {
 enum TurnEnd {
     Completed,
     Cancelled,
-    Failed { code: String, message: String },
+    Failed {
+        code: String,
+        message: String,
+    },
     /// The server drains, or the turn is not ours any more: nothing is said, somebody else goes on.
     Stopped,
 }
@@ -156,7 +159,9 @@ impl Driver {
                 (Event::Completed { id, status: "completed", usage: self.usage() }, TurnOutcome::Completed)
             }
             TurnEnd::Cancelled => (Event::Cancelled { id, status: "cancelled" }, TurnOutcome::Cancelled),
-            TurnEnd::Failed { code, message } => (Event::Failed { id, error: message, code }, TurnOutcome::Failed),
+            TurnEnd::Failed { code, message } => {
+                (Event::Failed { id, error: message, code }, TurnOutcome::Failed)
+            }
         };
         self.rooms.metrics.turn_ended(outcome);
         let mut wait = Duration::from_millis(100);

@@ -22,7 +22,8 @@ impl Driver {
             self.run_the_rest().await?;
         }
         if !late_text.is_empty() {
-            let events = vec![Event::TextStart {}, Event::TextDelta { content: late_text }, Event::TextStop {}];
+            let events =
+                vec![Event::TextStart {}, Event::TextDelta { content: late_text }, Event::TextStop {}];
             self.append(events, Vec::new()).await?;
         }
         Ok(())

@@ -37,7 +37,11 @@ impl Driver {
     }
 
     /// The outcome, for readers and for the model, in one commit.
-    pub(super) async fn close_call(&mut self, call: &ToolCall, mut output: ToolOutput) -> Result<(), TurnEnd> {
+    pub(super) async fn close_call(
+        &mut self,
+        call: &ToolCall,
+        mut output: ToolOutput,
+    ) -> Result<(), TurnEnd> {
         output.content = cut_middle(&output.content, TOOL_OUTPUT_BYTES_MAX);
         let result = Event::ToolResult {
             id: call.id.clone(),
@@ -77,10 +81,16 @@ impl Driver {
 
     /// Output goes to the readers while the command runs, at the log's own pace; the model gets head and tail of
     /// it. Dropping the run, as an interruption does, kills the command.
-    async fn run_command(&mut self, call: &ToolCall, sandbox: &Sandbox, bash: Bash) -> Result<ToolOutput, TurnEnd> {
+    async fn run_command(
+        &mut self,
+        call: &ToolCall,
+        sandbox: &Sandbox,
+        bash: Bash,
+    ) -> Result<ToolOutput, TurnEnd> {
         let shown = Mutex::new(Shown::default());
         let arrived = Notify::new();
-        let request = RunRequest { command: bash.command, timeout_ms: bash.timeout_ms, background: bash.background };
+        let request =
+            RunRequest { command: bash.command, timeout_ms: bash.timeout_ms, background: bash.background };
         let mut running = std::pin::pin!(sandbox.run(request, |bytes| {
             lock(&shown).take(bytes);
             arrived.notify_one();
@@ -95,7 +105,8 @@ impl Driver {
             let exit = self.or_interrupted(step).await?;
             let content = lock(&shown).pending();
             if !content.is_empty() {
-                self.append(vec![Event::ToolOutputDelta { id: call.id.clone(), content }], Vec::new()).await?;
+                self.append(vec![Event::ToolOutputDelta { id: call.id.clone(), content }], Vec::new())
+                    .await?;
             }
             if let Some(exit) = exit {
                 break exit;
@@ -119,7 +130,9 @@ impl Driver {
                 let body = palisade_agent::skill::parse(&text).map_or(text.as_str(), |skill| skill.body);
                 ToolOutput::ok(format!("The skill's folder is /skills/{name} (read-only).\n\n{body}"))
             }
-            Err(error) => ToolOutput::error("skill.unreadable", format!("The skill {name:?} cannot be read: {error}.")),
+            Err(error) => {
+                ToolOutput::error("skill.unreadable", format!("The skill {name:?} cannot be read: {error}."))
+            }
         }
     }
 }
@@ -147,7 +160,9 @@ impl Shown {
         self.unseen.extend_from_slice(taken);
         self.streamed += taken.len();
         if !taken.is_empty() && self.streamed == TOOL_STREAM_BYTES_MAX {
-            self.unseen.extend_from_slice(b"\n[more output is not shown here; the result has its head and its tail]\n");
+            self.unseen.extend_from_slice(
+                b"\n[more output is not shown here; the result has its head and its tail]\n",
+            );
         }
     }
 
@@ -174,7 +189,8 @@ fn whole_characters(bytes: &[u8]) -> usize {
         Err(_) => {
             let tail = bytes.len().saturating_sub(3);
             let unfinished = (tail..bytes.len()).find(|at| {
-                std::str::from_utf8(&bytes[*at..]).is_err_and(|e| e.valid_up_to() == 0 && e.error_len().is_none())
+                std::str::from_utf8(&bytes[*at..])
+                    .is_err_and(|e| e.valid_up_to() == 0 && e.error_len().is_none())
             });
             unfinished.unwrap_or(bytes.len())
         }
@@ -199,7 +215,10 @@ fn outcome(text: String, exit: RunExit, timeout_ms: u64) -> ToolOutput {
 
 fn sandbox_failed(error: &SandboxError) -> ToolOutput {
     tracing::warn!(error = error as &dyn std::error::Error, "a tool call failed in the sandbox");
-    ToolOutput::error("sandbox.failed", format!("The sandbox failed: {error}. Its processes are gone; files stay."))
+    ToolOutput::error(
+        "sandbox.failed",
+        format!("The sandbox failed: {error}. Its processes are gone; files stay."),
+    )
 }
 
 #[cfg(test)]
