@@ -1,5 +1,7 @@
 //! The store through its public face: what was acknowledged is there, what was refused left nothing.
 
+#![expect(clippy::unwrap_used, reason = "clippy takes only test functions for tests, not what they call")]
+
 use palisade_protocol::item::TurnOutcome;
 use palisade_protocol::session::SessionStatus;
 use palisade_protocol::{Event, FileAccess, Item, Session, SessionId, TenantName, TurnId};

@@ -2,6 +2,8 @@
 //!
 //! One program on purpose: it links once, and its tests run side by side, each with a server of its own.
 
+#![expect(clippy::unwrap_used, reason = "a test tool: what fails here fails the test")]
+
 mod bad_input;
 mod cookbook;
 mod endpoints;
