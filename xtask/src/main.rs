@@ -1,5 +1,6 @@
 //! The project's own automation. `cargo xtask` lists what there is; CI calls `cargo xtask test` and nothing else.
 
+mod bench;
 mod build;
 mod demo;
 mod test;
@@ -19,6 +20,8 @@ struct Cli {
 enum Command {
     /// Install what is missing, build, start a server, and have an agent build a deck
     Demo(demo::DemoArgs),
+    /// What things cost, each beside its goal and a floor
+    Bench(bench::BenchArgs),
     /// Format, lints, layering and every test: what CI runs
     Test(test::TestArgs),
     /// Build the server and the sandbox's static executor
@@ -30,6 +33,7 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Demo(args) => demo::demo(args),
+        Command::Bench(args) => bench::bench(args),
         Command::Test(args) => test::test(args),
         Command::Build(args) => build::build(&args).map(drop),
         Command::Openapi => test::write_openapi(),

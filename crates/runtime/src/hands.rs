@@ -138,7 +138,6 @@ pub(crate) fn spec(
         session: session.id.clone(),
         workspace: tenant.workspace_dir.clone(),
         scope: tenant.scope(&session.id, &session.file_access)?,
-        extra_roots: Vec::new(),
         skills: keep.skill_dirs.clone(),
         env: Vec::new(),
     })

@@ -18,8 +18,6 @@ pub struct SandboxSpec {
     pub workspace: PathBuf,
     /// What of it the session may see and change.
     pub scope: Scope,
-    /// More of the workspace, such as `.memory`, whatever the scope says. Missing directories are made.
-    pub extra_roots: Vec<(WorkspacePath, Access)>,
     /// Name below `/skills`, and the directory on the host. Shown read-only.
     pub skills: Vec<(String, PathBuf)>,
     /// Added to the environment of every command; wins over the defaults.
@@ -37,18 +35,8 @@ impl SandboxSpec {
     /// The mounts, parents before children. A root that a wider one above already covers is none, so that no
     /// mount point ever lies beneath something writable.
     pub(crate) fn mounts(&self) -> Vec<RootMount> {
-        let scope = self.scope.roots().into_iter().map(|(path, access)| (path.clone(), access));
-        let mut roots: Vec<(WorkspacePath, Access)> = scope.chain(self.extra_roots.iter().cloned()).collect();
-        roots.retain(|(_, access)| *access >= Access::Read);
-        // The widest of equals first, so that it is the one that stays.
-        roots.sort_by(|a, b| a.0.cmp(&b.0).then(b.1.cmp(&a.1)));
-        roots.dedup_by(|later, earlier| later.0 == earlier.0);
-        let covered = |(path, access): &(WorkspacePath, Access)| {
-            roots.iter().any(|(above, wider)| above != path && path.is_within(above) && wider >= access)
-        };
-        let kept = roots.iter().filter(|root| !covered(root));
-        kept.map(|(path, access)| RootMount { path: path.clone(), writable: *access == Access::Write })
-            .collect()
+        let roots = self.scope.roots().into_iter();
+        roots.map(|(path, access)| RootMount { path: path.clone(), writable: access == Access::Write }).collect()
     }
 
     /// HOME inside: on disk, so that it counts for quotas and survives the sandbox (decision 17).
@@ -116,14 +104,13 @@ mod tests {
     use super::*;
     use palisade_protocol::FileAccess;
 
-    fn mounts(read: &[&str], write: &[&str], extra: &[(&str, Access)]) -> Vec<(String, bool)> {
+    fn mounts(read: &[&str], write: &[&str]) -> Vec<(String, bool)> {
         let session = SessionId::from_random([0; 6]);
         let texts = |paths: &[&str]| paths.iter().map(|p| (*p).to_owned()).collect();
         let spec = SandboxSpec {
             scope: FileAccess { read: texts(read), write: texts(write) }.scope_for(&session).unwrap(),
             session,
             workspace: "/w".into(),
-            extra_roots: extra.iter().map(|(p, a)| (WorkspacePath::parse(p).unwrap(), *a)).collect(),
             skills: vec![],
             env: vec![],
         };
@@ -132,14 +119,13 @@ mod tests {
 
     #[test]
     fn the_whole_workspace_is_one_mount() {
-        assert_eq!(mounts(&[""], &[""], &[(".memory", Access::Write)]), [(String::new(), true)]);
+        assert_eq!(mounts(&["", "a"], &["", ".memory"]), [(String::new(), true)]);
     }
 
     #[test]
     fn nothing_is_mounted_below_something_writable() {
         let own = (".sessions/sess_000000000000".to_owned(), true);
-        let found =
-            mounts(&["a", "b/c"], &["a/out", "b"], &[(".memory", Access::Read), ("b/c/d", Access::Write)]);
+        let found = mounts(&["a", "b/c", ".memory"], &["a/out", "b", "b/c/d"]);
         let expected = [(".memory", false), ("a", false), ("a/out", true), ("b", true)];
         let mut expected: Vec<_> = expected.map(|(path, writable)| (path.to_owned(), writable)).into();
         expected.insert(1, own);

@@ -1,6 +1,6 @@
 //! What a session sees of the workspace, and what it cannot touch (cases A).
 
-use palisade_protocol::{Access, WorkspacePath};
+use palisade_protocol::FileAccess;
 use palisade_sandbox::{RunExit, Sandbox, SandboxError};
 
 use crate::support::{Bench, python, refused, run, stdout, tool};
@@ -285,7 +285,8 @@ async fn the_memory_may_be_read_only() {
     bench.put(".memory/MEMORY.md", "remembered");
     bench.put("p/x", "");
     let mut spec = bench.spec(&[], &["p"]);
-    spec.extra_roots = vec![(WorkspacePath::parse(".memory").unwrap(), Access::Read)];
+    let access = FileAccess { read: vec![".memory".into()], write: vec!["p".into()] };
+    spec.scope = access.scope_for(&spec.session).unwrap();
     let sandbox = bench.factory.start(spec).await.unwrap();
     assert_eq!(stdout(&sandbox, "cat .memory/MEMORY.md").await, "remembered");
     refused(&sandbox, "echo x > .memory/MEMORY.md", "Read-only file system").await;
@@ -296,7 +297,8 @@ async fn a_read_only_workspace_still_has_a_home() {
     let bench = Bench::new();
     bench.put("a/x", "x");
     let mut spec = bench.spec(&[""], &[]);
-    spec.extra_roots.clear();
+    let access = FileAccess { read: vec![String::new()], write: vec![] };
+    spec.scope = access.scope_for(&spec.session).unwrap();
     let sandbox = bench.factory.start(spec).await.unwrap();
     refused(&sandbox, "touch a/y", "Read-only file system").await;
     stdout(&sandbox, "touch ~/y && [ $HOME = /workspace/.sessions/sess_a86118c06688/home ]").await;

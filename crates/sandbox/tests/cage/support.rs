@@ -60,11 +60,11 @@ impl Bench {
     pub(crate) fn spec(&self, read: &[&str], write: &[&str]) -> SandboxSpec {
         let texts = |paths: &[&str]| paths.iter().map(|p| (*p).to_owned()).collect();
         let access = FileAccess { read: texts(read), write: texts(write) };
+        let memory = WorkspacePath::parse(".memory").unwrap();
         SandboxSpec {
             session: self.session.clone(),
             workspace: self.workspace.clone(),
-            scope: access.scope_for(&self.session).unwrap(),
-            extra_roots: vec![(WorkspacePath::parse(".memory").unwrap(), Access::Write)],
+            scope: access.scope_for(&self.session).unwrap().with(memory, Access::Write),
             skills: vec![],
             env: vec![],
         }

@@ -1,0 +1,88 @@
+//! `cargo xtask bench`: what Palisade costs, each figure beside its goal and beside a floor of the same run.
+//!
+//! It measures the release build from outside, over HTTP and /proc, with the scripted upstream in place of a
+//! model. It judges nothing: a missed goal is printed and is no failure.
+
+mod create;
+mod floor;
+mod marker;
+mod memory;
+mod report;
+mod row;
+mod stream;
+mod tool;
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use palisade_testkit::Server;
+use palisade_testkit::upstream::ScriptedUpstream;
+
+use crate::build::{self, BuildArgs, say};
+use report::Report;
+
+/// Measure the release build: times, ratios to a floor, memory; each beside its goal
+#[derive(Debug, clap::Args)]
+pub(crate) struct BenchArgs {
+    /// Small counts: a look in under half a minute
+    #[arg(long)]
+    quick: bool,
+    /// Also write the figures here, for machines
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// How often each thing is done.
+struct Counts {
+    round_trips: usize,
+    spawns: usize,
+    events_of_one: usize,
+    events_of_each: usize,
+    warm_calls: usize,
+    cold_calls: usize,
+}
+
+impl Counts {
+    fn of(args: &BenchArgs) -> Self {
+        if args.quick {
+            Self { round_trips: 50, spawns: 30, events_of_one: 75, events_of_each: 100, warm_calls: 30, cold_calls: 8 }
+        } else {
+            Self { round_trips: 400, spawns: 200, events_of_one: 300, events_of_each: 500, warm_calls: 200, cold_calls: 50 }
+        }
+    }
+}
+
+/// Builds, measures, prints.
+pub(crate) fn bench(args: BenchArgs) -> Result<()> {
+    let palisade = build::build(&BuildArgs { debug: false })?.palisade;
+    let palisade = palisade.to_str().context("the workspace's path is not UTF-8")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the executor")?;
+    let report = runtime.block_on(measure(palisade, &Counts::of(&args)))?;
+    report.print()?;
+    args.json.map_or(Ok(()), |file| report.write_json(&file))
+}
+
+async fn measure(palisade: &str, counts: &Counts) -> Result<Report> {
+    let mut report = Report::new();
+    let upstream = ScriptedUpstream::start().await.context("starting the scripted upstream")?;
+    // Memory first: a server that has done nothing else.
+    say("bench: memory");
+    report.extend(memory::measure(&Server::start(palisade, &upstream, "").await, &upstream).await?);
+
+    let server = Server::start(palisade, &upstream, "").await;
+    say("bench: floors");
+    let append = floor::append(server.folder.path(), counts.round_trips)?;
+    let health = floor::health(&server, counts.round_trips).await?;
+    let spawn = floor::spawn(counts.spawns)?;
+    let cage = floor::cage(counts.spawns)?;
+    say("bench: sessions");
+    report.extend([create::measure(&server, counts.round_trips, &health, &append).await]);
+    say("bench: streams");
+    report.extend(stream::measure(&server, &upstream, (1, counts.events_of_one), &append).await?);
+    report.extend(stream::measure(&server, &upstream, (100, counts.events_of_each), &append).await?);
+    say("bench: tool calls");
+    report.extend(tool::warm(&server, &upstream, counts.warm_calls, &spawn).await?);
+    report.extend(tool::cold(&server, &upstream, counts.cold_calls, &spawn, &cage).await?);
+    report.extend([append, health, spawn, cage]);
+    Ok(report)
+}
