@@ -33,7 +33,11 @@ pub(crate) fn respond(runtime: Runtime, turn: TurnStream) -> Response {
                 // Cutting the connection tells the client to resume; a made-up event would not be in the log.
                 Err(error) => Err(error),
             },
-            () = tokio::time::sleep(Duration::from_secs(KEEP_ALIVE_S)) => Ok(keep_alive()),
+            () = tokio::time::sleep(Duration::from_secs(KEEP_ALIVE_S)) => match events.is_over().await {
+                Ok(false) => Ok(keep_alive()),
+                Ok(true) => return None,
+                Err(error) => Err(error),
+            },
         };
         Some((chunk, (runtime, events)))
     });

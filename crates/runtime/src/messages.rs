@@ -2,7 +2,6 @@
 
 use palisade_protocol::{Error, ErrorKind, Event, Item, SessionId, TurnId, limits};
 use palisade_store::{Follower, NewTurn, Turn, TurnState};
-use tokio_util::sync::CancellationToken;
 
 use crate::clock::now;
 use crate::skills::SessionKeep;
@@ -36,10 +35,6 @@ impl Runtime {
         message: String,
     ) -> Result<TurnStream, Error> {
         check_message(&message)?;
-        if self.rooms.draining.is_cancelled() {
-            let text = "the server is shutting down; try again in a moment";
-            return Err(Error::new(ErrorKind::Unavailable, "server.draining", text));
-        }
         let tenant = self.rooms.tenant(ctx)?;
         let session = self.rooms.session(ctx, id).await?;
         let keep = match self.rooms.store.session_context(id).await? {
@@ -48,6 +43,11 @@ impl Runtime {
         };
         let sandbox_spec = hands::spec(tenant, &session, &keep)?;
         let turn = TurnId::from_random(palisade_vault::random().map_err(Error::bug)?);
+        let listed = self.rooms.turns.list(id, &turn);
+        if self.rooms.draining.is_cancelled() {
+            let text = "the server is shutting down; try again in a moment";
+            return Err(Error::new(ErrorKind::Unavailable, "server.draining", text));
+        }
         let created = Event::Created { id: turn.clone(), session_id: id.clone(), status: "in_progress" };
         let new = NewTurn {
             id: turn.clone(),
@@ -57,14 +57,8 @@ impl Runtime {
             events: vec![created.render(0)],
             items: vec![Item::UserMessage { text: message }],
         };
-        let job = TurnJob {
-            session,
-            keep,
-            sandbox_spec,
-            turn: turn.clone(),
-            next_seq: 1,
-            cancel: CancellationToken::new(),
-        };
+        let cancel = listed.cancel.clone();
+        let job = TurnJob { session, keep, sandbox_spec, turn: turn.clone(), next_seq: 1, cancel };
         // In a task of its own: a caller that hangs up between the commit and the start would leave a turn that
         // nobody drives.
         let rooms = self.rooms.clone();
@@ -73,8 +67,7 @@ impl Runtime {
             rooms.metrics.turn_started();
             let task = rooms.clone();
             rooms.tasks.spawn(async move {
-                let listed = task.turns.list(&job.session.id, &job.turn, &job.cancel);
-                drive(task.clone(), job).await;
+                drive(task, job).await;
                 drop(listed);
             });
             Ok::<_, Error>(())
@@ -112,7 +105,7 @@ impl Runtime {
         turn: &TurnId,
     ) -> Result<Cancelled, Error> {
         let found = self.turn_of(ctx, session, turn).await?;
-        if found.state == TurnState::Running && self.rooms.turns.cancel(session, turn) {
+        if found.state == TurnState::Running && self.rooms.turns.cancel(turn) {
             return Ok(Cancelled::Cancelling);
         }
         Ok(Cancelled::AlreadyComplete)

@@ -95,8 +95,10 @@ impl Runtime {
         let tenant = self.rooms.tenant(ctx)?;
         self.rooms.session(ctx, id).await?;
         self.rooms.turns.cancel_session(id).await;
-        self.rooms.hands.close(id).await;
         self.rooms.store.delete_session(ctx.tenant(), id).await?;
+        // From here on none can start; one may have slipped in before.
+        self.rooms.turns.cancel_session(id).await;
+        self.rooms.hands.close(id).await;
         let (workspace, session) = (tenant.workspace.clone(), id.clone());
         blocking(move || Ok(workspace.remove_session_dir(&session)?)).await?;
         tracing::info!(tenant = %ctx.tenant(), session = %id, "session deleted");

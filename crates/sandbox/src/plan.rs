@@ -36,7 +36,9 @@ impl SandboxSpec {
     /// mount point ever lies beneath something writable.
     pub(crate) fn mounts(&self) -> Vec<RootMount> {
         let roots = self.scope.roots().into_iter();
-        roots.map(|(path, access)| RootMount { path: path.clone(), writable: access == Access::Write }).collect()
+        roots
+            .map(|(path, access)| RootMount { path: path.clone(), writable: access == Access::Write })
+            .collect()
     }
 
     /// HOME inside: on disk, so that it counts for quotas and survives the sandbox (decision 17).

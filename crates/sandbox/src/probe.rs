@@ -27,9 +27,8 @@ async fn probe_in(factory: &SandboxFactory, folder: &Path) -> Result<(), Sandbox
     let session = SessionId::from_random([0; 6]);
     let scope = FileAccess::default().scope_for(&session).map_err(|e| SandboxError::Spec(e.to_string()))?;
     let (skills, env) = (vec![], vec![]);
-    let sandbox = factory
-        .start(SandboxSpec { session, workspace: folder.to_owned(), scope, skills, env })
-        .await?;
+    let sandbox =
+        factory.start(SandboxSpec { session, workspace: folder.to_owned(), scope, skills, env }).await?;
     let request = RunRequest { command: "true".into(), timeout_ms: PROBE_MS_MAX, background: false };
     let exit = sandbox.run(request, |_| {}).await;
     sandbox.shutdown().await;

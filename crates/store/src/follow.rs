@@ -8,7 +8,7 @@ use palisade_protocol::TurnId;
 use palisade_protocol::event::RenderedEvent;
 use tokio::sync::watch;
 
-use crate::{Store, StoreError};
+use crate::{Store, StoreError, TurnState};
 
 /// Events taken from the table at once; with the bound on one event this bounds a reader's memory.
 const BATCH_MAX: i64 = 64;
@@ -75,6 +75,13 @@ impl Store {
 }
 
 impl Follower {
+    /// Whether nothing more will come: the turn has ended or is gone, and so are the events after the last one
+    /// that was read. To be asked after a long silence, by a reader that was so slow that the rest was evicted.
+    pub async fn is_over(&self) -> Result<bool, StoreError> {
+        let runs = self.store.turn(&self.turn).await?.is_some_and(|turn| turn.state == TurnState::Running);
+        Ok(!runs && self.store.events(&self.turn, self.next, 1).await?.is_empty())
+    }
+
     /// The next events, at least one; waits for them. `None` after the terminal event. Safe to cancel: an event
     /// that was not returned will be returned by the next call.
     pub async fn next(&mut self) -> Result<Option<Vec<RenderedEvent>>, StoreError> {

@@ -38,7 +38,9 @@ impl Scanner {
 
 fn number(bytes: &[u8]) -> Option<usize> {
     let digits = bytes.strip_prefix(b"@")?.strip_suffix(b"@")?;
-    digits.iter().try_fold(0, |sum, digit| digit.is_ascii_digit().then(|| sum * 10 + usize::from(digit - b'0')))
+    digits
+        .iter()
+        .try_fold(0, |sum, digit| digit.is_ascii_digit().then(|| sum * 10 + usize::from(digit - b'0')))
 }
 
 #[cfg(test)]

@@ -40,7 +40,8 @@ pub(super) async fn measure(server: &Server, upstream: &ScriptedUpstream) -> Res
         Row::mean(&format!("server, {} sessions", WARM_UP + ASLEEP), Unit::Kibibytes, asleep, 1),
         Row::mean("a session asleep, one turn behind it", Unit::Kibibytes, per_session, ASLEEP).goal(50.0),
     ];
-    let row = |kib: f64| Row::mean("a session awake", Unit::Kibibytes, kib / AWAKE as f64, AWAKE).goal(2048.0);
+    let row =
+        |kib: f64| Row::mean("a session awake", Unit::Kibibytes, kib / AWAKE as f64, AWAKE).goal(2048.0);
     rows.push(match awake {
         Ok(awake) => row(awake + grown).note(format!(
             "{} processes per sandbox; {:.0} KiB of it in the server",
@@ -88,7 +89,9 @@ fn private_kib(pid: Pid) -> Result<f64> {
 }
 
 fn private_of(rollup: &str) -> f64 {
-    let fields = rollup.lines().filter(|line| line.starts_with("Private_Clean:") || line.starts_with("Private_Dirty:"));
+    let fields = rollup
+        .lines()
+        .filter(|line| line.starts_with("Private_Clean:") || line.starts_with("Private_Dirty:"));
     fields.filter_map(|line| line.split_whitespace().nth(1)?.parse::<f64>().ok()).sum()
 }
 
@@ -96,7 +99,9 @@ fn private_of(rollup: &str) -> f64 {
 fn descendants(root: Pid) -> Result<Vec<Pid>> {
     let mut children: HashMap<i32, Vec<Pid>> = HashMap::new();
     for entry in fs::read_dir("/proc").context("cannot read /proc")? {
-        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()).and_then(Pid::from_raw) else {
+        let Some(pid) =
+            entry?.file_name().to_str().and_then(|name| name.parse().ok()).and_then(Pid::from_raw)
+        else {
             continue;
         };
         // Gone since the listing, or not.
@@ -116,7 +121,8 @@ fn descendants(root: Pid) -> Result<Vec<Pid>> {
 /// User and system time of a process so far.
 pub(super) fn cpu_time(pid: Pid) -> Result<Duration> {
     let fields = stat(pid)?;
-    let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<u32>().ok()).context("times in /proc");
+    let ticks =
+        |at: usize| fields.get(at).and_then(|field| field.parse::<u32>().ok()).context("times in /proc");
     Ok(TICK * (ticks(11)? + ticks(12)?))
 }
 
@@ -142,7 +148,11 @@ mod tests {
     fn what_runs_below_is_found_with_its_memory_and_time() {
         let own = rustix::process::getpid();
         let script = "sleep 60 & echo; wait";
-        let mut child = std::process::Command::new("sh").args(["-c", script]).stdout(std::process::Stdio::piped()).spawn().unwrap();
+        let mut child = std::process::Command::new("sh")
+            .args(["-c", script])
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
         let mut line = [0];
         std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut line).unwrap();
         let shell = Pid::from_child(&child);

@@ -33,14 +33,18 @@ impl Report {
 
     pub(super) fn print(&self) -> Result<()> {
         let mut stdout = std::io::stdout().lock();
-        stdout.write_all(self.text().as_bytes()).and_then(|()| stdout.flush()).context("cannot write to stdout")
+        stdout
+            .write_all(self.text().as_bytes())
+            .and_then(|()| stdout.flush())
+            .context("cannot write to stdout")
     }
 
     fn text(&self) -> String {
         let mut lines = vec![HEADINGS.map(str::to_owned)];
         lines.extend(self.rows.iter().map(cells));
-        let widths: Vec<usize> =
-            (0..HEADINGS.len()).map(|at| lines.iter().map(|cells| cells[at].chars().count()).max().unwrap_or(0)).collect();
+        let widths: Vec<usize> = (0..HEADINGS.len())
+            .map(|at| lines.iter().map(|cells| cells[at].chars().count()).max().unwrap_or(0))
+            .collect();
         let mut text = format!("{} cores, Linux {}, release build\n\n", self.cores, self.kernel);
         for cells in &lines {
             let mut line = format!("{:<width$}", cells[0], width = widths[0]);
@@ -50,15 +54,21 @@ impl Report {
             text += line.trim_end();
             text += "\n";
         }
-        let notes = self.rows.iter().filter_map(|row| Some(format!("{}: {}\n", row.what, row.note.as_ref()?)));
-        let floors = self.rows.iter().filter_map(|row| Some(format!("{}: over {}\n", row.what, row.floor.as_ref()?.what)));
+        let notes =
+            self.rows.iter().filter_map(|row| Some(format!("{}: {}\n", row.what, row.note.as_ref()?)));
+        let floors = self
+            .rows
+            .iter()
+            .filter_map(|row| Some(format!("{}: over {}\n", row.what, row.floor.as_ref()?.what)));
         format!("{text}\nfloors\n{}\nnotes\n{}", floors.collect::<String>(), notes.collect::<String>())
     }
 
     pub(super) fn write_json(&self, file: &Path) -> Result<()> {
-        let measured_at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
+        let measured_at =
+            SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
         let rows: Vec<Value> = self.rows.iter().map(as_json).collect();
-        let report = json!({"measured_at": measured_at, "cores": self.cores, "kernel": self.kernel, "rows": rows});
+        let report =
+            json!({"measured_at": measured_at, "cores": self.cores, "kernel": self.kernel, "rows": rows});
         let text = serde_json::to_string_pretty(&report).context("writing JSON")? + "\n";
         std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
     }
@@ -74,7 +84,15 @@ fn cells(row: &Row) -> [String; 7] {
     };
     let met = row.is_met().map_or("", |met| if met { "met" } else { "missed" });
     let ratio = row.ratio().map_or(String::new(), |ratio| format!("{ratio:.1}"));
-    [row.what.clone(), shown(Some(row.p50)), shown(row.p99), row.count.to_string(), goal, met.to_owned(), ratio]
+    [
+        row.what.clone(),
+        shown(Some(row.p50)),
+        shown(row.p99),
+        row.count.to_string(),
+        goal,
+        met.to_owned(),
+        ratio,
+    ]
 }
 
 fn amount(value: f64, unit: Unit) -> String {
@@ -104,7 +122,10 @@ mod tests {
         let row = Row::times("warm", vec![Duration::from_millis(5)]).goal(3.0).above(&[&floor]);
         assert_eq!(cells(&row), ["warm", "5.00 ms", "5.00 ms", "1", "≤ 3 ms", "missed", "2.5"]);
         let json = as_json(&row);
-        assert_eq!((&json["met"], &json["ratio"], &json["floor"]["p50"]), (&json!(false), &json!(2.5), &json!(2.0)));
+        assert_eq!(
+            (&json["met"], &json["ratio"], &json["floor"]["p50"]),
+            (&json!(false), &json!(2.5), &json!(2.0))
+        );
         let memory = Row::mean("asleep", Unit::Kibibytes, 12.4, 200).goal(50.0);
         assert_eq!(cells(&memory), ["asleep", "12 KiB", "", "200", "≤ 50 KiB", "met", ""]);
     }
@@ -112,7 +133,10 @@ mod tests {
     #[test]
     fn columns_stand_below_each_other() {
         let mut report = Report::new();
-        report.extend([Row::times("short", vec![Duration::from_millis(5)]), Row::times("a longer one", vec![Duration::from_secs(5)])]);
+        report.extend([
+            Row::times("short", vec![Duration::from_millis(5)]),
+            Row::times("a longer one", vec![Duration::from_secs(5)]),
+        ]);
         let text = report.text();
         let ends: Vec<usize> = text.lines().filter_map(|line| line.find(" ms")).collect();
         assert!(ends.len() == 2 && ends[0] == ends[1], "{text}");

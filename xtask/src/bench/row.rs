@@ -51,7 +51,17 @@ impl Row {
     /// One figure for all of `count` things.
     pub(super) fn mean(what: &str, unit: Unit, mean: f64, count: usize) -> Self {
         let what = what.to_owned();
-        Self { what, unit, p50: mean, p99: None, count, goal_p50: None, goal_p99: None, floor: None, note: None }
+        Self {
+            what,
+            unit,
+            p50: mean,
+            p99: None,
+            count,
+            goal_p50: None,
+            goal_p99: None,
+            floor: None,
+            note: None,
+        }
     }
 
     pub(super) fn goal(mut self, p50: f64) -> Self {

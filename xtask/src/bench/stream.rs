@@ -35,7 +35,10 @@ struct Script {
 
 impl Script {
     fn new(events: usize) -> Self {
-        Self { gates: (0..events).map(|_| Gate::new()).collect(), told: (0..events).map(|_| OnceLock::new()).collect() }
+        Self {
+            gates: (0..events).map(|_| Gate::new()).collect(),
+            told: (0..events).map(|_| OnceLock::new()).collect(),
+        }
     }
 
     fn answer(&self) -> Answer {
@@ -83,8 +86,12 @@ fn message(stream: usize) -> String {
 
 fn requests_to_upstream(upstream: &ScriptedUpstream, streams: usize) -> Vec<Request> {
     let address = upstream.address().to_string();
-    let body = |stream| json!({"messages": [{"role": "user", "content": message(stream)}], "stream": true}).to_string();
-    (0..streams).map(|stream| (address.clone(), post(&address, "/v1/chat/completions", &body(stream)))).collect()
+    let body = |stream| {
+        json!({"messages": [{"role": "user", "content": message(stream)}], "stream": true}).to_string()
+    };
+    (0..streams)
+        .map(|stream| (address.clone(), post(&address, "/v1/chat/completions", &body(stream))))
+        .collect()
 }
 
 async fn requests_to_server(server: &Server, streams: usize) -> Result<Vec<Request>> {
@@ -92,7 +99,10 @@ async fn requests_to_server(server: &Server, streams: usize) -> Result<Vec<Reque
     let mut requests = Vec::with_capacity(streams);
     for stream in 0..streams {
         let path = format!("/v1/sessions/{}/messages", server.session(json!({})).await);
-        requests.push((address.to_owned(), post(address, &path, &json!({"message": message(stream)}).to_string())));
+        requests.push((
+            address.to_owned(),
+            post(address, &path, &json!({"message": message(stream)}).to_string()),
+        ));
     }
     Ok(requests)
 }
@@ -110,9 +120,13 @@ async fn run(upstream: &ScriptedUpstream, requests: Vec<Request>, events: usize)
     let scripts: Arc<Vec<Script>> = Arc::new(requests.iter().map(|_| Script::new(events)).collect());
     let answers = scripts.clone();
     upstream.respond_with(move |request| {
-        let asked = request.json["messages"].as_array().and_then(|messages| messages.last()).map(ToString::to_string);
+        let asked =
+            request.json["messages"].as_array().and_then(|messages| messages.last()).map(ToString::to_string);
         let stream = Scanner::default().take(asked.unwrap_or_default().as_bytes());
-        stream.first().and_then(|stream| answers.get(*stream)).map_or_else(|| Answer::text("?"), Script::answer)
+        stream
+            .first()
+            .and_then(|stream| answers.get(*stream))
+            .map_or_else(|| Answer::text("?"), Script::answer)
     });
     let mut readers = JoinSet::new();
     for (stream, request) in requests.into_iter().enumerate() {
@@ -147,7 +161,8 @@ async fn pace(script: &Script, first: Instant) {
 }
 
 async fn read((address, request): Request, script: &Script) -> Result<Vec<Duration>> {
-    let mut connection = TcpStream::connect(&address).await.with_context(|| format!("connecting to {address}"))?;
+    let mut connection =
+        TcpStream::connect(&address).await.with_context(|| format!("connecting to {address}"))?;
     connection.set_nodelay(true)?;
     connection.write_all(request.as_bytes()).await.context("sending a request")?;
     let mut buffer = vec![0; READ_BYTES];
@@ -159,7 +174,8 @@ async fn read((address, request): Request, script: &Script) -> Result<Vec<Durati
         }
         let now = Instant::now();
         for number in scanner.take(&buffer[..count]) {
-            let told = script.told.get(number).and_then(OnceLock::get).context("a delta that was not sent")?;
+            let told =
+                script.told.get(number).and_then(OnceLock::get).context("a delta that was not sent")?;
             samples.push(now.saturating_duration_since(*told));
         }
     }

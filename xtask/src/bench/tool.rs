@@ -19,7 +19,12 @@ const WARM_UP: usize = 5;
 const CALLS_PER_TURN: usize = 50;
 
 /// Calls in a sandbox that is awake, each asked for by a model's answer of its own.
-pub(super) async fn warm(server: &Server, upstream: &ScriptedUpstream, count: usize, spawn: &Row) -> Result<[Row; 2]> {
+pub(super) async fn warm(
+    server: &Server,
+    upstream: &ScriptedUpstream,
+    count: usize,
+    spawn: &Row,
+) -> Result<[Row; 2]> {
     let asked = Arc::new(Mutex::new(Vec::new()));
     let (mut samples, mut steps) = (Vec::new(), Vec::new());
     while samples.len() < count {
@@ -79,7 +84,9 @@ async fn call_times(stream: &mut TurnStream) -> Result<Vec<Duration>> {
     while let Some(event) = stream.next().await {
         match event.kind.as_str() {
             "tool_use.executing" => executing = Some(Instant::now()),
-            "tool_result" if event.data["is_error"] == true => bail!("a call failed: {}", event.data["content"]),
+            "tool_result" if event.data["is_error"] == true => {
+                bail!("a call failed: {}", event.data["content"])
+            }
             "tool_result" => times.push(executing.take().context("a result without a call")?.elapsed()),
             "message.completed" => return Ok(times),
             "message.error" => bail!("a turn failed: {}", event.data["error"]),

@@ -68,7 +68,7 @@ async fn nothing_of_the_server_is_inside() {
     let (server, upstream) = start().await;
     let id = server.session(json!({})).await;
     upstream.push(Answer::tool_call("Bash", json!({"command":
-        "env; cat /proc/*/environ 2>/dev/null | tr '\\0' '\\n'; cat /proc/*/cmdline | tr '\\0' ' '; id -u; ls /proc/self/fd; ls /; ls /workspace/..; cat /etc/passwd; (exec 3<>/dev/tcp/127.0.0.1/1) 2>&1; ls /tmp"})));
+        "env; cat /proc/*/environ 2>/dev/null | tr '\\0' '\\n'; cat /proc/*/cmdline | tr '\\0' ' '; echo; id -u; ls /proc/self/fd; ls /; ls /workspace/..; cat /etc/passwd; (exec 3<>/dev/tcp/127.0.0.1/1) 2>&1; ls /tmp"})));
     upstream.push(Answer::text("done"));
     let events = server.send(&id, "look around").await.rest().await;
     let seen =

@@ -1,66 +1,66 @@
 //! Which turns run here, and how to stop them.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use palisade_protocol::{SessionId, TurnId};
 use tokio_util::sync::CancellationToken;
 
-/// The running turns, by session: a session has one at most.
-#[derive(Default)]
+/// The turns that run or are about to. A turn is listed before it is written down, so that whoever deletes its
+/// session or drains the server either sees it here or keeps it from starting.
+#[derive(Clone, Default)]
 pub(crate) struct Turns {
-    running: Mutex<HashMap<SessionId, Running>>,
+    running: Arc<Mutex<HashMap<TurnId, Running>>>,
 }
 
 #[derive(Clone)]
 struct Running {
-    turn: TurnId,
+    session: SessionId,
     cancel: CancellationToken,
     ended: CancellationToken,
 }
 
-/// Takes the turn off the list when its task ends, however it ends.
-pub(crate) struct Listed<'a> {
-    turns: &'a Turns,
-    session: SessionId,
-    ended: CancellationToken,
+/// A turn's place on the list; dropped when its task ends, however it ends.
+pub(crate) struct Listed {
+    turns: Turns,
+    turn: TurnId,
+    /// Asks the turn to stop.
+    pub(crate) cancel: CancellationToken,
 }
 
 impl Turns {
-    /// Lists a turn that is about to run.
-    pub(crate) fn list(&self, session: &SessionId, turn: &TurnId, cancel: &CancellationToken) -> Listed<'_> {
-        let ended = CancellationToken::new();
-        let running = Running { turn: turn.clone(), cancel: cancel.clone(), ended: ended.clone() };
-        self.lock().insert(session.clone(), running);
-        Listed { turns: self, session: session.clone(), ended }
+    /// Lists a turn that is about to start.
+    pub(crate) fn list(&self, session: &SessionId, turn: &TurnId) -> Listed {
+        let cancel = CancellationToken::new();
+        let running =
+            Running { session: session.clone(), cancel: cancel.clone(), ended: CancellationToken::new() };
+        self.lock().insert(turn.clone(), running);
+        Listed { turns: self.clone(), turn: turn.clone(), cancel }
     }
 
-    /// Cancels the turn, if it is this one that runs; whether it did.
-    pub(crate) fn cancel(&self, session: &SessionId, turn: &TurnId) -> bool {
-        let running = self.lock().get(session).filter(|running| running.turn == *turn).cloned();
-        running.map(|running| running.cancel.cancel()).is_some()
+    /// Cancels the turn; whether it runs here.
+    pub(crate) fn cancel(&self, turn: &TurnId) -> bool {
+        self.lock().get(turn).map(|running| running.cancel.cancel()).is_some()
     }
 
     /// Cancels whatever the session runs, and waits for its end.
     pub(crate) async fn cancel_session(&self, session: &SessionId) {
-        let running = self.lock().get(session).cloned();
-        if let Some(running) = running {
+        for running in self.matching(|running| running.session == *session) {
             running.cancel.cancel();
             running.ended.cancelled().await;
         }
     }
 
-    /// Waits until no turn runs here.
+    /// Waits until none of the turns that are listed now runs any more.
     pub(crate) async fn all_ended(&self) {
-        let all: Vec<Running> = self.lock().values().cloned().collect();
-        for running in all {
+        for running in self.matching(|_| true) {
             running.ended.cancelled().await;
         }
     }
 
     /// Whether the session runs a turn here.
     pub(crate) fn is_running(&self, session: &SessionId) -> bool {
-        self.lock().contains_key(session)
+        self.lock().values().any(|running| running.session == *session)
     }
 
     /// How many turns run.
@@ -68,15 +68,21 @@ impl Turns {
         self.lock().len()
     }
 
+    fn matching(&self, which: impl Fn(&Running) -> bool) -> Vec<Running> {
+        self.lock().values().filter(|running| which(running)).cloned().collect()
+    }
+
     // The map is whole after any panic, so a poisoned lock is still good.
-    fn lock(&self) -> MutexGuard<'_, HashMap<SessionId, Running>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<TurnId, Running>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Listed<'_> {
+impl Drop for Listed {
     fn drop(&mut self) {
-        self.turns.lock().remove(&self.session);
-        self.ended.cancel();
+        let removed = self.turns.lock().remove(&self.turn);
+        if let Some(running) = removed {
+            running.ended.cancel();
+        }
     }
 }
