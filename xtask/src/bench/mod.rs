@@ -94,22 +94,25 @@ async fn measure(palisade: &str, counts: &Counts) -> Result<Report> {
     let upstream = ScriptedUpstream::start().await.context("starting the scripted upstream")?;
     // Memory first: a server that has done nothing else.
     say("bench: memory");
-    report.extend(memory::measure(&Server::start(palisade, &upstream, "").await, &upstream).await?);
+    report.figures(memory::measure(&Server::start(palisade, &upstream, "").await, &upstream).await?);
 
     let server = Server::start(palisade, &upstream, "").await;
     say("bench: floors");
     let append = floor::append(server.folder.path(), counts.round_trips)?;
-    let health = floor::health(&server, counts.round_trips).await?;
+    let health = floor::health(&server, counts.round_trips).await;
     let spawn = floor::spawn(counts.spawns)?;
     let cage = floor::cage(counts.spawns)?;
     say("bench: sessions");
-    report.extend([create::measure(&server, counts.round_trips, &health, &append).await]);
+    report.figures([create::measure(&server, counts.round_trips, &health, &append).await]);
     say("bench: streams");
-    report.extend(stream::measure(&server, &upstream, (1, counts.events_of_one), &append).await?);
-    report.extend(stream::measure(&server, &upstream, (100, counts.events_of_each), &append).await?);
+    for (streams, events) in [(1, counts.events_of_one), (100, counts.events_of_each)] {
+        let (row, straight) = stream::measure(&server, &upstream, streams, events, &append).await?;
+        report.figures([row]);
+        report.floors([straight]);
+    }
     say("bench: tool calls");
-    report.extend(tool::warm(&server, &upstream, counts.warm_calls, &spawn).await?);
-    report.extend(tool::cold(&server, &upstream, counts.cold_calls, &spawn, &cage).await?);
-    report.extend([append, health, spawn, cage]);
+    report.figures(tool::warm(&server, &upstream, counts.warm_calls, &spawn).await?);
+    report.figures(tool::cold(&server, &upstream, counts.cold_calls, &spawn, &cage).await?);
+    report.floors([append, health, spawn, cage]);
     Ok(report)
 }

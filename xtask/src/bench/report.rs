@@ -14,21 +14,30 @@ const HEADINGS: [&str; 7] = ["", "p50", "p99", "n", "goal", "", "× floor"];
 
 pub(super) struct Report {
     rows: Vec<Row>,
+    floors: Vec<Row>,
     cores: usize,
     kernel: String,
+    /// Of the last minute when the run began: beyond a fraction of the cores, others were measured too.
+    load: f64,
 }
 
 impl Report {
     pub(super) fn new() -> Self {
         Self {
             rows: Vec::new(),
+            floors: Vec::new(),
             cores: std::thread::available_parallelism().map_or(0, usize::from),
             kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
+            load: load(),
         }
     }
 
-    pub(super) fn extend(&mut self, rows: impl IntoIterator<Item = Row>) {
+    pub(super) fn figures(&mut self, rows: impl IntoIterator<Item = Row>) {
         self.rows.extend(rows);
+    }
+
+    pub(super) fn floors(&mut self, rows: impl IntoIterator<Item = Row>) {
+        self.floors.extend(rows);
     }
 
     pub(super) fn print(&self) -> Result<()> {
@@ -42,10 +51,11 @@ impl Report {
     fn text(&self) -> String {
         let mut lines = vec![HEADINGS.map(str::to_owned)];
         lines.extend(self.rows.iter().map(cells));
-        let widths: Vec<usize> = (0..HEADINGS.len())
-            .map(|at| lines.iter().map(|cells| cells[at].chars().count()).max().unwrap_or(0))
-            .collect();
-        let mut text = format!("{} cores, Linux {}, release build\n\n", self.cores, self.kernel);
+        lines.push(["floors", "", "", "", "", "", ""].map(str::to_owned));
+        lines.extend(self.floors.iter().map(cells));
+        let width = |at: usize| lines.iter().map(|cells| cells[at].chars().count()).max().unwrap_or(0);
+        let widths: Vec<usize> = (0..HEADINGS.len()).map(width).collect();
+        let mut text = self.machine() + "\n\n";
         for cells in &lines {
             let mut line = format!("{:<width$}", cells[0], width = widths[0]);
             for (cell, width) in cells.iter().zip(&widths).skip(1) {
@@ -54,13 +64,16 @@ impl Report {
             text += line.trim_end();
             text += "\n";
         }
-        let notes =
-            self.rows.iter().filter_map(|row| Some(format!("{}: {}\n", row.what, row.note.as_ref()?)));
-        let floors = self
-            .rows
-            .iter()
-            .filter_map(|row| Some(format!("{}: over {}\n", row.what, row.floor.as_ref()?.what)));
-        format!("{text}\nfloors\n{}\nnotes\n{}", floors.collect::<String>(), notes.collect::<String>())
+        let notes = self.rows.iter().flat_map(|row| {
+            let floor = row.floor.as_ref().map(|floor| format!("× floor is over {}", floor.what));
+            [floor, row.note.clone()].into_iter().flatten().map(|note| format!("{}: {note}\n", row.what))
+        });
+        format!("{text}\n{}", notes.collect::<String>())
+    }
+
+    fn machine(&self) -> String {
+        let Self { cores, kernel, load, .. } = self;
+        format!("{cores} cores, Linux {kernel}, load {load:.1} at the start, release build")
     }
 
     pub(super) fn write_json(&self, file: &Path) -> Result<()> {
@@ -72,6 +85,11 @@ impl Report {
         let text = serde_json::to_string_pretty(&report).context("writing JSON")? + "\n";
         std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
     }
+}
+
+fn load() -> f64 {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split_whitespace().next().and_then(|load| load.parse().ok()).unwrap_or(f64::NAN)
 }
 
 fn cells(row: &Row) -> [String; 7] {
@@ -133,10 +151,8 @@ mod tests {
     #[test]
     fn columns_stand_below_each_other() {
         let mut report = Report::new();
-        report.extend([
-            Row::times("short", vec![Duration::from_millis(5)]),
-            Row::times("a longer one", vec![Duration::from_secs(5)]),
-        ]);
+        report.figures([Row::times("short", vec![Duration::from_millis(5)])]);
+        report.floors([Row::times("a longer one", vec![Duration::from_secs(5)])]);
         let text = report.text();
         let ends: Vec<usize> = text.lines().filter_map(|line| line.find(" ms")).collect();
         assert!(ends.len() == 2 && ends[0] == ends[1], "{text}");

@@ -50,17 +50,18 @@ impl Script {
     }
 }
 
-/// `streams` at once with `events` each: through the server, and without it.
+/// `streams` at once with `events` each: through the server, and straight from the upstream.
 pub(super) async fn measure(
     server: &Server,
     upstream: &ScriptedUpstream,
-    (streams, events): (usize, usize),
+    streams: usize,
+    events: usize,
     append: &Row,
-) -> Result<[Row; 2]> {
+) -> Result<(Row, Row)> {
     let name = if streams == 1 { "1 turn".to_owned() } else { format!("{streams} turns") };
     let straight = requests_to_upstream(upstream, streams);
     let straight = run(upstream, straight, events).await.context("reading straight from the upstream")?;
-    let straight = Row::times(&format!("upstream → client, no server, {name}"), straight);
+    let straight = Row::times(&format!("upstream → client, {name}"), straight);
 
     let requests = requests_to_server(server, streams).await?;
     let pid = server.pid().context("the server has no process")?;
@@ -74,7 +75,7 @@ pub(super) async fn measure(
         share(cpu_time(rustix::process::getpid())?.saturating_sub(own_cpu)),
     );
     let row = Row::times(&format!("upstream's chunk → client's event, {name}"), samples);
-    Ok([row.goal(1.0).goal_p99(5.0).above(&[&straight, append]).note(note), straight])
+    Ok((row.goal(1.0).goal_p99(5.0).above(&[&straight, append]).note(note), straight))
 }
 
 /// Where to send what, so that the answer is stream number so and so.
