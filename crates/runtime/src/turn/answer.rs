@@ -186,7 +186,11 @@ mod tests {
             answer.take(event, &mut events);
         }
         let finished = answer.finish(&mut events);
-        assert_eq!(kinds(&events), ["tool_use.start", "tool_use.input_delta"], "what arrived together is one event");
+        assert_eq!(
+            kinds(&events),
+            ["tool_use.start", "tool_use.input_delta"],
+            "what arrived together is one event"
+        );
         assert_eq!(finished.late_text, "late");
         let Item::AssistantMessage { calls, text, .. } = finished.item else { panic!("not an answer") };
         assert_eq!(
