@@ -45,6 +45,8 @@ pub enum Event {
         #[serde(skip_serializing_if = "Option::is_none")]
         code: Option<String>,
     },
+    #[serde(rename = "turn.attempt")]
+    Attempt { attempt: i64, after: u64 },
     #[serde(rename = "message.completed")]
     Completed { id: TurnId, status: &'static str, usage: Usage },
     #[serde(rename = "message.cancelled")]

@@ -11,6 +11,7 @@ mod hands;
 mod messages;
 mod metrics;
 mod ready;
+mod recover;
 mod sessions;
 mod skills;
 mod start;
@@ -31,7 +32,7 @@ use tokio_util::task::TaskTracker;
 
 pub use context::OpCtx;
 pub use files::{Entry, FileUpload, Opened, ReadFile};
-pub use messages::{Cancelled, TurnStream};
+pub use messages::{Cancelled, Sent, TurnStream};
 pub use metrics::Metrics;
 pub use ready::{PartState, Readiness};
 pub use sessions::BulkDelete;

@@ -1,11 +1,11 @@
 //! Send a message, follow a turn, cancel it.
 
 use palisade_protocol::{Error, ErrorKind, Event, Item, SessionId, TurnId, limits};
-use palisade_store::{Follower, NewTurn, Turn, TurnState};
+use palisade_store::{Follower, IdempotencyKey, NewTurn, StoreError, Turn, TurnState};
 
 use crate::clock::now;
 use crate::skills::SessionKeep;
-use crate::turn::{TurnJob, drive};
+use crate::turn::{TurnJob, TurnStart, spawn};
 use crate::{OpCtx, Runtime, hands};
 
 /// A turn and a reader of its events.
@@ -14,6 +14,14 @@ pub struct TurnStream {
     pub turn: TurnId,
     /// Its events, from where the caller asked.
     pub events: Follower,
+}
+
+/// What sending a message came to.
+pub enum Sent {
+    /// A turn, new or the one that an earlier request with the same key started.
+    Stream(TurnStream),
+    /// An earlier request with the same key started this turn, whose events are no longer kept.
+    Evicted(TurnId),
 }
 
 /// What a cancel came to.
@@ -33,8 +41,15 @@ impl Runtime {
         ctx: &OpCtx,
         id: &SessionId,
         message: String,
-    ) -> Result<TurnStream, Error> {
+        key: Option<String>,
+    ) -> Result<Sent, Error> {
         check_message(&message)?;
+        let key = key.map(|key| idempotency_key(key, &message)).transpose()?;
+        if let Some(key) = &key
+            && let Some(sent) = self.sent_before(ctx, id, key).await?
+        {
+            return Ok(sent);
+        }
         let tenant = self.rooms.tenant(ctx)?;
         let session = self.rooms.session(ctx, id).await?;
         let keep = match self.rooms.store.session_context(id).await? {
@@ -48,33 +63,61 @@ impl Runtime {
             let text = "the server is shutting down; try again in a moment";
             return Err(Error::new(ErrorKind::Unavailable, "server.draining", text));
         }
+        let started_at = now();
         let created = Event::Created { id: turn.clone(), session_id: id.clone(), status: "in_progress" };
         let new = NewTurn {
             id: turn.clone(),
             tenant: ctx.tenant().clone(),
             session: id.clone(),
-            now: now(),
+            now: started_at,
+            key: key.clone(),
             events: vec![created.render(0)],
             items: vec![Item::UserMessage { text: message }],
         };
         let cancel = listed.cancel.clone();
-        let job = TurnJob { session, keep, sandbox_spec, turn: turn.clone(), next_seq: 1, cancel };
+        let start = TurnStart { turn: turn.clone(), generation: 1, next_seq: 1, started_at };
+        let job = TurnJob { session, keep, sandbox_spec, start, cancel };
         // In a task of its own: a caller that hangs up between the commit and the start would leave a turn that
         // nobody drives.
         let rooms = self.rooms.clone();
         let started = self.rooms.tasks.spawn(async move {
             rooms.store.start_turn(new).await?;
             rooms.metrics.turn_started();
-            let task = rooms.clone();
-            rooms.tasks.spawn(async move {
-                drive(task, job).await;
-                drop(listed);
-            });
-            Ok::<_, Error>(())
+            spawn(&rooms, job, listed);
+            Ok(())
         });
-        started.await.map_err(Error::bug)??;
+        match (started.await.map_err(Error::bug)?, &key) {
+            (Ok(()), _) => {}
+            // Another request with this key was quicker: this one is its retry.
+            (Err(StoreError::KeyTaken), Some(key)) => {
+                let sent = self.sent_before(ctx, id, key).await?;
+                return sent.ok_or_else(|| Error::bug("an idempotency key is taken and not there"));
+            }
+            (Err(error), _) => return Err(error.into()),
+        }
         tracing::info!(tenant = %ctx.tenant(), session = %id, turn = %turn, "turn started");
-        Ok(TurnStream { events: self.rooms.store.follow(&turn, None), turn })
+        Ok(Sent::Stream(TurnStream { events: self.rooms.store.follow(&turn, None), turn }))
+    }
+
+    /// What an earlier request with the same key started; it must have been the same request.
+    async fn sent_before(
+        &self,
+        ctx: &OpCtx,
+        id: &SessionId,
+        key: &IdempotencyKey,
+    ) -> Result<Option<Sent>, Error> {
+        let Some(used) = self.rooms.store.key_use(ctx.tenant(), &key.key).await? else { return Ok(None) };
+        if used.session != *id || used.body_hash != key.body_hash {
+            let message = "this Idempotency-Key was used for another message or another session; take a new key for a new message";
+            return Err(Error::new(ErrorKind::IdempotencyMismatch, "idempotency.mismatch", message));
+        }
+        // A session that is gone is gone for retries, too.
+        self.rooms.session(ctx, id).await?;
+        let turn = used.turn;
+        Ok(Some(match self.rooms.store.last_seq(&turn).await? {
+            Some(_) => Sent::Stream(TurnStream { events: self.rooms.store.follow(&turn, None), turn }),
+            None => Sent::Evicted(turn),
+        }))
     }
 
     /// Follows a turn from the event after `after`. A turn that is unknown, another session's, or whose events
@@ -124,6 +167,17 @@ fn no_such_turn() -> Error {
         "response.not_found",
         "no such response in this session, or its events are no longer kept",
     )
+}
+
+/// Longest idempotency key, in bytes.
+const KEY_BYTES_MAX: usize = 255;
+
+fn idempotency_key(key: String, message: &str) -> Result<IdempotencyKey, Error> {
+    if !(1..=KEY_BYTES_MAX).contains(&key.len()) {
+        let text = format!("an Idempotency-Key has from 1 to {KEY_BYTES_MAX} characters");
+        return Err(Error::new(ErrorKind::Malformed, "idempotency.bad_key", text));
+    }
+    Ok(IdempotencyKey { key, body_hash: palisade_vault::sha256_hex(message.as_bytes()) })
 }
 
 fn check_message(message: &str) -> Result<(), Error> {

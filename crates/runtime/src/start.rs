@@ -6,10 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use palisade_inference::Router;
-use palisade_protocol::item::TurnOutcome;
-use palisade_protocol::{Error, Event, Item, SessionId, TurnId};
+use palisade_protocol::{Error, SessionId};
 use palisade_sandbox::{SandboxConfig, SandboxError, SandboxFactory};
-use palisade_store::{Commit, Store, StoreError};
+use palisade_store::{Store, StoreError};
 use palisade_vault::Keys;
 use palisade_workspace::{Workspace, WorkspaceError};
 use tokio_util::sync::CancellationToken;
@@ -25,10 +24,12 @@ use crate::turn::Turns;
 use crate::{Rooms, Runtime};
 
 /// How often idle sandboxes and old events are looked for.
-const HOUSEKEEPING: Duration = Duration::from_secs(15);
+const HOUSEKEEPING: Duration = Duration::from_secs(5);
 /// Events swept in one transaction: small bites, so that no writer waits for them.
 const SWEEP_ROWS_MAX: i64 = 2_000;
 
+/// How long an idempotency key is kept, in seconds (contract §4).
+const KEY_KEPT_S: f64 = 24.0 * 3600.0;
 /// An upload that nobody has written to for so long was broken off.
 const UPLOAD_LEFT_AFTER: Duration = Duration::from_secs(3600);
 
@@ -105,12 +106,13 @@ impl Runtime {
             demo_planner: config.demo_planner,
             events_retention_s: config.events_retention_s as f64,
         });
-        close_interrupted_turns(&rooms).await?;
         let leftovers = find_leftovers(&rooms).await?;
         let cleaner = rooms.clone();
         rooms.tasks.spawn(async move { remove_leftovers(&cleaner, leftovers).await });
         let keeper = rooms.clone();
         rooms.tasks.spawn(async move { keep_house(keeper).await });
+        // Last, because each goes on at once.
+        crate::recover::take_over_turns(&rooms).await?;
         Ok(Self { rooms })
     }
 }
@@ -124,38 +126,6 @@ fn open_tenant(data_dir: &std::path::Path, config: TenantConfig) -> Result<Tenan
     let workspace = Workspace::open(&workspace_dir)
         .map_err(|source| StartError::Workspace { tenant: config.name.to_string(), source })?;
     Ok(Tenant { config, workspace: Arc::new(workspace), workspace_dir, skills_dir })
-}
-
-/// A turn that was running when the server stopped is closed with an error that says so: its session is free,
-/// what was streamed stays. Nothing goes on by itself yet.
-async fn close_interrupted_turns(rooms: &Rooms) -> Result<(), StoreError> {
-    for (tenant, turn) in rooms.store.running_turns().await? {
-        let message = "The server was restarted while this turn ran. What it had done so far is kept; send a message to go on.";
-        close_turn(rooms, &turn.session, &turn.id, "turn.interrupted", message).await?;
-        tracing::warn!(tenant = %tenant, session = %turn.session, turn = %turn.id, "a turn was interrupted by a restart");
-    }
-    Ok(())
-}
-
-/// Ends a turn that nobody drives any more.
-pub(crate) async fn close_turn(
-    rooms: &Rooms,
-    session: &SessionId,
-    turn: &TurnId,
-    code: &str,
-    message: &str,
-) -> Result<(), StoreError> {
-    let next_seq = rooms.store.last_seq(turn).await?.map_or(0, |last| last + 1);
-    let event = Event::Failed { id: turn.clone(), error: message.to_owned(), code: code.to_owned() };
-    let commit = Commit {
-        session: session.clone(),
-        turn: turn.clone(),
-        generation: crate::turn::GENERATION,
-        events: vec![event.render(next_seq)],
-        items: vec![Item::TurnEnded { outcome: TurnOutcome::Failed }],
-        end: Some((TurnOutcome::Failed, now())),
-    };
-    rooms.store.commit(commit).await
 }
 
 /// Folders of sessions that are gone. Looked for before the first request: a folder is made before its session's
@@ -198,6 +168,9 @@ async fn keep_house(rooms: Arc<Rooms>) {
             _ = tick.tick() => {}
         }
         rooms.hands.close_idle(|session| rooms.turns.is_running(session)).await;
+        if let Err(error) = rooms.store.sweep_keys(now() - KEY_KEPT_S).await {
+            tracing::error!(error = &error as &dyn std::error::Error, "old idempotency keys were not swept");
+        }
         loop {
             match rooms.store.sweep_events(now() - rooms.events_retention_s, SWEEP_ROWS_MAX).await {
                 Ok(swept) if swept == SWEEP_ROWS_MAX as u64 => {}

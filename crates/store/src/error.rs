@@ -22,6 +22,9 @@ pub enum StoreError {
     Corrupt { what: &'static str, source: Box<dyn std::error::Error + Send + Sync> },
     #[error("there is no session {0}")]
     NoSuchSession(SessionId),
+    /// Whose turn it is, and whether the request is the same, is for the caller to see.
+    #[error("the idempotency key was used before")]
+    KeyTaken,
     #[error("session {0} is busy")]
     Busy(SessionId),
     /// The commit came from an attempt that no longer owns the turn; nothing of it was written.

@@ -21,6 +21,19 @@ pub struct Turn {
     pub state: TurnState,
     /// The attempt that owns it.
     pub generation: i64,
+    /// When it was started, Unix seconds.
+    pub started_at: f64,
+}
+
+/// What an idempotency key was used for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyUse {
+    /// In which session.
+    pub session: SessionId,
+    /// With which request.
+    pub body_hash: String,
+    /// The turn it started.
+    pub turn: TurnId,
 }
 
 /// Where a turn is.
@@ -84,7 +97,7 @@ impl Store {
 
     /// A turn, by its id alone: ask for its session before showing it to anybody.
     pub async fn turn(&self, id: &TurnId) -> Result<Option<Turn>, StoreError> {
-        let row = sqlx::query("SELECT id, session_id, state, generation FROM turn WHERE id = $1")
+        let row = sqlx::query("SELECT id, session_id, state, generation, started_at FROM turn WHERE id = $1")
             .bind(id.as_str())
             .fetch_optional(&self.readers)
             .await
@@ -95,7 +108,7 @@ impl Store {
     /// Turns that say they are running, with their tenants.
     pub async fn running_turns(&self) -> Result<Vec<(TenantName, Turn)>, StoreError> {
         let rows = sqlx::query(
-            "SELECT turn.id, turn.session_id, turn.state, turn.generation, session.tenant
+            "SELECT turn.id, turn.session_id, turn.state, turn.generation, turn.started_at, session.tenant
              FROM turn JOIN session ON session.id = turn.session_id WHERE turn.state = 'running'",
         )
         .fetch_all(&self.readers)
@@ -139,6 +152,38 @@ impl Store {
         Ok(last.map(|seq| seq as u64))
     }
 
+    /// The latest event of a turn that opens or closes something: what a reader sees as open.
+    pub async fn last_boundary(&self, turn: &TurnId) -> Result<Option<RenderedEvent>, StoreError> {
+        let row: Option<(i64, String, String)> = sqlx::query_as(
+            "SELECT seq, kind, data FROM event WHERE turn_id = $1
+               AND kind IN ('text.start', 'text.stop', 'thinking.start', 'thinking.stop', 'tool_use.start', 'tool_use.stop')
+             ORDER BY seq DESC LIMIT 1",
+        )
+        .bind(turn.as_str())
+        .fetch_optional(&self.readers)
+        .await
+        .map_err(reading("events"))?;
+        Ok(row.map(|(seq, kind, data)| RenderedEvent { seq: seq as u64, kind, data }))
+    }
+
+    /// What a tenant's idempotency key was used for.
+    pub async fn key_use(&self, tenant: &TenantName, key: &str) -> Result<Option<KeyUse>, StoreError> {
+        let row: Option<(String, String, String)> = sqlx::query_as(
+            "SELECT session_id, body_hash, turn_id FROM idempotency_key WHERE tenant = $1 AND key = $2",
+        )
+        .bind(tenant.as_str())
+        .bind(key)
+        .fetch_optional(&self.readers)
+        .await
+        .map_err(reading("an idempotency key"))?;
+        let Some((session, body_hash, turn)) = row else { return Ok(None) };
+        Ok(Some(KeyUse {
+            session: SessionId::parse(&session).map_err(corrupt("a session's id"))?,
+            body_hash,
+            turn: TurnId::parse(&turn).map_err(corrupt("a turn's id"))?,
+        }))
+    }
+
     /// Whether the database answers.
     pub async fn ping(&self) -> Result<(), StoreError> {
         sqlx::query("SELECT 1").execute(&self.readers).await.map(drop).map_err(reading("anything"))
@@ -178,6 +223,7 @@ fn turn_of(row: &SqliteRow) -> Result<Turn, StoreError> {
         session: SessionId::parse(&text("session_id")?).map_err(corrupt("a session's id"))?,
         state: if text("state")? == "running" { TurnState::Running } else { TurnState::Ended },
         generation: row.try_get("generation").map_err(reading("a turn"))?,
+        started_at: row.try_get("started_at").map_err(reading("a turn"))?,
     })
 }
 

@@ -38,6 +38,17 @@ pub struct NewTurn {
     pub events: Vec<RenderedEvent>,
     /// The first items: the user's message.
     pub items: Vec<Item>,
+    /// Taken with the turn, or not at all.
+    pub key: Option<IdempotencyKey>,
+}
+
+/// What a client calls a request, so that it can be repeated without being done twice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdempotencyKey {
+    /// The client's text; unique within its tenant.
+    pub key: String,
+    /// Tells the same request from another one under the same key.
+    pub body_hash: String,
 }
 
 /// One durable step of a running turn: events and items stand or fall together.
@@ -63,6 +74,13 @@ pub(crate) enum Write {
     CreateSession(Box<NewSession>),
     StartTurn(NewTurn),
     Commit(Commit),
+    TakeOver {
+        turn: TurnId,
+        generation: i64,
+    },
+    SweepKeys {
+        created_before: f64,
+    },
     SetMetadata {
         session: SessionId,
         key: String,
@@ -86,6 +104,8 @@ pub(crate) async fn apply(db: &mut SqliteConnection, write: &Write) -> Result<u6
         Write::CreateSession(new) => create_session(db, new).await,
         Write::StartTurn(new) => start_turn(db, new).await,
         Write::Commit(commit) => apply_commit(db, commit).await,
+        Write::TakeOver { turn, generation } => take_over(db, turn, *generation).await,
+        Write::SweepKeys { created_before } => sweep_keys(db, *created_before).await,
         Write::SetMetadata { session, key, value } => set_metadata(db, session, key, value).await,
         Write::DeleteSession { tenant, session } => delete_session(db, tenant, session).await,
         Write::SweepEvents { ended_before, rows_max } => sweep_events(db, *ended_before, *rows_max).await,
@@ -128,6 +148,10 @@ async fn start_turn(db: &mut SqliteConnection, new: &NewTurn) -> Result<u64, Sto
     if touched.rows_affected() == 0 {
         return Err(StoreError::NoSuchSession(new.session.clone()));
     }
+    // Before the turn: a retry while the first is running is a replay and no conflict.
+    if let Some(key) = &new.key {
+        take_key(db, new, key).await?;
+    }
     sqlx::query(
         "INSERT INTO turn (id, session_id, state, generation, started_at) VALUES ($1, $2, 'running', 1, $3)",
     )
@@ -143,6 +167,45 @@ async fn start_turn(db: &mut SqliteConnection, new: &NewTurn) -> Result<u64, Sto
     append_events(db, &new.id, &new.events).await?;
     append_items(db, &new.session, &new.id, &new.items).await?;
     Ok(0)
+}
+
+async fn take_key(db: &mut SqliteConnection, new: &NewTurn, key: &IdempotencyKey) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO idempotency_key (tenant, key, session_id, body_hash, turn_id, created_at)
+         VALUES ($1, $2, $3, $4, $5, $6)",
+    )
+    .bind(new.tenant.as_str())
+    .bind(&key.key)
+    .bind(new.session.as_str())
+    .bind(&key.body_hash)
+    .bind(new.id.as_str())
+    .bind(new.now)
+    .execute(db)
+    .await
+    .map(drop)
+    .map_err(|source| match source.as_database_error() {
+        Some(e) if e.is_unique_violation() => StoreError::KeyTaken,
+        _ => StoreError::Write { what: "an idempotency key", source },
+    })
+}
+
+/// The next attempt owns the turn from here on; commits of the one before are refused.
+async fn take_over(db: &mut SqliteConnection, turn: &TurnId, generation: i64) -> Result<u64, StoreError> {
+    let taken = sqlx::query(
+        "UPDATE turn SET generation = generation + 1 WHERE id = $1 AND generation = $2 AND state = 'running'",
+    )
+    .bind(turn.as_str())
+    .bind(generation)
+    .execute(db)
+    .await
+    .map_err(writing("a turn's owner"))?
+    .rows_affected();
+    if taken == 0 { Err(StoreError::Fenced(turn.clone())) } else { Ok(taken) }
+}
+
+async fn sweep_keys(db: &mut SqliteConnection, created_before: f64) -> Result<u64, StoreError> {
+    let swept = sqlx::query("DELETE FROM idempotency_key WHERE created_at < $1").bind(created_before);
+    Ok(swept.execute(db).await.map_err(writing("old idempotency keys"))?.rows_affected())
 }
 
 async fn apply_commit(db: &mut SqliteConnection, commit: &Commit) -> Result<u64, StoreError> {

@@ -141,6 +141,18 @@ impl Store {
         self.write(Write::Commit(commit)).await.map(drop)
     }
 
+    /// Makes the attempt after `generation` the turn's owner, and returns its number. Refused as
+    /// [`StoreError::Fenced`] when somebody else was quicker or the turn has ended.
+    pub async fn take_over(&self, turn: &TurnId, generation: i64) -> Result<i64, StoreError> {
+        self.write(Write::TakeOver { turn: turn.clone(), generation }).await?;
+        Ok(generation + 1)
+    }
+
+    /// Forgets idempotency keys that were taken before (Unix seconds).
+    pub async fn sweep_keys(&self, created_before: f64) -> Result<u64, StoreError> {
+        self.write(Write::SweepKeys { created_before }).await
+    }
+
     /// Sets one key of a session's metadata; a value that would push it over its limit is dropped.
     pub async fn set_metadata(
         &self,

@@ -70,6 +70,7 @@ impl Fixture {
                 now: 1777223000.5,
                 events: vec![text("first").render(0)],
                 items: vec![Item::UserMessage { text: "hello".into() }],
+                key: None,
             })
             .await
     }

@@ -32,6 +32,11 @@ pub fn random_hex<const N: usize>() -> Result<String, NoRandomness> {
     Ok(text)
 }
 
+/// SHA-256 as hex: tells contents apart.
+pub fn sha256_hex(bytes: &[u8]) -> String {
+    digest(&SHA256, bytes).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// A new key of a tenant: `pk_<tenant>_<48 hex>`.
 pub fn new_key(tenant: &TenantName) -> Result<SecretString, NoRandomness> {
     Ok(format!("pk_{tenant}_{}", random_hex::<24>()?).into())

@@ -3,9 +3,8 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
-use axum::response::Response;
-use palisade_protocol::{Error, ErrorKind};
-use palisade_runtime::{Cancelled, Runtime};
+use axum::response::{IntoResponse as _, Response};
+use palisade_runtime::{Cancelled, Runtime, Sent};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -25,7 +24,8 @@ pub(crate) struct MessageBody {
     request_body = MessageBody, responses(
     (status = 200, description = "the turn's events; X-Response-Id names the turn", body = String, content_type = "text/event-stream"),
     (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody),
-    (status = 409, description = "a turn is running", body = ErrorBody), (status = 413, body = ErrorBody)))]
+    (status = 409, description = "a turn is running", body = ErrorBody), (status = 413, body = ErrorBody),
+    (status = 422, description = "the Idempotency-Key was used for something else", body = ErrorBody)))]
 pub(crate) async fn send(
     State(runtime): State<Runtime>,
     Caller(ctx): Caller,
@@ -33,13 +33,27 @@ pub(crate) async fn send(
     headers: HeaderMap,
     JsonBody(body): JsonBody<MessageBody>,
 ) -> Result<Response, ApiError> {
-    if headers.contains_key("idempotency-key") {
-        // Taking the key and not honouring it would start a second turn on a retry.
-        let message = "Idempotency-Key is not available on this server yet; send the message without it";
-        return Err(ApiError(Error::new(ErrorKind::NotImplemented, "idempotency.not_implemented", message)));
-    }
-    let turn = runtime.send_message(&ctx, &id, body.message).await?;
-    Ok(sse::respond(runtime, turn))
+    let key = headers.get("idempotency-key").map(|key| key.to_str().map(str::to_owned)).transpose();
+    let key = key.map_err(|_| {
+        malformed("idempotency.bad_key", "an Idempotency-Key is visible ASCII text".to_owned())
+    })?;
+    Ok(match runtime.send_message(&ctx, &id, body.message, key).await? {
+        Sent::Stream(turn) => sse::respond(runtime, turn),
+        Sent::Evicted(turn) => {
+            let note = "this Idempotency-Key started a turn whose events are no longer kept; nothing was started again";
+            let body = ReplayedBody { response_id: turn.to_string(), status: "replayed", note };
+            ([("x-response-id", turn.to_string())], Json(body)).into_response()
+        }
+    })
+}
+
+/// The answer to a retry whose stream is no longer kept.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct ReplayedBody {
+    response_id: String,
+    /// `replayed`.
+    status: &'static str,
+    note: &'static str,
 }
 
 #[derive(Deserialize, IntoParams)]

@@ -3,7 +3,8 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Stdio;
 
-use palisade_testkit::upstream::{Answer, Gate};
+use palisade_testkit::stream::{TurnStream, kinds};
+use palisade_testkit::upstream::{Answer, Call, Gate};
 use palisade_testkit::{Server, server};
 use reqwest::Method;
 use serde_json::json;
@@ -25,30 +26,89 @@ async fn a_first_start_needs_nothing_and_makes_a_key() {
 }
 
 #[tokio::test]
-async fn everything_acknowledged_survives_kill_9_and_no_session_stays_busy() {
+async fn after_kill_9_a_turn_goes_on_by_itself_and_nothing_seen_is_lost() {
     let (mut server, upstream) = start().await;
     let id = server.session(json!({"persistent": true, "metadata": {"a": 1}})).await;
-    server.json(server.request(Method::PUT, &format!("/v1/sessions/{id}/files/a.txt")).body("kept")).await;
     upstream.push(Answer::text("first answer"));
     server.send(&id, "one").await.until("message.completed").await;
     let gate = Gate::new();
     upstream.push(Answer::stream().say("half").wait(&gate));
     let mut stream = server.send(&id, "two").await;
     let seen = stream.until("text.delta").await;
+    upstream.push(Answer::text("said anew"));
     server.kill_and_restart().await;
 
-    let record = server.get(&format!("/v1/sessions/{id}")).await;
-    assert_eq!((&record["busy"], &record["metadata"]), (&json!(false), &json!({"a": 1})));
+    // Nobody asks for it: it goes on all the same.
+    upstream.wait_for_requests(3).await;
     let path = format!("/v1/sessions/{id}/responses/{}/events", stream.turn);
     let replay = server.request(Method::GET, &path).send().await.unwrap();
-    let events = palisade_testkit::stream::TurnStream::of(replay).await.rest().await;
+    let events = TurnStream::of(replay).await.rest().await;
     assert_eq!(events[..seen.len()], seen, "what a client saw is still there, byte for byte");
-    let end = events.last().unwrap();
-    assert_eq!((end.kind.as_str(), end.data["code"].as_str()), ("message.error", Some("turn.interrupted")));
+    let after: Vec<&str> = kinds(&events[seen.len()..]);
+    assert_eq!(after[..3], ["text.stop", "turn.attempt", "text.start"]);
+    assert_eq!(events.last().unwrap().kind, "message.completed");
+    let attempt = events.iter().find(|event| event.kind == "turn.attempt").unwrap();
+    assert_eq!(
+        (&attempt.data["attempt"], &attempt.data["after"]),
+        (&json!(2), &json!(seen.last().unwrap().id))
+    );
+    let record = server.get(&format!("/v1/sessions/{id}")).await;
+    assert_eq!((&record["busy"], &record["metadata"]), (&json!(false), &json!({"a": 1})));
     upstream.push(Answer::text("back"));
     server.send(&id, "three").await.until("message.completed").await;
     let asked = upstream.requests().last().unwrap().json["messages"].to_string();
-    assert!(asked.contains("first answer"), "the conversation goes on: {asked}");
+    assert!(
+        asked.contains("first answer") && asked.contains("said anew") && !asked.contains("half"),
+        "{asked}"
+    );
+}
+
+#[tokio::test]
+async fn a_command_that_ran_at_the_kill_is_not_repeated_and_the_model_is_told() {
+    let (mut server, upstream) = start().await;
+    let id = server.session(json!({})).await;
+    upstream.push(Answer::calls([
+        Call::new("Bash", json!({"command": "echo once >> effects; echo on; sleep 600"})),
+        Call::new("Bash", json!({"command": "echo second >> effects"})),
+    ]));
+    let mut stream = server.send(&id, "go").await;
+    stream.until("tool_use.output_delta").await;
+    upstream.push(Answer::text("I see"));
+    server.kill_and_restart().await;
+    let path = format!("/v1/sessions/{id}/responses/{}/events", stream.turn);
+    let replay = server.request(Method::GET, &path).send().await.unwrap();
+    let events = TurnStream::of(replay).await.rest().await;
+    let results: Vec<_> =
+        events.iter().filter(|event| event.kind == "tool_result").map(|e| e.data.clone()).collect();
+    assert_eq!(results[0]["code"], "tool.outcome_unknown");
+    assert_eq!((&results[0]["is_error"], &results[1]["is_error"]), (&json!(true), &json!(false)));
+    assert_eq!(events.last().unwrap().kind, "message.completed");
+    assert_eq!(std::fs::read_to_string(server.workspace().join("effects")).unwrap(), "once\nsecond\n");
+    let told = upstream.requests().last().unwrap().json["messages"].to_string();
+    assert!(told.contains("is not known"), "{told}");
+}
+
+#[tokio::test]
+async fn a_turn_that_never_gets_through_is_given_up_and_the_session_is_usable() {
+    let (mut server, upstream) = start().await;
+    let id = server.session(json!({})).await;
+    upstream.respond_with(|_| Answer::never());
+    let stream = server.send(&id, "go").await;
+    for attempt in 2..=5 {
+        upstream.wait_for_requests(attempt - 1).await;
+        server.kill_and_restart().await;
+    }
+    upstream.wait_for_requests(5).await;
+    server.kill_and_restart().await;
+    let path = format!("/v1/sessions/{id}/responses/{}/events", stream.turn);
+    let events = TurnStream::of(server.request(Method::GET, &path).send().await.unwrap()).await.rest().await;
+    let end = events.last().unwrap();
+    assert_eq!(
+        (end.kind.as_str(), end.data["code"].as_str()),
+        ("message.error", Some("turn.too_many_attempts"))
+    );
+    upstream.respond_with(|_| Answer::text("ok"));
+    server.send(&id, "and now?").await.until("message.completed").await;
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ mod bad_input;
 mod cookbook;
 mod endpoints;
 mod files;
+mod idempotency;
 mod life;
 mod scope;
 mod sessions;

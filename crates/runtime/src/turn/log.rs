@@ -6,7 +6,7 @@ use palisade_protocol::limits::EVENT_DATA_BYTES_MAX;
 use palisade_protocol::{Event, Item, SessionId, TurnId};
 use palisade_store::{Commit, Store, StoreError};
 
-use super::GENERATION;
+use super::TurnStart;
 use crate::clock::now;
 
 /// Room for JSON escapes: a control character becomes six bytes.
@@ -16,12 +16,19 @@ pub(super) struct TurnLog {
     store: Store,
     session: SessionId,
     turn: TurnId,
+    generation: i64,
     next_seq: u64,
 }
 
 impl TurnLog {
-    pub(super) fn new(store: &Store, session: &SessionId, turn: &TurnId, next_seq: u64) -> Self {
-        Self { store: store.clone(), session: session.clone(), turn: turn.clone(), next_seq }
+    pub(super) fn new(store: &Store, session: &SessionId, start: &TurnStart) -> Self {
+        Self {
+            store: store.clone(),
+            session: session.clone(),
+            turn: start.turn.clone(),
+            generation: start.generation,
+            next_seq: start.next_seq,
+        }
     }
 
     /// Durable, and visible to every reader, when this returns. Must be awaited to its end: a number is used as
@@ -58,7 +65,7 @@ impl TurnLog {
         Commit {
             session: self.session.clone(),
             turn: self.turn.clone(),
-            generation: GENERATION,
+            generation: self.generation,
             events,
             items,
             end,

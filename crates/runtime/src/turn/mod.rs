@@ -5,6 +5,7 @@ mod answer;
 mod log;
 mod model;
 mod registry;
+mod reopen;
 mod tool;
 
 use std::sync::Arc;
@@ -19,12 +20,11 @@ use palisade_store::StoreError;
 use tokio_util::sync::CancellationToken;
 
 use crate::Rooms;
+use crate::clock::now;
 use crate::skills::SessionKeep;
 use log::TurnLog;
-pub(crate) use registry::Turns;
+pub(crate) use registry::{Listed, Turns};
 
-/// The attempt that drives a turn; the only one, as long as turns are not taken over after a crash.
-pub(crate) const GENERATION: i64 = 1;
 /// The longest a turn may run (contract §1).
 const TURN_TIMEOUT: Duration = Duration::from_secs(90 * 60);
 /// How often writing a turn's end is tried when the disk refuses it; the waits between double from 100 ms.
@@ -35,9 +35,18 @@ pub(crate) struct TurnJob {
     pub(crate) session: Session,
     pub(crate) keep: SessionKeep,
     pub(crate) sandbox_spec: SandboxSpec,
-    pub(crate) turn: TurnId,
-    pub(crate) next_seq: u64,
+    pub(crate) start: TurnStart,
     pub(crate) cancel: CancellationToken,
+}
+
+/// Where one attempt at a turn begins.
+pub(crate) struct TurnStart {
+    pub(crate) turn: TurnId,
+    /// Which attempt it is, from 1; the fence of every commit.
+    pub(crate) generation: i64,
+    pub(crate) next_seq: u64,
+    /// When the turn was started, Unix seconds: the limit of its time holds for all attempts together.
+    pub(crate) started_at: f64,
 }
 
 /// Why a turn stops. Everything but `Stopped` becomes its terminal event.
@@ -72,26 +81,41 @@ struct Driver {
     log: TurnLog,
     items: Vec<Item>,
     deadline: tokio::time::Instant,
+    /// The call whose block readers see as open, with its whole input.
+    open_call: Option<String>,
+    /// Text of the latest answer that waits for the answer's calls.
+    late_text: String,
+}
+
+/// Drives a turn in a task of its own.
+pub(crate) fn spawn(rooms: &Arc<Rooms>, job: TurnJob, listed: Listed) {
+    let task = rooms.clone();
+    rooms.tasks.spawn(async move {
+        drive(task, job).await;
+        drop(listed);
+    });
 }
 
 /// Drives a turn to its end, whatever happens: a panic of ours must not leave the session busy.
-pub(crate) async fn drive(rooms: Arc<Rooms>, job: TurnJob) {
-    let (session, turn) = (job.session.id.clone(), job.turn.clone());
+async fn drive(rooms: Arc<Rooms>, job: TurnJob) {
+    let (session, turn) = (job.session.id.clone(), job.start.turn.clone());
     if std::panic::AssertUnwindSafe(drive_to_end(rooms.clone(), job)).catch_unwind().await.is_ok() {
         return;
     }
     tracing::error!(session = %session, turn = %turn, "a turn panicked");
     rooms.hands.close(&session).await;
     let message = "The server failed unexpectedly in this turn; the log has the details.";
-    if let Err(error) = crate::start::close_turn(&rooms, &session, &turn, "internal", message).await {
+    if let Err(error) = crate::recover::close_turn(&rooms, &session, &turn, "internal", message).await {
         tracing::error!(turn = %turn, error = &error as &dyn std::error::Error, "a turn that panicked was not closed");
     }
 }
 
 async fn drive_to_end(rooms: Arc<Rooms>, job: TurnJob) {
-    let log = TurnLog::new(&rooms.store, &job.session.id, &job.turn, job.next_seq);
-    let deadline = tokio::time::Instant::now() + TURN_TIMEOUT;
-    let mut driver = Driver { rooms, job, log, items: Vec::new(), deadline };
+    let log = TurnLog::new(&rooms.store, &job.session.id, &job.start);
+    let elapsed = Duration::try_from_secs_f64(now() - job.start.started_at).unwrap_or_default();
+    let deadline = tokio::time::Instant::now() + TURN_TIMEOUT.saturating_sub(elapsed);
+    let (items, open_call, late_text) = (Vec::new(), None, String::new());
+    let mut driver = Driver { rooms, job, log, items, deadline, open_call, late_text };
     let end = match driver.steps().await {
         Ok(never) => match never {},
         Err(end) => end,
@@ -106,10 +130,17 @@ impl Driver {
     /// Step after step, until one of them ends the turn.
     async fn steps(&mut self) -> Result<Never, TurnEnd> {
         self.items = self.rooms.store.items(&self.job.session.id).await?;
+        if self.job.start.generation > 1 {
+            self.reopen().await?;
+        }
         loop {
-            match palisade_agent::step(&self.items) {
+            let step = palisade_agent::step(&self.items);
+            if !matches!(step, Step::RunTool(_) | Step::OutcomeUnknown(_)) {
+                self.show_late_text().await?;
+            }
+            match step {
                 Step::CallModel => self.call_model().await?,
-                Step::RunTool(call) => self.run_tool(call, false).await?,
+                Step::RunTool(call) => self.run_tool(call).await?,
                 Step::OutcomeUnknown(call) => {
                     let output = ToolOutput::error(
                         "tool.outcome_unknown",
@@ -127,6 +158,16 @@ impl Driver {
                 Step::Idle => return Err(TurnEnd::Stopped),
             }
         }
+    }
+
+    /// What the model said after it had begun its calls.
+    async fn show_late_text(&mut self) -> Result<(), TurnEnd> {
+        let content = std::mem::take(&mut self.late_text);
+        if content.is_empty() {
+            return Ok(());
+        }
+        self.append(vec![Event::TextStart {}, Event::TextDelta { content }, Event::TextStop {}], Vec::new())
+            .await
     }
 
     /// Appends to the log and to what the agent sees; never interrupted, so that the two cannot part.
@@ -152,7 +193,7 @@ impl Driver {
 
     /// Writes the terminal event. A session is never left busy for want of one more try.
     async fn finish(&mut self, end: TurnEnd) {
-        let id = self.job.turn.clone();
+        let id = self.job.start.turn.clone();
         let (event, outcome) = match end {
             TurnEnd::Stopped => return,
             TurnEnd::Completed => {
@@ -168,12 +209,12 @@ impl Driver {
         for _ in 0..END_TRIES_MAX {
             match self.log.end(event.clone(), outcome).await {
                 Ok(()) => {
-                    tracing::info!(session = %self.job.session.id, turn = %self.job.turn, ?outcome, "turn ended");
+                    tracing::info!(session = %self.job.session.id, turn = %self.job.start.turn, ?outcome, "turn ended");
                     return;
                 }
                 Err(StoreError::Fenced(_) | StoreError::Stopped) => return,
                 Err(error) => {
-                    tracing::error!(turn = %self.job.turn, error = &error as &dyn std::error::Error, "a turn's end could not be written; trying again");
+                    tracing::error!(turn = %self.job.start.turn, error = &error as &dyn std::error::Error, "a turn's end could not be written; trying again");
                     tokio::time::sleep(wait).await;
                     wait *= 2;
                 }

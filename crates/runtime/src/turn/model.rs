@@ -11,29 +11,13 @@ use super::{Driver, TurnEnd};
 const EVENTS_PER_COMMIT_MAX: usize = 256;
 
 impl Driver {
-    /// Asks the model, and runs the first call it makes, whose block is already open.
+    /// Asks the model. The first call it makes has its block open already when this returns.
     pub(super) async fn call_model(&mut self) -> Result<(), TurnEnd> {
         let prompt = palisade_agent::prompt(&self.job.keep.agent, &self.items);
         self.rooms.metrics.model_called(&self.job.session.model);
-        let finished = self.stream_answer(prompt).await?;
-        let Finished { open_call, late_text, .. } = finished;
-        if let Some(call) = open_call {
-            self.run_tool(call, true).await?;
-            self.run_the_rest().await?;
-        }
-        if !late_text.is_empty() {
-            let events =
-                vec![Event::TextStart {}, Event::TextDelta { content: late_text }, Event::TextStop {}];
-            self.append(events, Vec::new()).await?;
-        }
-        Ok(())
-    }
-
-    /// The answer's other calls, in the model's order.
-    async fn run_the_rest(&mut self) -> Result<(), TurnEnd> {
-        while let palisade_agent::Step::RunTool(call) = palisade_agent::step(&self.items) {
-            self.run_tool(call, false).await?;
-        }
+        let Finished { open_call, late_text, .. } = self.stream_answer(prompt).await?;
+        self.open_call = open_call.map(|call| call.id);
+        self.late_text = late_text;
         Ok(())
     }
 
@@ -78,7 +62,7 @@ impl Driver {
         answer: Answer,
         mut events: Vec<Event>,
     ) -> Result<Finished, TurnEnd> {
-        tracing::warn!(turn = %self.job.turn, code = error.code(), error = &error as &dyn std::error::Error, "a model call failed");
+        tracing::warn!(turn = %self.job.start.turn, code = error.code(), error = &error as &dyn std::error::Error, "a model call failed");
         self.rooms.metrics.model_failed(&self.job.session.model, error.code());
         answer.break_off(&mut events);
         self.append(events, Vec::new()).await?;

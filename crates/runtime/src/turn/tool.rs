@@ -13,10 +13,10 @@ use tokio::sync::Notify;
 use super::{Driver, TurnEnd};
 
 impl Driver {
-    /// Runs a call. With `block_open` readers have already seen its start and its input.
-    pub(super) async fn run_tool(&mut self, call: ToolCall, block_open: bool) -> Result<(), TurnEnd> {
+    /// Runs a call, after showing its start and its input to readers who have not seen them.
+    pub(super) async fn run_tool(&mut self, call: ToolCall) -> Result<(), TurnEnd> {
         let mut events = Vec::new();
-        if !block_open {
+        if self.open_call.take().as_ref() != Some(&call.id) {
             events.push(Event::ToolStart { name: call.name.clone(), id: call.id.clone() });
             events.push(Event::ToolInputDelta { content: call.arguments.clone() });
         }

@@ -1,0 +1,89 @@
+//! Picks up the turns that an earlier process left running: each goes on by itself from its last durable step.
+//! The number of attempts is bounded; what cannot go on is closed with an error, so that no session stays busy.
+
+use std::sync::Arc;
+
+use palisade_protocol::item::TurnOutcome;
+use palisade_protocol::{Event, Item, SessionId, TenantName, TurnId};
+use palisade_store::{Commit, StoreError, Turn};
+
+use crate::Rooms;
+use crate::clock::now;
+use crate::hands;
+use crate::skills::SessionKeep;
+use crate::turn::{TurnJob, TurnStart, spawn};
+
+/// Attempts at one turn, the first included.
+const ATTEMPTS_MAX: i64 = 5;
+
+/// Takes over every turn that says it is running.
+pub(crate) async fn take_over_turns(rooms: &Arc<Rooms>) -> Result<(), StoreError> {
+    for (tenant, turn) in rooms.store.running_turns().await? {
+        if turn.generation >= ATTEMPTS_MAX {
+            let message = format!(
+                "The server was restarted {ATTEMPTS_MAX} times while this turn ran; it was given up. Send a message to go on."
+            );
+            close_turn(rooms, &turn.session, &turn.id, "turn.too_many_attempts", &message).await?;
+            continue;
+        }
+        if let Err(why) = take_over(rooms, &tenant, &turn).await? {
+            tracing::error!(tenant = %tenant, session = %turn.session, turn = %turn.id, why, "a turn could not go on");
+            let message = "The server was restarted while this turn ran, and it could not go on. What it had done so far is kept; send a message to go on.";
+            close_turn(rooms, &turn.session, &turn.id, "turn.interrupted", message).await?;
+        }
+    }
+    Ok(())
+}
+
+/// The inner error says why this turn cannot be driven here.
+async fn take_over(
+    rooms: &Arc<Rooms>,
+    name: &TenantName,
+    turn: &Turn,
+) -> Result<Result<(), String>, StoreError> {
+    let Some(tenant) = rooms.tenants.get(name) else {
+        return Ok(Err("its tenant is not configured".to_owned()));
+    };
+    let Some(session) = rooms.store.session(name, &turn.session).await? else {
+        return Ok(Err("its session is gone".to_owned()));
+    };
+    let context = rooms.store.session_context(&turn.session).await?.unwrap_or_default();
+    let keep: SessionKeep = match serde_json::from_value(context) {
+        Ok(keep) => keep,
+        Err(error) => return Ok(Err(error.to_string())),
+    };
+    let sandbox_spec = match hands::spec(tenant, &session, &keep) {
+        Ok(spec) => spec,
+        Err(error) => return Ok(Err(error.message)),
+    };
+    let listed = rooms.turns.list(&turn.session, &turn.id);
+    let generation = rooms.store.take_over(&turn.id, turn.generation).await?;
+    let next_seq = rooms.store.last_seq(&turn.id).await?.map_or(0, |last| last + 1);
+    let start = TurnStart { turn: turn.id.clone(), generation, next_seq, started_at: turn.started_at };
+    let cancel = listed.cancel.clone();
+    spawn(rooms, TurnJob { session, keep, sandbox_spec, start, cancel }, listed);
+    tracing::info!(tenant = %name, session = %turn.session, turn = %turn.id, attempt = generation, "turn taken over");
+    Ok(Ok(()))
+}
+
+/// Ends a turn that nobody drives any more.
+pub(crate) async fn close_turn(
+    rooms: &Rooms,
+    session: &SessionId,
+    turn: &TurnId,
+    code: &str,
+    message: &str,
+) -> Result<(), StoreError> {
+    let Some(row) = rooms.store.turn(turn).await? else { return Ok(()) };
+    let next_seq = rooms.store.last_seq(turn).await?.map_or(0, |last| last + 1);
+    let event = Event::Failed { id: turn.clone(), error: message.to_owned(), code: code.to_owned() };
+    let commit = Commit {
+        session: session.clone(),
+        turn: turn.clone(),
+        generation: row.generation,
+        events: vec![event.render(next_seq)],
+        items: vec![Item::TurnEnded { outcome: TurnOutcome::Failed }],
+        end: Some((TurnOutcome::Failed, now())),
+    };
+    rooms.store.commit(commit).await
+}
