@@ -40,16 +40,15 @@ pub(super) async fn measure(server: &Server, upstream: &ScriptedUpstream) -> Res
         Row::mean(&format!("server, {} sessions", WARM_UP + ASLEEP), Unit::Kibibytes, asleep, 1),
         Row::mean("a session asleep, one turn behind it", Unit::Kibibytes, per_session, ASLEEP).goal(50.0),
     ];
-    let row =
-        |kib: f64| Row::mean("a session awake", Unit::Kibibytes, kib / AWAKE as f64, AWAKE).goal(2048.0);
+    let row = |kib: f64| Row::mean("a session awake", Unit::Kibibytes, kib / AWAKE as f64, AWAKE);
     rows.push(match awake {
-        Ok(awake) => row(awake + grown).note(format!(
+        Ok(awake) => row(awake + grown).goal(2048.0).note(format!(
             "{} processes per sandbox; {:.0} KiB of it in the server",
             hands.len() / AWAKE,
             grown / AWAKE as f64
         )),
         // Another user's processes; only root may look.
-        Err(error) => row(f64::NAN).note(format!("not known: {error:#}; it needs root")),
+        Err(error) => row(f64::NAN).note(format!("{error:#}; other users' processes show it to root only")),
     });
     Ok(rows)
 }

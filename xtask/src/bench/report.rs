@@ -115,6 +115,7 @@ fn cells(row: &Row) -> [String; 7] {
 
 fn amount(value: f64, unit: Unit) -> String {
     match unit {
+        _ if value.is_nan() => "not known".to_owned(),
         Unit::Milliseconds => format!("{value:.2} ms"),
         Unit::Kibibytes => format!("{value:.0} KiB"),
     }
@@ -146,6 +147,7 @@ mod tests {
         );
         let memory = Row::mean("asleep", Unit::Kibibytes, 12.4, 200).goal(50.0);
         assert_eq!(cells(&memory), ["asleep", "12 KiB", "", "200", "≤ 50 KiB", "met", ""]);
+        assert_eq!(cells(&Row::mean("awake", Unit::Kibibytes, f64::NAN, 20))[1], "not known");
     }
 
     #[test]
