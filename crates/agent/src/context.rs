@@ -1,9 +1,10 @@
 //! What a session keeps from its creation, so that later changes to the workspace do not reach it (contract §6).
 
+use palisade_protocol::ToolDefinition;
 use serde::{Deserialize, Serialize};
 
 /// The unchanging part of every prompt of a session.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct SessionContext {
     /// The day the session was created, `YYYY-MM-DD`.
     pub date: String,
@@ -11,10 +12,20 @@ pub struct SessionContext {
     pub agent_context: String,
     /// The catalog: what the model is told, and nothing that it is not.
     pub skills: Vec<SkillEntry>,
+    /// Tools that the client runs.
+    #[serde(default)]
+    pub client_tools: Vec<ToolDefinition>,
     /// Whether `.memory/` is there.
     pub memory: bool,
     /// Whether the session sees only a part of the workspace; then the prompt says which.
     pub scope: Option<ScopeNote>,
+}
+
+impl SessionContext {
+    /// Whether the client runs this tool.
+    pub fn is_client_tool(&self, name: &str) -> bool {
+        self.client_tools.iter().any(|tool| tool.name == name)
+    }
 }
 
 /// One skill of the catalog.

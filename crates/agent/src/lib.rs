@@ -4,6 +4,7 @@
 //! No I/O, no clock, no randomness, no async. A crash is the same thing as a slow reader: load the items, ask
 //! for the next step.
 
+pub mod client_tools;
 pub mod context;
 pub mod output;
 pub mod prompt;

@@ -10,7 +10,7 @@ pub fn prompt(context: &SessionContext, items: &[Item]) -> Prompt {
     Prompt {
         system: system(context),
         messages: messages(items),
-        tools: tools::definitions(&context.skills),
+        tools: [tools::definitions(&context.skills), context.client_tools.clone()].concat(),
         output_tokens_max: None,
     }
 }
@@ -100,7 +100,7 @@ fn messages(items: &[Item]) -> Vec<PromptMessage> {
                     is_error: output.is_error,
                 });
             }
-            Item::ToolStarted { .. } | Item::TurnEnded { .. } => {}
+            Item::ToolStarted { .. } | Item::ToolRequested { .. } | Item::TurnEnded { .. } => {}
         }
     }
     answer_the_rest(&mut messages, &mut open);
@@ -140,6 +140,7 @@ mod tests {
             date: "2030-01-31".into(),
             agent_context: "## house.md\nWe write British English.".into(),
             skills: vec![SkillEntry { name: "deck".into(), description: "Makes\n- decoy: decks".into() }],
+            client_tools: Vec::new(),
             memory: true,
             scope: None,
         });

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use palisade_protocol::limits::MODEL_CALLS_PER_TURN_MAX;
 use palisade_protocol::{Item, ToolCall};
 
-use crate::tools;
+use crate::{SessionContext, tools};
 
 /// The next thing to do in the current turn.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,6 +16,10 @@ pub enum Step {
     RunTool(ToolCall),
     /// The call was started, and nobody knows what came of it: tell the model so, never repeat it in silence.
     OutcomeUnknown(ToolCall),
+    /// Show the call to the client, who runs this tool.
+    RequestTool(ToolCall),
+    /// Wait for the client's answer to any of these calls.
+    AwaitClient(Vec<ToolCall>),
     /// The model has answered and asked for nothing more.
     Finish,
     /// The turn has reached the bound of the loop.
@@ -25,7 +29,7 @@ pub enum Step {
 }
 
 /// Looks at the open turn's items, which are those after the last end of a turn.
-pub fn step(items: &[Item]) -> Step {
+pub fn step(context: &SessionContext, items: &[Item]) -> Step {
     let turn = open_turn(items);
     if turn.is_empty() {
         return Step::Idle;
@@ -45,11 +49,19 @@ pub fn step(items: &[Item]) -> Step {
         Item::ToolStarted { call_id } => Some(call_id),
         _ => None,
     });
-    match calls.iter().find(|call| !finished.contains(call.id.as_str())) {
+    let requested = ids(since, |item| match item {
+        Item::ToolRequested { call_id, .. } => Some(call_id),
+        _ => None,
+    });
+    let open: Vec<&ToolCall> = calls.iter().filter(|call| !finished.contains(call.id.as_str())).collect();
+    // In the model's order; a call that waits for the client does not hold up those after it.
+    match open.iter().find(|call| !requested.contains(call.id.as_str())) {
+        Some(call) if context.is_client_tool(&call.name) => Step::RequestTool((*call).clone()),
         Some(call) if started.contains(call.id.as_str()) && !tools::is_read_only(&call.name) => {
-            Step::OutcomeUnknown(call.clone())
+            Step::OutcomeUnknown((*call).clone())
         }
-        Some(call) => Step::RunTool(call.clone()),
+        Some(call) => Step::RunTool((*call).clone()),
+        None if !open.is_empty() => Step::AwaitClient(open.into_iter().cloned().collect()),
         None if calls.is_empty() => Step::Finish,
         None if model_calls(turn) >= MODEL_CALLS_PER_TURN_MAX => Step::TooManyModelCalls,
         None => Step::CallModel,
@@ -100,6 +112,18 @@ mod tests {
 
     fn finished(id: &str) -> Item {
         Item::ToolFinished { call_id: id.into(), output: ToolOutput::ok("") }
+    }
+
+    fn requested(id: &str) -> Item {
+        Item::ToolRequested { call_id: id.into(), at: 0.0 }
+    }
+
+    /// The client runs `ask`.
+    fn context() -> SessionContext {
+        let parameters = serde_json::json!({"type": "object"});
+        let ask =
+            palisade_protocol::ToolDefinition { name: "ask".into(), description: String::new(), parameters };
+        SessionContext { client_tools: vec![ask], ..SessionContext::default() }
     }
 
     fn ended() -> Item {
@@ -153,8 +177,25 @@ mod tests {
             ),
         ];
         for (name, items, expected) in cases {
-            assert_eq!(step(&items), expected, "{name}");
+            assert_eq!(step(&context(), &items), expected, "{name}");
         }
+    }
+
+    #[test]
+    fn client_tools_do_not_hold_up_the_others_and_are_awaited_together() {
+        let (one, bash, two) = (call("1", "ask"), call("2", "Bash"), call("3", "ask"));
+        let mut items = vec![user(), answer(&[one.clone(), bash.clone(), two.clone()])];
+        let mut next = |item: Option<Item>| {
+            items.extend(item);
+            step(&context(), &items)
+        };
+        assert_eq!(next(None), Step::RequestTool(one.clone()));
+        assert_eq!(next(Some(requested("1"))), Step::RunTool(bash));
+        next(Some(started("2")));
+        assert_eq!(next(Some(finished("2"))), Step::RequestTool(two.clone()));
+        assert_eq!(next(Some(requested("3"))), Step::AwaitClient(vec![one.clone(), two]));
+        assert_eq!(next(Some(finished("3"))), Step::AwaitClient(vec![one]));
+        assert_eq!(next(Some(finished("1"))), Step::CallModel);
     }
 
     #[test]
@@ -164,7 +205,7 @@ mod tests {
             let id = n.to_string();
             items.extend([answer(&[call(&id, "Bash")]), started(&id), finished(&id)]);
         }
-        assert_eq!(step(&items), Step::TooManyModelCalls);
+        assert_eq!(step(&context(), &items), Step::TooManyModelCalls);
     }
 
     proptest! {
@@ -183,7 +224,7 @@ mod tests {
             items.truncate(cut);
             let answered = |id: &str| items.contains(&finished(id));
             let begun = |id: &str| items.contains(&started(id));
-            match step(&items) {
+            match step(&context(), &items) {
                 Step::RunTool(next) => prop_assert!(!answered(&next.id) && !begun(&next.id)),
                 Step::OutcomeUnknown(next) => prop_assert!(!answered(&next.id) && begun(&next.id)),
                 Step::Idle => prop_assert!(items.is_empty()),
@@ -195,6 +236,7 @@ mod tests {
                     let open = matches!(items.last(), Some(Item::ToolStarted { .. }));
                     prop_assert!(!open);
                 }
+                Step::RequestTool(_) | Step::AwaitClient(_) => prop_assert!(false, "no client tool was called"),
                 Step::TooManyModelCalls => prop_assert!(false, "far from the bound"),
             }
         }

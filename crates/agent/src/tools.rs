@@ -59,6 +59,10 @@ struct Todo {
     status: String,
 }
 
+/// Names that are the agent's own, now or later: no client-side tool may take one.
+pub const NAMES: [&str; 11] =
+    ["Bash", "Read", "Write", "Edit", "Glob", "Grep", "Skill", "Task", "TodoWrite", "WebFetch", "WebSearch"];
+
 /// Tools that change nothing: a call of theirs that was interrupted may simply run again.
 pub fn is_read_only(name: &str) -> bool {
     matches!(name, "Read" | "Glob" | "Grep" | "Skill" | "TodoWrite")

@@ -45,6 +45,8 @@ pub enum Event {
         #[serde(skip_serializing_if = "Option::is_none")]
         code: Option<String>,
     },
+    #[serde(rename = "tool_call.requested")]
+    ToolRequested { call_id: String, name: String, arguments: String },
     #[serde(rename = "turn.attempt")]
     Attempt { attempt: i64, after: u64 },
     #[serde(rename = "message.completed")]

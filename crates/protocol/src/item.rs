@@ -34,6 +34,13 @@ pub enum Item {
         /// Which call.
         call_id: String,
     },
+    /// The client was asked to run a tool of its own.
+    ToolRequested {
+        /// Which call.
+        call_id: String,
+        /// When, Unix seconds: the time to answer counts from here, restarts included.
+        at: f64,
+    },
     /// An outcome.
     ToolFinished {
         /// Which call.

@@ -21,6 +21,14 @@ pub const TOOL_OUTPUT_BYTES_MAX: usize = 32 * 1024;
 pub const TOOL_STREAM_BYTES_MAX: usize = 256 * 1024;
 /// What one answer of a model may hold, in bytes, text, reasoning and arguments together.
 pub const MODEL_ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Client-side tools of one session (contract §4).
+pub const CLIENT_TOOLS_MAX: usize = 128;
+/// A client-side tool's name, in characters (contract §4).
+pub const CLIENT_TOOL_NAME_MAX: usize = 64;
+/// A client-side tool's description, in bytes (contract §4).
+pub const CLIENT_TOOL_DESCRIPTION_BYTES_MAX: usize = 16 * 1024;
+/// A client-side tool's parameter schema as JSON, in bytes.
+pub const CLIENT_TOOL_SCHEMA_BYTES_MAX: usize = 64 * 1024;
 /// Tool calls in one answer of a model.
 pub const CALLS_PER_ANSWER_MAX: usize = 64;
 /// Model calls in one turn: the bound of the agent loop.

@@ -16,6 +16,7 @@ mod sessions;
 mod skills;
 mod start;
 mod tenant;
+mod tool_results;
 mod transport;
 mod turn;
 
@@ -34,6 +35,7 @@ pub use context::OpCtx;
 pub use files::{Entry, FileUpload, Opened, ReadFile};
 pub use messages::{Cancelled, Sent, TurnStream};
 pub use metrics::Metrics;
+pub use palisade_store::ClientAnswer;
 pub use ready::{PartState, Readiness};
 pub use sessions::BulkDelete;
 pub use skills::BundledSkill;
@@ -80,6 +82,7 @@ struct Rooms {
     keys: Keys,
     demo_planner: bool,
     events_retention_s: f64,
+    client_tool_timeout: std::time::Duration,
 }
 
 impl Rooms {

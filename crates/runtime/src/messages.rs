@@ -74,9 +74,9 @@ impl Runtime {
             events: vec![created.render(0)],
             items: vec![Item::UserMessage { text: message }],
         };
-        let cancel = listed.cancel.clone();
+        let (cancel, answered) = (listed.cancel.clone(), listed.answered.clone());
         let start = TurnStart { turn: turn.clone(), generation: 1, next_seq: 1, started_at };
-        let job = TurnJob { session, keep, sandbox_spec, start, cancel };
+        let job = TurnJob { session, keep, sandbox_spec, start, cancel, answered };
         // In a task of its own: a caller that hangs up between the commit and the start would leave a turn that
         // nobody drives.
         let rooms = self.rooms.clone();

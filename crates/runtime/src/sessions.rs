@@ -26,13 +26,8 @@ impl Runtime {
         let tenant = self.rooms.tenant(ctx)?;
         let ttl = checked_ttl(draft.ttl)?;
         check_metadata(&draft)?;
-        if !draft.tools.is_empty() {
-            return Err(Error::new(
-                ErrorKind::NotImplemented,
-                "tools.not_implemented",
-                "client-side tools are not available on this server yet; create the session without 'tools'",
-            ));
-        }
+        let client_tools = palisade_agent::client_tools::read(&draft.tools)
+            .map_err(|what| Error::new(ErrorKind::Malformed, "tools.invalid", what))?;
         let model = self.chosen_model(tenant, draft.model)?;
         let id = SessionId::from_random(palisade_vault::random().map_err(Error::bug)?);
         let file_access = draft.file_access.unwrap_or_default();
@@ -51,6 +46,7 @@ impl Runtime {
                 date: today(),
                 agent_context,
                 skills: skills.iter().map(|skill| skill.entry.clone()).collect(),
+                client_tools,
                 memory: tenant.shows_memory(&scope),
                 scope: (!scope.is_whole())
                     .then(|| ScopeNote { read: file_access.read.clone(), write: file_access.write.clone() }),

@@ -49,6 +49,8 @@ pub struct RuntimeConfig {
     pub sandbox: SandboxConfig,
     /// Offered to every tenant.
     pub bundled_skills: Vec<BundledSkill>,
+    /// How long a client has to answer a call of its own tool, in seconds.
+    pub client_tool_timeout_s: u64,
     /// How long a turn's events are kept after its end, in seconds.
     pub events_retention_s: u64,
 }
@@ -104,6 +106,7 @@ impl Runtime {
             draining: CancellationToken::new(),
             keys: config.keys,
             demo_planner: config.demo_planner,
+            client_tool_timeout: Duration::from_secs(config.client_tool_timeout_s),
             events_retention_s: config.events_retention_s as f64,
         });
         let leftovers = find_leftovers(&rooms).await?;

@@ -22,6 +22,8 @@ pub enum StoreError {
     Corrupt { what: &'static str, source: Box<dyn std::error::Error + Send + Sync> },
     #[error("there is no session {0}")]
     NoSuchSession(SessionId),
+    #[error("the call {0:?} was answered before")]
+    AnsweredTwice(String),
     /// Whose turn it is, and whether the request is the same, is for the caller to see.
     #[error("the idempotency key was used before")]
     KeyTaken,
@@ -45,6 +47,10 @@ impl From<StoreError> for Error {
             ),
             StoreError::Fenced(_) => {
                 Error::new(ErrorKind::Conflict, "turn.ended", "the turn has already ended")
+            }
+            StoreError::AnsweredTwice(call) => {
+                let message = format!("the call {call:?} was answered before");
+                Error::new(ErrorKind::Conflict, "tool.answered", message)
             }
             StoreError::Stopped => Error::new(
                 ErrorKind::Unavailable,

@@ -20,7 +20,7 @@ use sqlx::sqlite::{
 pub use error::StoreError;
 pub use follow::Follower;
 pub use read::{KeyUse, Turn, TurnState};
-pub use write::{Commit, IdempotencyKey, NewSession, NewTurn};
+pub use write::{ClientAnswer, Commit, IdempotencyKey, NewSession, NewTurn};
 
 /// Connections that read; the one that writes is apart.
 const READERS_MAX: u32 = 4;

@@ -166,6 +166,18 @@ impl Store {
         Ok(row.map(|(seq, kind, data)| RenderedEvent { seq: seq as u64, kind, data }))
     }
 
+    /// What the client has answered to calls of this turn.
+    pub async fn client_answers(&self, turn: &TurnId) -> Result<Vec<crate::ClientAnswer>, StoreError> {
+        let rows: Vec<(String, String, bool)> =
+            sqlx::query_as("SELECT call_id, content, is_error FROM client_result WHERE turn_id = $1")
+                .bind(turn.as_str())
+                .fetch_all(&self.readers)
+                .await
+                .map_err(reading("a client's answers"))?;
+        let answer = |(call_id, content, is_error)| crate::ClientAnswer { call_id, content, is_error };
+        Ok(rows.into_iter().map(answer).collect())
+    }
+
     /// What a tenant's idempotency key was used for.
     pub async fn key_use(&self, tenant: &TenantName, key: &str) -> Result<Option<KeyUse>, StoreError> {
         let row: Option<(String, String, String)> = sqlx::query_as(

@@ -68,12 +68,27 @@ pub struct Commit {
     pub end: Option<(TurnOutcome, f64)>,
 }
 
+/// What a client answered to a call of one of its tools.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientAnswer {
+    /// Which call.
+    pub call_id: String,
+    /// For the model.
+    pub content: String,
+    /// Whether it failed.
+    pub is_error: bool,
+}
+
 /// Everything the writer can be asked for.
 #[derive(Debug)]
 pub(crate) enum Write {
     CreateSession(Box<NewSession>),
     StartTurn(NewTurn),
     Commit(Commit),
+    AnswerCalls {
+        turn: TurnId,
+        answers: Vec<ClientAnswer>,
+    },
     TakeOver {
         turn: TurnId,
         generation: i64,
@@ -104,6 +119,7 @@ pub(crate) async fn apply(db: &mut SqliteConnection, write: &Write) -> Result<u6
         Write::CreateSession(new) => create_session(db, new).await,
         Write::StartTurn(new) => start_turn(db, new).await,
         Write::Commit(commit) => apply_commit(db, commit).await,
+        Write::AnswerCalls { turn, answers } => answer_calls(db, turn, answers).await,
         Write::TakeOver { turn, generation } => take_over(db, turn, *generation).await,
         Write::SweepKeys { created_before } => sweep_keys(db, *created_before).await,
         Write::SetMetadata { session, key, value } => set_metadata(db, session, key, value).await,
@@ -189,6 +205,30 @@ async fn take_key(db: &mut SqliteConnection, new: &NewTurn, key: &IdempotencyKey
     })
 }
 
+/// All of them or none: a client that has to repeat its request should not wonder which were taken.
+async fn answer_calls(
+    db: &mut SqliteConnection,
+    turn: &TurnId,
+    answers: &[ClientAnswer],
+) -> Result<u64, StoreError> {
+    for answer in answers {
+        sqlx::query(
+            "INSERT INTO client_result (turn_id, call_id, content, is_error) VALUES ($1, $2, $3, $4)",
+        )
+        .bind(turn.as_str())
+        .bind(&answer.call_id)
+        .bind(&answer.content)
+        .bind(answer.is_error)
+        .execute(&mut *db)
+        .await
+        .map_err(|source| match source.as_database_error() {
+            Some(e) if e.is_unique_violation() => StoreError::AnsweredTwice(answer.call_id.clone()),
+            _ => StoreError::Write { what: "a client's answer", source },
+        })?;
+    }
+    Ok(answers.len() as u64)
+}
+
 /// The next attempt owns the turn from here on; commits of the one before are refused.
 async fn take_over(db: &mut SqliteConnection, turn: &TurnId, generation: i64) -> Result<u64, StoreError> {
     let taken = sqlx::query(
@@ -239,6 +279,11 @@ async fn apply_commit(db: &mut SqliteConnection, commit: &Commit) -> Result<u64,
     append_events(db, &commit.turn, &commit.events).await?;
     append_items(db, &commit.session, &commit.turn, &commit.items).await?;
     if let Some((_, now)) = commit.end {
+        sqlx::query("DELETE FROM client_result WHERE turn_id = $1")
+            .bind(commit.turn.as_str())
+            .execute(&mut *db)
+            .await
+            .map_err(writing("a turn's end"))?;
         sqlx::query("UPDATE session SET last_activity = $1 WHERE id = $2")
             .bind(now)
             .bind(commit.session.as_str())

@@ -141,6 +141,15 @@ impl Store {
         self.write(Write::Commit(commit)).await.map(drop)
     }
 
+    /// Keeps a client's answers for the turn to take up; all of them or none.
+    pub async fn answer_calls(
+        &self,
+        turn: &TurnId,
+        answers: Vec<crate::ClientAnswer>,
+    ) -> Result<(), StoreError> {
+        self.write(Write::AnswerCalls { turn: turn.clone(), answers }).await.map(drop)
+    }
+
     /// Makes the attempt after `generation` the turn's owner, and returns its number. Refused as
     /// [`StoreError::Fenced`] when somebody else was quicker or the turn has ended.
     pub async fn take_over(&self, turn: &TurnId, generation: i64) -> Result<i64, StoreError> {

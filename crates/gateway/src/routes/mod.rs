@@ -6,6 +6,7 @@ mod meta;
 mod models;
 mod planned;
 mod sessions;
+mod tool_results;
 
 use axum::Router;
 use palisade_runtime::Runtime;
@@ -23,6 +24,7 @@ pub(crate) fn described() -> OpenApiRouter<Runtime> {
         .routes(routes!(messages::send))
         .routes(routes!(messages::events))
         .routes(routes!(messages::cancel))
+        .routes(routes!(tool_results::answer))
         .routes(routes!(files::list))
         .routes(routes!(files::get, files::put, files::delete))
         .routes(routes!(models::list))

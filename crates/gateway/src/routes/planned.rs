@@ -7,8 +7,7 @@ use palisade_runtime::Runtime;
 
 use crate::error::ApiError;
 
-const PLANNED: [&str; 9] = [
-    "/v1/sessions/{id}/tool_results",
+const PLANNED: [&str; 8] = [
     "/v1/skills",
     "/v1/skills/{name}",
     "/v1/responses",

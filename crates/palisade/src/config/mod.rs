@@ -25,6 +25,7 @@ pub(crate) struct Config {
     pub(crate) sandbox: SandboxSection,
     pub(crate) inference: InferenceSection,
     pub(crate) events: EventsSection,
+    pub(crate) client_tools: ClientToolsSection,
 }
 
 /// `[[upstream]]`: where models are really served.
@@ -138,6 +139,14 @@ pub(crate) struct InferenceSection {
     pub(crate) call_timeout_s: u64,
 }
 
+/// `[client_tools]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct ClientToolsSection {
+    /// How long a client has to answer a call.
+    pub(crate) timeout_s: u64,
+}
+
 /// `[events]`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -157,6 +166,7 @@ impl Default for Config {
             sandbox: SandboxSection::default(),
             inference: InferenceSection::default(),
             events: EventsSection::default(),
+            client_tools: ClientToolsSection::default(),
         }
     }
 }
@@ -175,6 +185,13 @@ impl Default for SandboxSection {
 impl Default for InferenceSection {
     fn default() -> Self {
         Self { head_timeout_s: 60, idle_timeout_s: 120, call_timeout_s: 1200 }
+    }
+}
+
+impl Default for ClientToolsSection {
+    fn default() -> Self {
+        // Contract §4.
+        Self { timeout_s: 600 }
     }
 }
 

@@ -84,6 +84,7 @@ async fn run(
         router: models.router,
         sandbox: sandbox(&config, &installed),
         bundled_skills: load_skills(&installed),
+        client_tool_timeout_s: config.client_tools.timeout_s,
         events_retention_s: config.events.retention_s,
     })
     .await?;

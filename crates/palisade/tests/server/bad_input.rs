@@ -33,7 +33,7 @@ async fn sessions_that_cannot_be() {
         (r#"{"file_access": {"reed": [""]}}"#, 400, "request.malformed"),
         (r#"{"file_access": {"read": "a"}}"#, 400, "request.malformed"),
         (r#"{"model": "no-such-model"}"#, 400, "model.unknown"),
-        (r#"{"tools": [{"type": "function"}]}"#, 501, "tools.not_implemented"),
+        (r#"{"tools": [{"type": "function"}]}"#, 400, "tools.invalid"),
     ] {
         let request = server.request(Method::POST, "/v1/sessions").body(body);
         assert_eq!(server.refused(request).await, (status, code.to_owned()), "{body}");

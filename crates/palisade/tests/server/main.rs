@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a test tool: what fails here fails the test")]
 
 mod bad_input;
+mod client_tools;
 mod cookbook;
 mod endpoints;
 mod files;

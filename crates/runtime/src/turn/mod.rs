@@ -2,6 +2,7 @@
 //! step. A turn is never driven by the request that started it, so it does not matter who listens.
 
 mod answer;
+mod client_tool;
 mod log;
 mod model;
 mod registry;
@@ -17,6 +18,7 @@ use palisade_protocol::item::TurnOutcome;
 use palisade_protocol::{Event, Item, Session, ToolOutput, TurnId, Usage};
 use palisade_sandbox::SandboxSpec;
 use palisade_store::StoreError;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::Rooms;
@@ -37,6 +39,8 @@ pub(crate) struct TurnJob {
     pub(crate) sandbox_spec: SandboxSpec,
     pub(crate) start: TurnStart,
     pub(crate) cancel: CancellationToken,
+    /// Rung when the client has answered a call.
+    pub(crate) answered: Arc<Notify>,
 }
 
 /// Where one attempt at a turn begins.
@@ -134,13 +138,15 @@ impl Driver {
             self.reopen().await?;
         }
         loop {
-            let step = palisade_agent::step(&self.items);
-            if !matches!(step, Step::RunTool(_) | Step::OutcomeUnknown(_)) {
+            let step = palisade_agent::step(&self.job.keep.agent, &self.items);
+            if matches!(step, Step::CallModel | Step::Finish) {
                 self.show_late_text().await?;
             }
             match step {
                 Step::CallModel => self.call_model().await?,
                 Step::RunTool(call) => self.run_tool(call).await?,
+                Step::RequestTool(call) => self.request_tool(call).await?,
+                Step::AwaitClient(calls) => self.await_client(&calls).await?,
                 Step::OutcomeUnknown(call) => {
                     let output = ToolOutput::error(
                         "tool.outcome_unknown",

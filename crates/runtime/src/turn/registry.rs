@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use palisade_protocol::{SessionId, TurnId};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 /// The turns that run or are about to. A turn is listed before it is written down, so that whoever deletes its
@@ -18,6 +19,7 @@ struct Running {
     session: SessionId,
     cancel: CancellationToken,
     ended: CancellationToken,
+    answered: Arc<Notify>,
 }
 
 /// A turn's place on the list; dropped when its task ends, however it ends.
@@ -26,16 +28,30 @@ pub(crate) struct Listed {
     turn: TurnId,
     /// Asks the turn to stop.
     pub(crate) cancel: CancellationToken,
+    /// Rung when the client has answered a call.
+    pub(crate) answered: Arc<Notify>,
 }
 
 impl Turns {
     /// Lists a turn that is about to start.
     pub(crate) fn list(&self, session: &SessionId, turn: &TurnId) -> Listed {
-        let cancel = CancellationToken::new();
-        let running =
-            Running { session: session.clone(), cancel: cancel.clone(), ended: CancellationToken::new() };
+        let (cancel, answered) = (CancellationToken::new(), Arc::new(Notify::new()));
+        let running = Running {
+            session: session.clone(),
+            cancel: cancel.clone(),
+            ended: CancellationToken::new(),
+            answered: answered.clone(),
+        };
         self.lock().insert(turn.clone(), running);
-        Listed { turns: self.clone(), turn: turn.clone(), cancel }
+        Listed { turns: self.clone(), turn: turn.clone(), cancel, answered }
+    }
+
+    /// Tells the turn that the client has answered a call.
+    pub(crate) fn answered(&self, turn: &TurnId) {
+        if let Some(running) = self.lock().get(turn) {
+            // Kept for a turn that is not waiting yet.
+            running.answered.notify_one();
+        }
     }
 
     /// Cancels the turn; whether it runs here.

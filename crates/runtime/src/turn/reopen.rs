@@ -18,8 +18,10 @@ impl Driver {
             Some("tool_use.start") => {
                 let open = last.as_ref().and_then(call_id);
                 // A call that the model had finished writing goes on in its block; one that it had not is lost.
-                match palisade_agent::step(&self.items) {
-                    Step::RunTool(call) | Step::OutcomeUnknown(call) if open.as_ref() == Some(&call.id) => {
+                match palisade_agent::step(&self.job.keep.agent, &self.items) {
+                    Step::RunTool(call) | Step::RequestTool(call) | Step::OutcomeUnknown(call)
+                        if open.as_ref() == Some(&call.id) =>
+                    {
                         self.open_call = open;
                     }
                     _ => events.push(Event::ToolStop {}),

@@ -15,11 +15,7 @@ use super::{Driver, TurnEnd};
 impl Driver {
     /// Runs a call, after showing its start and its input to readers who have not seen them.
     pub(super) async fn run_tool(&mut self, call: ToolCall) -> Result<(), TurnEnd> {
-        let mut events = Vec::new();
-        if self.open_call.take().as_ref() != Some(&call.id) {
-            events.push(Event::ToolStart { name: call.name.clone(), id: call.id.clone() });
-            events.push(Event::ToolInputDelta { content: call.arguments.clone() });
-        }
+        let mut events = self.opening(&call);
         self.rooms.metrics.tool_called(&call.name);
         let action = match action(&call) {
             Action::Answered(output) => {
@@ -36,21 +32,37 @@ impl Driver {
         self.close_call(&call, output).await
     }
 
-    /// The outcome, for readers and for the model, in one commit.
-    pub(super) async fn close_call(
+    /// What readers have not seen yet of a call's start and input.
+    pub(super) fn opening(&mut self, call: &ToolCall) -> Vec<Event> {
+        if self.open_call.take().as_ref() == Some(&call.id) {
+            return Vec::new();
+        }
+        vec![
+            Event::ToolStart { name: call.name.clone(), id: call.id.clone() },
+            Event::ToolInputDelta { content: call.arguments.clone() },
+        ]
+    }
+
+    /// The end of a call that ran here.
+    pub(super) async fn close_call(&mut self, call: &ToolCall, output: ToolOutput) -> Result<(), TurnEnd> {
+        self.tool_finished(call, output, vec![Event::ToolStop {}]).await
+    }
+
+    /// The outcome, for readers and for the model, in one commit, after `events`.
+    pub(super) async fn tool_finished(
         &mut self,
         call: &ToolCall,
         mut output: ToolOutput,
+        mut events: Vec<Event>,
     ) -> Result<(), TurnEnd> {
         output.content = cut_middle(&output.content, TOOL_OUTPUT_BYTES_MAX);
-        let result = Event::ToolResult {
+        events.push(Event::ToolResult {
             id: call.id.clone(),
             content: output.content.clone(),
             is_error: output.is_error,
             code: output.code.clone(),
-        };
-        let finished = Item::ToolFinished { call_id: call.id.clone(), output };
-        self.append(vec![Event::ToolStop {}, result], vec![finished]).await
+        });
+        self.append(events, vec![Item::ToolFinished { call_id: call.id.clone(), output }]).await
     }
 
     async fn perform(&mut self, call: &ToolCall, action: Action) -> Result<ToolOutput, TurnEnd> {

@@ -1,0 +1,69 @@
+//! A client answers calls of its own tools.
+
+use palisade_protocol::limits::TOOL_OUTPUT_BYTES_MAX;
+use palisade_protocol::{Error, ErrorKind, Item, SessionId};
+use palisade_store::{ClientAnswer, TurnState};
+
+use crate::{OpCtx, Runtime};
+
+/// Answers in one request.
+const ANSWERS_MAX: usize = palisade_protocol::limits::CALLS_PER_ANSWER_MAX;
+
+impl Runtime {
+    /// Takes answers for the session's running turn: all of them or none. They are durable when this returns.
+    pub async fn answer_calls(
+        &self,
+        ctx: &OpCtx,
+        id: &SessionId,
+        answers: Vec<ClientAnswer>,
+    ) -> Result<(), Error> {
+        if !(1..=ANSWERS_MAX).contains(&answers.len()) {
+            let message = format!("from 1 to {ANSWERS_MAX} results are taken at once");
+            return Err(Error::new(ErrorKind::Malformed, "tool.bad_results", message));
+        }
+        let session = self.rooms.session(ctx, id).await?;
+        let items = self.rooms.store.items(id).await?;
+        for answer in &answers {
+            check(&items, &answer.call_id)?;
+        }
+        // A call that was asked for belongs to the latest turn; if that has ended, so has the call.
+        let turn = session.last_response_id.ok_or_else(|| unknown(&answers[0].call_id))?;
+        let runs = self.rooms.store.turn(&turn).await?.is_some_and(|turn| turn.state == TurnState::Running);
+        if !runs {
+            return Err(unknown(&answers[0].call_id));
+        }
+        let cut = |answer: ClientAnswer| ClientAnswer {
+            content: palisade_agent::output::cut_middle(&answer.content, TOOL_OUTPUT_BYTES_MAX),
+            ..answer
+        };
+        self.rooms.store.answer_calls(&turn, answers.into_iter().map(cut).collect()).await?;
+        self.rooms.turns.answered(&turn);
+        Ok(())
+    }
+}
+
+/// The latest thing that is known of a call decides.
+fn check(items: &[Item], call: &str) -> Result<(), Error> {
+    let latest = items.iter().rev().find_map(|item| match item {
+        Item::ToolFinished { call_id, .. } if call_id == call => Some(true),
+        Item::ToolRequested { call_id, .. } if call_id == call => Some(false),
+        _ => None,
+    });
+    match latest {
+        Some(false) => Ok(()),
+        Some(true) => Err(Error::new(
+            ErrorKind::Conflict,
+            "tool.answered",
+            format!("the call {call:?} was answered before"),
+        )),
+        None => Err(unknown(call)),
+    }
+}
+
+fn unknown(call: &str) -> Error {
+    Error::new(
+        ErrorKind::NotFound,
+        "tool.unknown_call",
+        format!("no call {call:?} waits for an answer in this session"),
+    )
+}
