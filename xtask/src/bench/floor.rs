@@ -13,33 +13,36 @@ use palisade_testkit::Server;
 
 use super::row::Row;
 
-/// First requests, which open the connection.
-const WARM_UP: usize = 10;
 /// What one delta's row holds, roughly: turn, number, kind, data.
 const EVENT_BYTES: usize = 160;
 /// Under whom `palisade serve` runs sandboxes when it is started as root.
 const SANDBOX_UID: u32 = 10_001;
 
 /// An event's bytes appended to a file and synced, on the disk that holds the server's data.
-pub(super) fn append(folder: &Path, count: usize) -> Result<Row> {
-    let path = folder.join("floor");
-    let mut file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
-    let samples = timed(count, || {
-        file.write_all(&[b'x'; EVENT_BYTES])?;
-        file.sync_data().context("syncing")
-    });
-    Ok(Row::times("synced append", samples?))
+pub(super) struct Append {
+    file: File,
+}
+
+impl Append {
+    pub(super) fn new(folder: &Path) -> Result<Self> {
+        let path = folder.join("floor");
+        let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(Self { file })
+    }
+
+    pub(super) fn once(&mut self) -> Result<Duration> {
+        let began = Instant::now();
+        self.file.write_all(&[b'x'; EVENT_BYTES]).context("appending")?;
+        self.file.sync_data().context("syncing")?;
+        Ok(began.elapsed())
+    }
 }
 
 /// The cheapest request there is.
-pub(super) async fn health(server: &Server, count: usize) -> Row {
-    let mut samples = Vec::with_capacity(WARM_UP + count);
-    for _ in 0..WARM_UP + count {
-        let began = Instant::now();
-        server.json(server.anonymous(Method::GET, "/health")).await;
-        samples.push(began.elapsed());
-    }
-    Row::times("GET /health", samples.split_off(WARM_UP))
+pub(super) async fn health(server: &Server) -> Duration {
+    let began = Instant::now();
+    server.json(server.anonymous(Method::GET, "/health")).await;
+    began.elapsed()
 }
 
 /// The bare command of the tool calls.

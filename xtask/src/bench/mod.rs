@@ -97,13 +97,9 @@ async fn measure(palisade: &str, counts: &Counts) -> Result<Report> {
     report.figures(memory::measure(&Server::start(palisade, &upstream, "").await, &upstream).await?);
 
     let server = Server::start(palisade, &upstream, "").await;
-    say("bench: floors");
-    let append = floor::append(server.folder.path(), counts.round_trips)?;
-    let health = floor::health(&server, counts.round_trips).await;
-    let spawn = floor::spawn(counts.spawns)?;
-    let cage = floor::cage(counts.spawns)?;
     say("bench: sessions");
-    report.figures([create::measure(&server, counts.round_trips, &health, &append).await]);
+    let create::Created { session, health, append } = create::measure(&server, counts.round_trips).await?;
+    report.figures([session]);
     say("bench: streams");
     for (streams, events) in [(1, counts.events_of_one), (100, counts.events_of_each)] {
         let (row, straight) = stream::measure(&server, &upstream, streams, events, &append).await?;
@@ -111,6 +107,7 @@ async fn measure(palisade: &str, counts: &Counts) -> Result<Report> {
         report.floors([straight]);
     }
     say("bench: tool calls");
+    let (spawn, cage) = (floor::spawn(counts.spawns)?, floor::cage(counts.spawns)?);
     report.figures(tool::warm(&server, &upstream, counts.warm_calls, &spawn).await?);
     report.figures(tool::cold(&server, &upstream, counts.cold_calls, &spawn, &cage).await?);
     report.floors([append, health, spawn, cage]);

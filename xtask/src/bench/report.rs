@@ -79,9 +79,12 @@ impl Report {
     pub(super) fn write_json(&self, file: &Path) -> Result<()> {
         let measured_at =
             SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
-        let rows: Vec<Value> = self.rows.iter().map(as_json).collect();
-        let report =
-            json!({"measured_at": measured_at, "cores": self.cores, "kernel": self.kernel, "rows": rows});
+        let [rows, floors] =
+            [&self.rows, &self.floors].map(|rows| rows.iter().map(as_json).collect::<Vec<Value>>());
+        let report = json!({
+            "measured_at": measured_at, "cores": self.cores, "kernel": self.kernel, "load": self.load,
+            "rows": rows, "floors": floors,
+        });
         let text = serde_json::to_string_pretty(&report).context("writing JSON")? + "\n";
         std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
     }
