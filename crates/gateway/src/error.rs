@@ -38,6 +38,7 @@ impl IntoResponse for ApiError {
             // The chain is logged once, here, where it ends.
             tracing::error!(code = error.code, error = &error as &dyn std::error::Error, "request failed");
         }
+        let retry_after_s = error.retry_after_s;
         let body = ErrorBody {
             error: status.canonical_reason().unwrap_or("Error"),
             message: error.message,
@@ -48,6 +49,9 @@ impl IntoResponse for ApiError {
             response
                 .headers_mut()
                 .insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
+        }
+        if let Some(seconds) = retry_after_s {
+            response.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from(seconds));
         }
         response
     }

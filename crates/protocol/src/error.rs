@@ -50,6 +50,8 @@ pub struct Error {
     pub code: &'static str,
     /// For people; says what to do next where there is something to do.
     pub message: String,
+    /// After how many seconds it may be different, where that is known.
+    pub retry_after_s: Option<u64>,
     /// The cause, for the log only.
     #[source]
     pub source: Option<Box<dyn StdError + Send + Sync>>,
@@ -58,13 +60,20 @@ pub struct Error {
 impl Error {
     /// An error without an inner cause.
     pub fn new(kind: ErrorKind, code: &'static str, message: impl Into<String>) -> Self {
-        Self { kind, code, message: message.into(), source: None }
+        Self { kind, code, message: message.into(), retry_after_s: None, source: None }
     }
 
     /// The same error, remembering what caused it.
     #[must_use]
     pub fn caused_by(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         self.source = Some(source.into());
+        self
+    }
+
+    /// The same error, saying when it may be different.
+    #[must_use]
+    pub fn retry_after(mut self, seconds: u64) -> Self {
+        self.retry_after_s = Some(seconds);
         self
     }
 

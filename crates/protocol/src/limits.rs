@@ -12,6 +12,19 @@ pub const UPLOAD_BYTES_MAX: u64 = 100 * 1024 * 1024;
 pub const TTL_DEFAULT_S: u64 = 14_400;
 /// The longest lifetime a client may ask for, in seconds: 30 days.
 pub const TTL_MAX_S: u64 = 30 * 86_400;
+/// Sessions that a tenant may have at a time (contract §1); its `limits.concurrent_sessions` overrides it.
+pub const CONCURRENT_SESSIONS_DEFAULT: u64 = 10;
+/// How long a session that is not persistent is kept after its last response, in seconds (contract §3);
+/// `[sessions] idle_s` overrides it.
+pub const SESSION_IDLE_DEFAULT_S: u64 = 300;
+/// Items on one page of a conversation, when the client does not say how many.
+pub const CONVERSATION_PAGE_ITEMS_DEFAULT: usize = 50;
+/// Items on one page of a conversation.
+pub const CONVERSATION_PAGE_ITEMS_MAX: usize = 200;
+/// Bytes of items after which a page of a conversation takes no further one.
+pub const CONVERSATION_PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// The longest `Retry-After` that this server names, in seconds.
+pub const RETRY_AFTER_MAX_S: u64 = 3600;
 /// Paths in one `file_access`, read and write together: each becomes a mount.
 pub const SCOPE_PATHS_MAX: usize = 64;
 /// What one tool result may put before the model, in bytes; the rest is cut from the middle with a marker.

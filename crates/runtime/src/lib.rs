@@ -6,8 +6,10 @@
 
 mod clock;
 mod context;
+mod conversation;
 mod files;
 mod hands;
+mod lifetimes;
 mod messages;
 mod metrics;
 mod ready;
@@ -32,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use context::OpCtx;
+pub use conversation::{ConversationItem, ConversationPage};
 pub use files::{Entry, FileUpload, Opened, ReadFile};
 pub use messages::{Cancelled, Sent, TurnStream};
 pub use metrics::Metrics;
@@ -83,6 +86,7 @@ struct Rooms {
     demo_planner: bool,
     events_retention_s: f64,
     client_tool_timeout: std::time::Duration,
+    session_idle_s: f64,
 }
 
 impl Rooms {

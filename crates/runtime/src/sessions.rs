@@ -4,9 +4,10 @@ use palisade_agent::SessionContext;
 use palisade_agent::context::ScopeNote;
 use palisade_protocol::session::SessionStatus;
 use palisade_protocol::{Error, ErrorKind, Session, SessionDraft, SessionId, limits};
-use palisade_store::NewSession;
+use palisade_store::{NewSession, StoreError};
 
 use crate::clock::{now, today};
+use crate::lifetimes::{Cause, destroy_session};
 use crate::skills::SessionKeep;
 use crate::tenant::Tenant;
 use crate::{OpCtx, Runtime};
@@ -69,8 +70,15 @@ impl Runtime {
             last_response_id: None,
         };
         let context = serde_json::to_value(&keep).map_err(Error::bug)?;
-        let new = NewSession { tenant: ctx.tenant().clone(), session: session.clone(), context };
-        self.rooms.store.create_session(new).await?;
+        let new = NewSession {
+            tenant: ctx.tenant().clone(),
+            session: session.clone(),
+            context,
+            sessions_max: tenant.config.concurrent_sessions_max,
+        };
+        if let Err(error) = self.rooms.store.create_session(new).await {
+            return Err(self.not_created(ctx, tenant, session.id, error).await);
+        }
         tracing::info!(tenant = %ctx.tenant(), session = %session.id, model = %session.model, "session created");
         Ok(session)
     }
@@ -88,17 +96,8 @@ impl Runtime {
     /// Destroys a session: its turn is cancelled, its sandbox ends with every process in it, its record and its
     /// own folder go. The workspace and `.memory/` stay.
     pub async fn delete_session(&self, ctx: &OpCtx, id: &SessionId) -> Result<(), Error> {
-        let tenant = self.rooms.tenant(ctx)?;
         self.rooms.session(ctx, id).await?;
-        self.rooms.turns.cancel_session(id).await;
-        self.rooms.store.delete_session(ctx.tenant(), id).await?;
-        // From here on none can start; one may have slipped in before.
-        self.rooms.turns.cancel_session(id).await;
-        self.rooms.hands.close(id).await;
-        let (workspace, session) = (tenant.workspace.clone(), id.clone());
-        blocking(move || Ok(workspace.remove_session_dir(&session)?)).await?;
-        tracing::info!(tenant = %ctx.tenant(), session = %id, "session deleted");
-        Ok(())
+        destroy_session(&self.rooms, ctx.tenant(), id, Cause::Deleted).await
     }
 
     /// Destroys every session that matches; returns how many went.
@@ -118,6 +117,24 @@ impl Runtime {
             }
         }
         Ok(deleted)
+    }
+
+    /// Takes back what was made for a session that the store refused, and says when another try may succeed.
+    async fn not_created(&self, ctx: &OpCtx, tenant: &Tenant, id: SessionId, error: StoreError) -> Error {
+        let workspace = tenant.workspace.clone();
+        if let Err(error) = blocking(move || Ok(workspace.remove_session_dir(&id)?)).await {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the folder of a refused session was not removed"
+            );
+        }
+        match error {
+            StoreError::TooManySessions { .. } => {
+                let wait_s = crate::lifetimes::seconds_to_next_end(&self.rooms, ctx.tenant()).await;
+                Error::from(error).retry_after(wait_s)
+            }
+            error => error.into(),
+        }
     }
 
     fn chosen_model(&self, tenant: &Tenant, asked: Option<String>) -> Result<String, Error> {

@@ -53,6 +53,8 @@ pub struct RuntimeConfig {
     pub client_tool_timeout_s: u64,
     /// How long a turn's events are kept after its end, in seconds.
     pub events_retention_s: u64,
+    /// How long a session that is not persistent is kept after its last response, in seconds.
+    pub session_idle_s: u64,
 }
 
 /// Why the runtime did not start.
@@ -108,6 +110,7 @@ impl Runtime {
             demo_planner: config.demo_planner,
             client_tool_timeout: Duration::from_secs(config.client_tool_timeout_s),
             events_retention_s: config.events_retention_s as f64,
+            session_idle_s: config.session_idle_s as f64,
         });
         let leftovers = find_leftovers(&rooms).await?;
         let cleaner = rooms.clone();
@@ -116,6 +119,8 @@ impl Runtime {
         rooms.tasks.spawn(async move { keep_house(keeper).await });
         // Last, because each goes on at once.
         crate::recover::take_over_turns(&rooms).await?;
+        let keeper = rooms.clone();
+        rooms.tasks.spawn(async move { crate::lifetimes::end_due_sessions(keeper).await });
         Ok(Self { rooms })
     }
 }

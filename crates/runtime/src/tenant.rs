@@ -22,6 +22,8 @@ pub struct TenantConfig {
     pub memory: MemoryMode,
     /// One upload, in bytes.
     pub upload_bytes_max: u64,
+    /// Sessions at a time.
+    pub concurrent_sessions_max: u64,
 }
 
 /// Whether a tenant's agents may reach the internet.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use palisade_protocol::{Error, ErrorKind, SessionId, TurnId};
+use palisade_protocol::{Error, ErrorKind, SessionId, TenantName, TurnId};
 
 /// One variant per way to fail.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +27,8 @@ pub enum StoreError {
     /// Whose turn it is, and whether the request is the same, is for the caller to see.
     #[error("the idempotency key was used before")]
     KeyTaken,
+    #[error("tenant {tenant} has its {sessions_max} sessions")]
+    TooManySessions { tenant: TenantName, sessions_max: u64 },
     #[error("session {0} is busy")]
     Busy(SessionId),
     /// The commit came from an attempt that no longer owns the turn; nothing of it was written.
@@ -44,6 +46,13 @@ impl From<StoreError> for Error {
                 ErrorKind::Conflict,
                 "session.busy",
                 format!("session {id} is running a turn; wait for its stream to end, or cancel it"),
+            ),
+            StoreError::TooManySessions { sessions_max, .. } => Error::new(
+                ErrorKind::LimitReached,
+                "sessions.limit",
+                format!(
+                    "there are {sessions_max} sessions already, which is the limit; delete one, or wait for one to end"
+                ),
             ),
             StoreError::Fenced(_) => {
                 Error::new(ErrorKind::Conflict, "turn.ended", "the turn has already ended")

@@ -4,8 +4,10 @@
 //! microseconds; all reads are plain queries. An event is a row before anybody can see it. Nothing here knows
 //! what an event means, decides who may see what, or calls another room.
 
+mod conversation;
 mod error;
 mod follow;
+mod lifetimes;
 mod read;
 mod write;
 mod writer;
@@ -17,8 +19,10 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 
+pub use conversation::PlacedItem;
 pub use error::StoreError;
 pub use follow::Follower;
+pub use lifetimes::DueSession;
 pub use read::{KeyUse, Turn, TurnState};
 pub use write::{ClientAnswer, Commit, IdempotencyKey, NewSession, NewTurn};
 

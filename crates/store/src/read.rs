@@ -243,10 +243,12 @@ pub(crate) fn from_json<T: DeserializeOwned>(what: &'static str, text: &str) -> 
     serde_json::from_str(text).map_err(|e| StoreError::Corrupt { what, source: e.into() })
 }
 
-fn reading(what: &'static str) -> impl FnOnce(sqlx::Error) -> StoreError {
+pub(crate) fn reading(what: &'static str) -> impl FnOnce(sqlx::Error) -> StoreError {
     move |source| StoreError::Read { what, source }
 }
 
-fn corrupt<E: std::error::Error + Send + Sync + 'static>(what: &'static str) -> impl FnOnce(E) -> StoreError {
+pub(crate) fn corrupt<E: std::error::Error + Send + Sync + 'static>(
+    what: &'static str,
+) -> impl FnOnce(E) -> StoreError {
     move |source| StoreError::Corrupt { what, source: source.into() }
 }

@@ -21,6 +21,8 @@ pub struct NewSession {
     pub session: Session,
     /// What it keeps from its creation, in the runtime's own form.
     pub context: Value,
+    /// How many sessions its tenant may have, this one included.
+    pub sessions_max: u64,
 }
 
 /// A turn to be started.
@@ -105,6 +107,11 @@ pub(crate) enum Write {
         tenant: TenantName,
         session: SessionId,
     },
+    DeleteIdleSession {
+        tenant: TenantName,
+        session: SessionId,
+        ended_before: f64,
+    },
     SweepEvents {
         ended_before: f64,
         rows_max: i64,
@@ -124,6 +131,9 @@ pub(crate) async fn apply(db: &mut SqliteConnection, write: &Write) -> Result<u6
         Write::SweepKeys { created_before } => sweep_keys(db, *created_before).await,
         Write::SetMetadata { session, key, value } => set_metadata(db, session, key, value).await,
         Write::DeleteSession { tenant, session } => delete_session(db, tenant, session).await,
+        Write::DeleteIdleSession { tenant, session, ended_before } => {
+            crate::lifetimes::delete_idle_session(db, tenant, session, *ended_before).await
+        }
         Write::SweepEvents { ended_before, rows_max } => sweep_events(db, *ended_before, *rows_max).await,
         Write::Close => Ok(0),
     }
@@ -131,6 +141,7 @@ pub(crate) async fn apply(db: &mut SqliteConnection, write: &Write) -> Result<u6
 
 async fn create_session(db: &mut SqliteConnection, new: &NewSession) -> Result<u64, StoreError> {
     let session = &new.session;
+    crate::lifetimes::check_session_count(db, &new.tenant, new.sessions_max).await?;
     let file_access = to_json("file_access", &session.file_access)?;
     let metadata = to_json("metadata", &session.metadata)?;
     sqlx::query(
@@ -154,13 +165,16 @@ async fn create_session(db: &mut SqliteConnection, new: &NewSession) -> Result<u
 }
 
 async fn start_turn(db: &mut SqliteConnection, new: &NewTurn) -> Result<u64, StoreError> {
-    let touched = sqlx::query("UPDATE session SET last_activity = $1 WHERE id = $2 AND tenant = $3")
-        .bind(new.now)
-        .bind(new.session.as_str())
-        .bind(new.tenant.as_str())
-        .execute(&mut *db)
-        .await
-        .map_err(writing("a session"))?;
+    // A session over its ttl is gone, whether or not it has been taken away yet.
+    let touched = sqlx::query(
+        "UPDATE session SET last_activity = $1 WHERE id = $2 AND tenant = $3 AND created_at + ttl > $1",
+    )
+    .bind(new.now)
+    .bind(new.session.as_str())
+    .bind(new.tenant.as_str())
+    .execute(&mut *db)
+    .await
+    .map_err(writing("a session"))?;
     if touched.rows_affected() == 0 {
         return Err(StoreError::NoSuchSession(new.session.clone()));
     }
@@ -373,7 +387,7 @@ async fn set_metadata(
 
 /// Deletes the session, its turns and its items. Its events are orphans from then on, which no reader can name,
 /// and the sweep takes them in small bites.
-async fn delete_session(
+pub(crate) async fn delete_session(
     db: &mut SqliteConnection,
     tenant: &TenantName,
     session: &SessionId,
@@ -420,6 +434,6 @@ fn to_json(what: &'static str, value: &impl serde::Serialize) -> Result<String, 
     serde_json::to_string(value).map_err(|e| StoreError::Corrupt { what, source: e.into() })
 }
 
-fn writing(what: &'static str) -> impl FnOnce(sqlx::Error) -> StoreError {
+pub(crate) fn writing(what: &'static str) -> impl FnOnce(sqlx::Error) -> StoreError {
     move |source| StoreError::Write { what, source }
 }

@@ -181,6 +181,18 @@ impl Store {
         self.write(Write::DeleteSession { tenant: tenant.clone(), session: session.clone() }).await.map(drop)
     }
 
+    /// Deletes a session that is used, free, and without activity since `ended_before` (Unix seconds);
+    /// [`StoreError::NoSuchSession`] when it is not so any more.
+    pub async fn delete_idle_session(
+        &self,
+        tenant: &palisade_protocol::TenantName,
+        session: &palisade_protocol::SessionId,
+        ended_before: f64,
+    ) -> Result<(), StoreError> {
+        let (tenant, session) = (tenant.clone(), session.clone());
+        self.write(Write::DeleteIdleSession { tenant, session, ended_before }).await.map(drop)
+    }
+
     /// Deletes at most `rows_max` events of turns that ended before `ended_before` (Unix seconds) or whose
     /// session is gone; returns how many went.
     pub async fn sweep_events(&self, ended_before: f64, rows_max: i64) -> Result<u64, StoreError> {

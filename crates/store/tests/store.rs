@@ -49,6 +49,7 @@ fn new_session(tenant: &TenantName, id: &SessionId) -> NewSession {
             last_response_id: None,
         },
         context: json!({"skills": []}),
+        sessions_max: 10,
     }
 }
 

@@ -49,6 +49,7 @@ impl Server {
             tokens = [{{ id = "default", key = "env:ACME_KEY" }}]
             client_model_selection = true
             upload_mb = 1
+            limits = {{ concurrent_sessions = 5000 }}
             [[tenant]]
             name = "other"
             tokens = [{{ id = "default", key = "env:OTHER_KEY" }}]

@@ -1,5 +1,6 @@
 //! Every route, grouped by what it is about. The OpenAPI document is made from the same lines.
 
+mod conversation;
 mod files;
 mod messages;
 mod meta;
@@ -21,7 +22,7 @@ pub(crate) fn described() -> OpenApiRouter<Runtime> {
         .routes(routes!(meta::metrics))
         .routes(routes!(sessions::create, sessions::list, sessions::delete_many))
         .routes(routes!(sessions::show, sessions::delete))
-        .routes(routes!(messages::send))
+        .routes(routes!(messages::send, conversation::list))
         .routes(routes!(messages::events))
         .routes(routes!(messages::cancel))
         .routes(routes!(tool_results::answer))

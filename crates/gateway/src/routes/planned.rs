@@ -1,7 +1,7 @@
 //! Endpoints of the contract that this server does not have yet: they say so, and pretend nothing.
 
 use axum::Router;
-use axum::routing::{any, get};
+use axum::routing::any;
 use palisade_protocol::{Error, ErrorKind};
 use palisade_runtime::Runtime;
 
@@ -19,9 +19,7 @@ const PLANNED: [&str; 8] = [
 ];
 
 pub(crate) fn routes() -> Router<Runtime> {
-    // The conversation as items shares its path with sending a message.
-    let conversation = Router::new().route("/v1/sessions/{id}/messages", get(not_yet));
-    PLANNED.iter().fold(conversation, |router, path| router.route(path, any(not_yet)))
+    PLANNED.iter().fold(Router::new(), |router, path| router.route(path, any(not_yet)))
 }
 
 async fn not_yet() -> ApiError {

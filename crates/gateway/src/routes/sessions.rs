@@ -14,7 +14,8 @@ use crate::extract::{InSession, JsonBody, Query, malformed};
 
 /// Create a session. Every field is optional.
 #[utoipa::path(post, operation_id = "createSession", path = "/v1/sessions", tag = "sessions", request_body = SessionDraft, responses(
-    (status = 201, body = Session), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody)))]
+    (status = 201, body = Session), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
+    (status = 429, description = "the tenant has as many sessions as it may have; Retry-After says when one will end", body = ErrorBody)))]
 pub(crate) async fn create(
     State(runtime): State<Runtime>,
     Caller(ctx): Caller,

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
-use palisade_protocol::TenantName;
+use palisade_protocol::{TenantName, limits};
 use serde::Deserialize;
 
 pub(crate) use secret::SecretRef;
@@ -26,6 +26,7 @@ pub(crate) struct Config {
     pub(crate) inference: InferenceSection,
     pub(crate) events: EventsSection,
     pub(crate) client_tools: ClientToolsSection,
+    pub(crate) sessions: SessionsSection,
 }
 
 /// `[[upstream]]`: where models are really served.
@@ -87,6 +88,16 @@ pub(crate) struct TenantSection {
     #[serde(default)]
     pub(crate) memory: Memory,
     pub(crate) upload_mb: Option<u64>,
+    #[serde(default)]
+    pub(crate) limits: LimitsSection,
+}
+
+/// What a tenant may have.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct LimitsSection {
+    /// Sessions at a time.
+    pub(crate) concurrent_sessions: u64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -155,6 +166,14 @@ pub(crate) struct EventsSection {
     pub(crate) retention_s: u64,
 }
 
+/// `[sessions]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct SessionsSection {
+    /// How long a session that is not persistent is kept after its last response.
+    pub(crate) idle_s: u64,
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -167,6 +186,7 @@ impl Default for Config {
             inference: InferenceSection::default(),
             events: EventsSection::default(),
             client_tools: ClientToolsSection::default(),
+            sessions: SessionsSection::default(),
         }
     }
 }
@@ -192,6 +212,18 @@ impl Default for ClientToolsSection {
     fn default() -> Self {
         // Contract §4.
         Self { timeout_s: 600 }
+    }
+}
+
+impl Default for LimitsSection {
+    fn default() -> Self {
+        Self { concurrent_sessions: limits::CONCURRENT_SESSIONS_DEFAULT }
+    }
+}
+
+impl Default for SessionsSection {
+    fn default() -> Self {
+        Self { idle_s: limits::SESSION_IDLE_DEFAULT_S }
     }
 }
 
@@ -227,9 +259,15 @@ impl Config {
         if !self.upstream.is_empty() && self.model.is_empty() {
             bail!("there is an [[upstream]] and no [model.\"…\"] entry that uses it");
         }
+        if self.sessions.idle_s == 0 {
+            bail!("[sessions] idle_s = 0: a session would end before its first answer could be read");
+        }
         for (at, tenant) in self.tenant.iter().enumerate() {
             if self.tenant[..at].iter().any(|other| other.name == tenant.name) {
                 bail!("there are two tenants named {:?}", tenant.name.as_str());
+            }
+            if tenant.limits.concurrent_sessions == 0 {
+                bail!("tenant {:?} may have no sessions, so nobody could use it", tenant.name.as_str());
             }
             if tenant.tokens.is_empty() {
                 bail!("tenant {:?} has no tokens, so nobody could use it", tenant.name.as_str());
@@ -269,10 +307,15 @@ mod tests {
             tokens = [{ id = "default", key = "env:ACME_KEY" }]
             memory = "shared"
             upload_mb = 100
+            limits = { concurrent_sessions = 20 }
+
+            [sessions]
+            idle_s = 300
             "#,
         )
         .unwrap();
         assert_eq!(config.tenant[0].name.as_str(), "acme");
+        assert_eq!((config.tenant[0].limits.concurrent_sessions, config.sessions.idle_s), (20, 300));
         assert_eq!(Vec::from(config.model["pokee-isaac"].upstream.clone()), ["local"]);
     }
 
@@ -292,6 +335,8 @@ mod tests {
             ("[[tenant]]\nname = \"A B\"\ntokens = []", "tenant name"),
             ("[[tenant]]\nname = \"a\"\ntokens = [{id = \"t\", key = \"pk_a_literal\"}]", "env:NAME"),
             ("listen = \"8080\"", "listen"),
+            ("[sessions]\nidle_s = 0", "idle_s"),
+            ("[[tenant]]\nname = \"a\"\ntokens = []\nlimits = { concurrent_sessions = 0 }", "no sessions"),
         ] {
             let error = format!("{:#}", Config::parse(text).expect_err(text));
             assert!(error.contains(said), "{text}: {error}");

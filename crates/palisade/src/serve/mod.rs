@@ -86,6 +86,7 @@ async fn run(
         bundled_skills: load_skills(&installed),
         client_tool_timeout_s: config.client_tools.timeout_s,
         events_retention_s: config.events.retention_s,
+        session_idle_s: config.sessions.idle_s,
     })
     .await?;
     say_hello(address, &admission.shown, models.is_demo_planner);
@@ -151,6 +152,7 @@ fn default_tenant(default_model: &str) -> Result<TenantConfig> {
         client_model_selection: true,
         memory: MemoryMode::Shared,
         upload_bytes_max: limits::UPLOAD_BYTES_MAX,
+        concurrent_sessions_max: limits::CONCURRENT_SESSIONS_DEFAULT,
     })
 }
 
@@ -171,6 +173,7 @@ fn tenant(section: &TenantSection, default_model: &str) -> TenantConfig {
         upload_bytes_max: section
             .upload_mb
             .map_or(limits::UPLOAD_BYTES_MAX, |mb| mb.saturating_mul(1024 * 1024)),
+        concurrent_sessions_max: section.limits.concurrent_sessions,
     }
 }
 

@@ -32,6 +32,7 @@ const ENDPOINTS: &[(&str, &str, Stranger)] = &[
     ("GET", "/v1/sessions/{id}", Stranger::NotFound),
     ("DELETE", "/v1/sessions/{id}", Stranger::NotFound),
     ("POST", "/v1/sessions/{id}/messages", Stranger::NotFound),
+    ("GET", "/v1/sessions/{id}/messages", Stranger::NotFound),
     ("GET", "/v1/sessions/{id}/responses/{rid}/events", Stranger::NotFound),
     ("POST", "/v1/sessions/{id}/responses/{rid}/cancel", Stranger::NotFound),
     ("POST", "/v1/sessions/{id}/tool_results", Stranger::NotFound),
@@ -43,7 +44,6 @@ const ENDPOINTS: &[(&str, &str, Stranger)] = &[
 
 /// In the contract and not here yet: closed to whoever has no key, and honest to whoever has.
 const PLANNED: &[(&str, &str)] = &[
-    ("GET", "/v1/sessions/{id}/messages"),
     ("GET", "/v1/skills"),
     ("POST", "/v1/skills/tables"),
     ("DELETE", "/v1/skills/tables"),

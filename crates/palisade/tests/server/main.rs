@@ -6,11 +6,13 @@
 
 mod bad_input;
 mod client_tools;
+mod conversation;
 mod cookbook;
 mod endpoints;
 mod files;
 mod idempotency;
 mod life;
+mod lifetimes;
 mod scope;
 mod sessions;
 mod turns;

@@ -72,7 +72,7 @@ async fn deleting_a_busy_session_ends_its_turn_and_its_processes() {
     assert!(!process_runs("sleep 4242"), "no process outlives its session");
 }
 
-fn process_runs(command: &str) -> bool {
+pub(crate) fn process_runs(command: &str) -> bool {
     let wanted: Vec<u8> = command.split(' ').flat_map(|word| [word.as_bytes(), b"\0"].concat()).collect();
     std::fs::read_dir("/proc")
         .unwrap()

@@ -202,6 +202,11 @@ impl Driver {
         let id = self.job.start.turn.clone();
         let (event, outcome) = match end {
             TurnEnd::Stopped => return,
+            TurnEnd::Cancelled if self.rooms.turns.has_expired(&id) => {
+                let code = "session.expired".to_owned();
+                let error = crate::lifetimes::expired_message(&self.job.session);
+                (Event::Failed { id, error, code }, TurnOutcome::Failed)
+            }
             TurnEnd::Completed => {
                 (Event::Completed { id, status: "completed", usage: self.usage() }, TurnOutcome::Completed)
             }

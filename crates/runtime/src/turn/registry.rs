@@ -18,6 +18,8 @@ pub(crate) struct Turns {
 struct Running {
     session: SessionId,
     cancel: CancellationToken,
+    /// Its session reached the end of its time.
+    expired: bool,
     ended: CancellationToken,
     answered: Arc<Notify>,
 }
@@ -39,6 +41,7 @@ impl Turns {
         let running = Running {
             session: session.clone(),
             cancel: cancel.clone(),
+            expired: false,
             ended: CancellationToken::new(),
             answered: answered.clone(),
         };
@@ -65,6 +68,19 @@ impl Turns {
             running.cancel.cancel();
             running.ended.cancelled().await;
         }
+    }
+
+    /// Stops whatever the session runs, because its time is over, and waits for its end.
+    pub(crate) async fn expire_session(&self, session: &SessionId) {
+        for running in self.lock().values_mut().filter(|running| running.session == *session) {
+            running.expired = true;
+        }
+        self.cancel_session(session).await;
+    }
+
+    /// Whether the turn was stopped because its session's time is over.
+    pub(crate) fn has_expired(&self, turn: &TurnId) -> bool {
+        self.lock().get(turn).is_some_and(|running| running.expired)
     }
 
     /// Waits until none of the turns that are listed now runs any more.

@@ -1,0 +1,117 @@
+//! Which sessions have reached the end of their time, and which will be next. The answer comes from rows alone: a
+//! reader, a file request or a look at a session never makes it live longer.
+
+use palisade_protocol::{SessionId, TenantName};
+use sqlx::SqliteConnection;
+
+use crate::read::{corrupt, reading};
+use crate::write::{delete_session, writing};
+use crate::{Store, StoreError};
+
+/// A session whose time is over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DueSession {
+    /// Whose.
+    pub tenant: TenantName,
+    /// Which.
+    pub id: SessionId,
+    /// Over its `ttl`, busy or not; otherwise it was idle too long.
+    pub expired: bool,
+}
+
+/// It had a turn, and none is running; then `last_activity` is when the last one ended.
+const USED_AND_FREE: &str = "EXISTS (SELECT 1 FROM turn WHERE turn.session_id = session.id)
+     AND NOT EXISTS (SELECT 1 FROM turn WHERE turn.session_id = session.id AND turn.state = 'running')";
+
+impl Store {
+    /// At most `limit` sessions whose time is over at `now`.
+    pub async fn due_sessions(
+        &self,
+        now: f64,
+        idle_s: f64,
+        limit: i64,
+    ) -> Result<Vec<DueSession>, StoreError> {
+        let rows: Vec<(String, String, bool)> = sqlx::query_as(sqlx::AssertSqlSafe(format!(
+            "SELECT tenant, id, TRUE AS expired FROM session WHERE created_at + ttl <= $1
+             UNION ALL
+             SELECT tenant, id, FALSE AS expired FROM session
+             WHERE NOT persistent AND last_activity <= $2 AND created_at + ttl > $1 AND {USED_AND_FREE}
+             LIMIT $3"
+        )))
+        .bind(now)
+        .bind(now - idle_s)
+        .bind(limit)
+        .fetch_all(&self.readers)
+        .await
+        .map_err(reading("due sessions"))?;
+        rows.into_iter()
+            .map(|(tenant, id, expired)| {
+                Ok(DueSession {
+                    tenant: TenantName::parse(&tenant).map_err(corrupt("a tenant's name"))?,
+                    id: SessionId::parse(&id).map_err(corrupt("a session's id"))?,
+                    expired,
+                })
+            })
+            .collect()
+    }
+
+    /// When the next session falls due, one of `tenant`'s or any, as things stand: a turn may still postpone it.
+    pub async fn next_due(
+        &self,
+        tenant: Option<&TenantName>,
+        idle_s: f64,
+    ) -> Result<Option<f64>, StoreError> {
+        let (expiry, last_end): (Option<f64>, Option<f64>) = sqlx::query_as(sqlx::AssertSqlSafe(format!(
+            "SELECT
+               (SELECT created_at + ttl FROM session WHERE $1 IS NULL OR tenant = $1
+                ORDER BY created_at + ttl LIMIT 1),
+               (SELECT last_activity FROM session
+                WHERE NOT persistent AND ($1 IS NULL OR tenant = $1) AND {USED_AND_FREE}
+                ORDER BY last_activity LIMIT 1)"
+        )))
+        .bind(tenant.map(TenantName::as_str))
+        .fetch_one(&self.readers)
+        .await
+        .map_err(reading("what falls due next"))?;
+        let idle_end = last_end.map(|ended_at| ended_at + idle_s);
+        Ok(expiry.into_iter().chain(idle_end).min_by(f64::total_cmp))
+    }
+}
+
+/// Deletes the session, unless it has become busy or was used again since `ended_before`.
+pub(crate) async fn delete_idle_session(
+    db: &mut SqliteConnection,
+    tenant: &TenantName,
+    session: &SessionId,
+    ended_before: f64,
+) -> Result<u64, StoreError> {
+    let idle: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(format!(
+        "SELECT COUNT(*) FROM session WHERE id = $1 AND last_activity <= $2 AND {USED_AND_FREE}"
+    )))
+    .bind(session.as_str())
+    .bind(ended_before)
+    .fetch_one(&mut *db)
+    .await
+    .map_err(writing("an idle session"))?;
+    if idle == 0 {
+        return Err(StoreError::NoSuchSession(session.clone()));
+    }
+    delete_session(db, tenant, session).await
+}
+
+/// Refuses one session more than the tenant may have.
+pub(crate) async fn check_session_count(
+    db: &mut SqliteConnection,
+    tenant: &TenantName,
+    sessions_max: u64,
+) -> Result<(), StoreError> {
+    let count: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM session WHERE tenant = $1")
+        .bind(tenant.as_str())
+        .fetch_one(db)
+        .await
+        .map_err(writing("a session"))?;
+    if count.unsigned_abs() < sessions_max {
+        return Ok(());
+    }
+    Err(StoreError::TooManySessions { tenant: tenant.clone(), sessions_max })
+}
