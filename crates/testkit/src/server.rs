@@ -4,6 +4,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
 
 use reqwest::{Client, Method, RequestBuilder};
 use serde_json::{Value, json};
@@ -80,8 +81,20 @@ impl Server {
 
     /// Kills the server with SIGKILL and starts it again on the same folder.
     pub async fn kill_and_restart(&mut self) {
-        must("killing the server", self.child.kill().await);
+        self.kill().await;
         self.restart().await;
+    }
+
+    /// Kills the server with SIGKILL; returns when it is gone.
+    pub async fn kill(&mut self) {
+        must("killing the server", self.child.kill().await);
+    }
+
+    /// Starts it again on the same folder and kills it after this time, whether or not it listens by then.
+    pub async fn restart_and_kill_after(&mut self, time: Duration) {
+        self.child = spawn(&self.binary, self.folder.path());
+        tokio::time::sleep(time).await;
+        self.kill().await;
     }
 
     /// Starts it again on the same folder, once it has ended.
@@ -208,13 +221,12 @@ fn new_folder() -> tempfile::TempDir {
     folder
 }
 
-#[expect(clippy::panic, reason = "a test tool")]
-async fn launch(binary: &Path, folder: &Path) -> (Child, String) {
+fn spawn(binary: &Path, folder: &Path) -> Child {
     let log = must(
         "opening the log",
         std::fs::File::options().create(true).append(true).open(folder.join("log.jsonl")),
     );
-    let mut child = must(
+    must(
         "starting the server",
         Command::new(binary)
             .arg("serve")
@@ -230,7 +242,12 @@ async fn launch(binary: &Path, folder: &Path) -> (Child, String) {
             .stderr(log)
             .kill_on_drop(true)
             .spawn(),
-    );
+    )
+}
+
+#[expect(clippy::panic, reason = "a test tool")]
+async fn launch(binary: &Path, folder: &Path) -> (Child, String) {
+    let mut child = spawn(binary, folder);
     let Some(stdout) = child.stdout.take() else { panic!("the server has no standard output") };
     let mut lines = BufReader::new(stdout).lines();
     let url = loop {
