@@ -33,9 +33,8 @@ pub(crate) fn respond(runtime: Runtime, turn: TurnStream) -> Response {
                 // Cutting the connection tells the client to resume; a made-up event would not be in the log.
                 Err(error) => Err(error),
             },
-            () = tokio::time::sleep(Duration::from_secs(KEEP_ALIVE_S)) => match events.is_over().await {
-                Ok(false) => Ok(keep_alive()),
-                Ok(true) => return None,
+            () = tokio::time::sleep(Duration::from_secs(KEEP_ALIVE_S)) => match events.check_alive().await {
+                Ok(()) => Ok(keep_alive()),
                 Err(error) => Err(error),
             },
         };

@@ -33,8 +33,8 @@ impl Hands {
         let id = &job.session.id;
         let known = self.lock().get(id).map(|awake| awake.sandbox.clone());
         if let Some(sandbox) = known {
-            if !sandbox.is_dead() && !sandbox.is_stale() {
-                self.touch(id);
+            self.touch(id);
+            if !sandbox.is_dead() && !is_stale(sandbox.clone()).await {
                 return Ok(sandbox);
             }
             tracing::info!(session = %id, dead = sandbox.is_dead(), "sandbox rebuilt");
@@ -77,17 +77,14 @@ impl Hands {
     /// Ends sandboxes that were idle too long; `busy` says which sessions run a turn. A sandbox with a background
     /// command is in use.
     pub(crate) async fn close_idle(&self, busy: impl Fn(&SessionId) -> bool) {
-        let idle: Vec<SessionId> = self
-            .lock()
-            .iter()
-            .filter(|(id, awake)| {
-                awake.used.elapsed() > IDLE_MAX && !busy(id) && awake.sandbox.background_count() == 0
-            })
-            .map(|(id, _)| id.clone())
-            .collect();
-        for id in idle {
+        // Taken off the list under the lock that decided: whoever needs one from here on starts a new one.
+        let is_idle = |id: &SessionId, awake: &mut Awake| {
+            awake.used.elapsed() > IDLE_MAX && !busy(id) && awake.sandbox.background_count() == 0
+        };
+        let idle: Vec<_> = self.lock().extract_if(is_idle).collect();
+        for (id, awake) in idle {
             tracing::debug!(session = %id, "idle sandbox ended");
-            self.close(&id).await;
+            awake.sandbox.shutdown().await;
         }
     }
 
@@ -106,6 +103,11 @@ impl Hands {
     fn lock(&self) -> MutexGuard<'_, HashMap<SessionId, Awake>> {
         self.awake.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Looks at the disk; on doubt, it is.
+async fn is_stale(sandbox: Arc<Sandbox>) -> bool {
+    tokio::task::spawn_blocking(move || sandbox.is_stale()).await.unwrap_or(true)
 }
 
 async fn start(rooms: &Arc<Rooms>, job: &TurnJob) -> Result<Arc<Sandbox>, SandboxError> {

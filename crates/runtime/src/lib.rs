@@ -10,6 +10,7 @@ mod conversation;
 mod files;
 mod hands;
 mod lifetimes;
+mod lock;
 mod messages;
 mod metrics;
 mod ready;
@@ -85,8 +86,9 @@ struct Rooms {
     keys: Keys,
     demo_planner: bool,
     events_retention_s: f64,
-    client_tool_timeout: std::time::Duration,
     session_idle_s: f64,
+    client_tool_timeout: std::time::Duration,
+    _lock: lock::DataDirLock,
 }
 
 impl Rooms {

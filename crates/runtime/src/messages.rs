@@ -114,9 +114,9 @@ impl Runtime {
         // A session that is gone is gone for retries, too.
         self.rooms.session(ctx, id).await?;
         let turn = used.turn;
-        Ok(Some(match self.rooms.store.last_seq(&turn).await? {
-            Some(_) => Sent::Stream(TurnStream { events: self.rooms.store.follow(&turn, None), turn }),
-            None => Sent::Evicted(turn),
+        Ok(Some(match self.rooms.store.kept_events(&turn).await? {
+            Some((0, _)) => Sent::Stream(TurnStream { events: self.rooms.store.follow(&turn, None), turn }),
+            _ => Sent::Evicted(turn),
         }))
     }
 
@@ -130,9 +130,13 @@ impl Runtime {
         after: Option<u64>,
     ) -> Result<TurnStream, Error> {
         self.turn_of(ctx, session, turn).await?;
-        let Some(last) = self.rooms.store.last_seq(turn).await? else {
+        let Some((first, last)) = self.rooms.store.kept_events(turn).await? else {
             return Err(no_such_turn());
         };
+        // The sweep may be half through.
+        if first > after.map_or(0, |after| after + 1) {
+            return Err(no_such_turn());
+        }
         if after.is_some_and(|after| after > last) {
             let message = format!("Last-Event-ID is beyond the last event, which is {last}");
             return Err(Error::new(ErrorKind::Malformed, "events.from_the_future", message));
@@ -148,10 +152,13 @@ impl Runtime {
         turn: &TurnId,
     ) -> Result<Cancelled, Error> {
         let found = self.turn_of(ctx, session, turn).await?;
-        if found.state == TurnState::Running && self.rooms.turns.cancel(turn) {
-            return Ok(Cancelled::Cancelling);
+        match (found.state, self.rooms.turns.cancel(turn)) {
+            (TurnState::Running, Some(true)) => Ok(Cancelled::Cancelling),
+            // Its outcome was fixed before this request, or while it was being looked at.
+            (TurnState::Running, Some(false) | None) | (TurnState::Ended, _) => {
+                Ok(Cancelled::AlreadyComplete)
+            }
         }
-        Ok(Cancelled::AlreadyComplete)
     }
 
     async fn turn_of(&self, ctx: &OpCtx, session: &SessionId, turn: &TurnId) -> Result<Turn, Error> {

@@ -37,7 +37,12 @@ impl Runtime {
     /// Looks at every part. The sandbox is really started, at most once in ten seconds.
     pub async fn readiness(&self) -> Readiness {
         let store = PartState::of(self.rooms.store.ping().await);
-        let sandbox = PartState::of(self.rooms.probe.ask(&self.rooms.sandboxes).await);
+        let sandbox = match self.rooms.probe.ask(&self.rooms.sandboxes).await {
+            true => Ok(()),
+            // Any tenant's key may ask, so where things lie on the host stays in the log.
+            false => Err("sandboxes cannot be started; the server's log has the cause"),
+        };
+        let sandbox = PartState::of(sandbox);
         let missing = self
             .rooms
             .tenants
@@ -55,22 +60,25 @@ impl Runtime {
 /// Remembers what the last look at the sandbox found.
 #[derive(Default)]
 pub(crate) struct Probe {
-    last: tokio::sync::Mutex<Option<(std::time::Instant, Result<(), String>)>>,
+    last: tokio::sync::Mutex<Option<(std::time::Instant, bool)>>,
 }
 
 /// How long a look at the sandbox counts.
 const PROBE_FRESH: std::time::Duration = std::time::Duration::from_secs(10);
 
 impl Probe {
-    async fn ask(&self, sandboxes: &palisade_sandbox::SandboxFactory) -> Result<(), String> {
+    async fn ask(&self, sandboxes: &palisade_sandbox::SandboxFactory) -> bool {
         let mut last = self.last.lock().await;
-        if let Some((at, result)) = &*last
+        if let Some((at, works)) = &*last
             && at.elapsed() < PROBE_FRESH
         {
-            return result.clone();
+            return *works;
         }
-        let result = palisade_sandbox::probe(sandboxes).await.map_err(|error| error.to_string());
-        *last = Some((std::time::Instant::now(), result.clone()));
-        result
+        let result = palisade_sandbox::probe(sandboxes).await;
+        if let Err(error) = &result {
+            tracing::error!(error = error as &dyn std::error::Error, "sandboxes cannot be started");
+        }
+        *last = Some((std::time::Instant::now(), result.is_ok()));
+        result.is_ok()
     }
 }

@@ -104,7 +104,9 @@ impl Runtime {
     pub async fn delete_sessions(&self, ctx: &OpCtx, which: BulkDelete) -> Result<u64, Error> {
         let mut deleted = 0;
         let inactive_since = which.inactive_for_s.map(|seconds| now() - seconds);
-        for session in self.sessions(ctx).await? {
+        for listed in self.sessions(ctx).await? {
+            // Looked at again: deleting those before it may have taken a while.
+            let Some(session) = self.rooms.store.session(ctx.tenant(), &listed.id).await? else { continue };
             let recent = inactive_since.is_some_and(|since| session.last_activity > since);
             if (which.idle_only && session.busy) || recent {
                 continue;

@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::clock::now;
 use crate::hands::Hands;
+use crate::lock::DataDirLock;
 use crate::metrics::Metrics;
 use crate::sessions::blocking;
 use crate::skills::BundledSkill;
@@ -60,6 +61,16 @@ pub struct RuntimeConfig {
 /// Why the runtime did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// Another server works there.
+    #[error(
+        "the data directory {path} is in use by another server; stop it, or choose another with --data-dir"
+    )]
+    Locked {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The database.
     #[error("the store cannot be opened")]
     Store(#[from] StoreError),
@@ -87,6 +98,9 @@ pub enum StartError {
 impl Runtime {
     /// Starts everything but the listener.
     pub async fn start(config: RuntimeConfig) -> Result<Self, StartError> {
+        let lock = DataDirLock::take(&config.data_dir)
+            .await
+            .map_err(|source| StartError::Locked { path: config.data_dir.clone(), source })?;
         let (store, writer) = Store::open(&config.data_dir.join("palisade.db")).await?;
         let tasks = TaskTracker::new();
         tasks.spawn(writer);
@@ -109,6 +123,7 @@ impl Runtime {
             keys: config.keys,
             demo_planner: config.demo_planner,
             client_tool_timeout: Duration::from_secs(config.client_tool_timeout_s),
+            _lock: lock,
             events_retention_s: config.events_retention_s as f64,
             session_idle_s: config.session_idle_s as f64,
         });

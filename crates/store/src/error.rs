@@ -34,6 +34,12 @@ pub enum StoreError {
     /// The commit came from an attempt that no longer owns the turn; nothing of it was written.
     #[error("turn {0} is not ours any more")]
     Fenced(TurnId),
+    /// The disk is full; nothing of the group was written.
+    #[error("the disk is full")]
+    Full,
+    /// Events that the reader has not read are no longer kept.
+    #[error("events of turn {0} were evicted before they were read")]
+    Evicted(TurnId),
     #[error("the writer has stopped")]
     Stopped,
 }
@@ -66,21 +72,22 @@ impl From<StoreError> for Error {
                 "store.stopped",
                 "the server is shutting down; try again shortly",
             ),
+            StoreError::Full => full(error),
             StoreError::Write { source, .. } | StoreError::Commit { source } if is_full(source) => {
-                Error::new(
-                    ErrorKind::StorageFull,
-                    "storage.full",
-                    "the server's disk is full; nothing was written",
-                )
-                .caused_by(error)
+                full(error)
             }
             _ => Error::bug(error),
         }
     }
 }
 
+fn full(cause: StoreError) -> Error {
+    let message = "the server's disk is full; nothing was written";
+    Error::new(ErrorKind::StorageFull, "storage.full", message).caused_by(cause)
+}
+
 /// SQLITE_FULL (13), with its extended codes.
-fn is_full(source: &sqlx::Error) -> bool {
+pub(crate) fn is_full(source: &sqlx::Error) -> bool {
     let code = source.as_database_error().and_then(|e| e.code()).and_then(|c| c.parse::<i32>().ok());
     code.is_some_and(|code| code & 0xff == 13)
 }

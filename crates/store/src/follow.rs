@@ -10,7 +10,8 @@ use tokio::sync::watch;
 
 use crate::{Store, StoreError, TurnState};
 
-/// Events taken from the table at once; with the bound on one event this bounds a reader's memory.
+/// Events taken from the table at once. A delta has at most 64 KiB; the input of a call, which is one event, has at
+/// most what one answer of a model may have.
 const BATCH_MAX: i64 = 64;
 
 /// Which turns somebody is waiting on.
@@ -75,11 +76,14 @@ impl Store {
 }
 
 impl Follower {
-    /// Whether nothing more will come: the turn has ended or is gone, and so are the events after the last one
-    /// that was read. To be asked after a long silence, by a reader that was so slow that the rest was evicted.
-    pub async fn is_over(&self) -> Result<bool, StoreError> {
+    /// To be asked after a long silence: an error when nothing more will come although the end was not read, since
+    /// the rest was evicted or the session deleted.
+    pub async fn check_alive(&self) -> Result<(), StoreError> {
         let runs = self.store.turn(&self.turn).await?.is_some_and(|turn| turn.state == TurnState::Running);
-        Ok(!runs && self.store.events(&self.turn, self.next, 1).await?.is_empty())
+        if runs || !self.store.events(&self.turn, self.next, 1).await?.is_empty() {
+            return Ok(());
+        }
+        Err(StoreError::Evicted(self.turn.clone()))
     }
 
     /// The next events, at least one; waits for them. `None` after the terminal event. Safe to cancel: an event
@@ -89,6 +93,9 @@ impl Follower {
             // Marked as seen before the read: what is committed after it wakes us again.
             self.subscription.changed.borrow_and_update();
             let events = self.store.events(&self.turn, self.next, BATCH_MAX).await?;
+            if events.first().is_some_and(|first| first.seq != self.next) {
+                return Err(StoreError::Evicted(self.turn.clone()));
+            }
             if let Some(last) = events.last() {
                 self.next = last.seq + 1;
                 self.ended = last.is_terminal();

@@ -142,14 +142,20 @@ impl Store {
         Ok(rows.into_iter().map(|(seq, kind, data)| RenderedEvent { seq: seq as u64, kind, data }).collect())
     }
 
+    /// The numbers of a turn's first and last event that are kept; `None` when there are none (any more).
+    pub async fn kept_events(&self, turn: &TurnId) -> Result<Option<(u64, u64)>, StoreError> {
+        let (first, last): (Option<i64>, Option<i64>) =
+            sqlx::query_as("SELECT MIN(seq), MAX(seq) FROM event WHERE turn_id = $1")
+                .bind(turn.as_str())
+                .fetch_one(&self.readers)
+                .await
+                .map_err(reading("events"))?;
+        Ok(first.zip(last).map(|(first, last)| (first as u64, last as u64)))
+    }
+
     /// The number of a turn's last event; `None` when it has none (any more).
     pub async fn last_seq(&self, turn: &TurnId) -> Result<Option<u64>, StoreError> {
-        let last: Option<i64> = sqlx::query_scalar("SELECT MAX(seq) FROM event WHERE turn_id = $1")
-            .bind(turn.as_str())
-            .fetch_one(&self.readers)
-            .await
-            .map_err(reading("events"))?;
-        Ok(last.map(|seq| seq as u64))
+        Ok(self.kept_events(turn).await?.map(|(_, last)| last))
     }
 
     /// The latest event of a turn that opens or closes something: what a reader sees as open.

@@ -12,6 +12,9 @@ use crate::StoreError;
 /// Rows in one multi-row INSERT: SQLite allows 32,766 parameters, we use four a row.
 const ROWS_PER_INSERT_MAX: usize = 1000;
 
+/// Turns looked at in one sweep.
+const TURNS_PER_SWEEP_MAX: i64 = 64;
+
 /// A session to be created.
 #[derive(Debug, Clone)]
 pub struct NewSession {
@@ -293,6 +296,7 @@ async fn apply_commit(db: &mut SqliteConnection, commit: &Commit) -> Result<u64,
     append_events(db, &commit.turn, &commit.events).await?;
     append_items(db, &commit.session, &commit.turn, &commit.items).await?;
     if let Some((_, now)) = commit.end {
+        make_evictable(db, &commit.turn, now).await?;
         sqlx::query("DELETE FROM client_result WHERE turn_id = $1")
             .bind(commit.turn.as_str())
             .execute(&mut *db)
@@ -402,6 +406,15 @@ pub(crate) async fn delete_session(
     if deleted == 0 {
         return Err(StoreError::NoSuchSession(session.clone()));
     }
+    // Running ones, too: nobody can ask for them any more.
+    sqlx::query(
+        "INSERT INTO evictable_turn (turn_id, since) SELECT id, 0 FROM turn WHERE session_id = $1
+         ON CONFLICT (turn_id) DO UPDATE SET since = 0",
+    )
+    .bind(session.as_str())
+    .execute(&mut *db)
+    .await
+    .map_err(writing("a session"))?;
     for statement in ["DELETE FROM turn WHERE session_id = $1", "DELETE FROM item WHERE session_id = $1"] {
         sqlx::query(statement)
             .bind(session.as_str())
@@ -412,22 +425,53 @@ pub(crate) async fn delete_session(
     Ok(deleted)
 }
 
+/// Takes the events of turns that may go, oldest first, in one small bite; the number is of events.
 async fn sweep_events(
     db: &mut SqliteConnection,
-    ended_before: f64,
+    evictable_before: f64,
     rows_max: i64,
 ) -> Result<u64, StoreError> {
-    let swept = sqlx::query(
-        "DELETE FROM event WHERE rowid IN (
-             SELECT event.rowid FROM event LEFT JOIN turn ON turn.id = event.turn_id
-             WHERE turn.id IS NULL OR turn.ended_at < $1 LIMIT $2)",
-    )
-    .bind(ended_before)
-    .bind(rows_max)
-    .execute(db)
-    .await
-    .map_err(writing("old events"))?;
-    Ok(swept.rows_affected())
+    let turns: Vec<String> =
+        sqlx::query_scalar("SELECT turn_id FROM evictable_turn WHERE since < $1 ORDER BY since LIMIT $2")
+            .bind(evictable_before)
+            .bind(TURNS_PER_SWEEP_MAX)
+            .fetch_all(&mut *db)
+            .await
+            .map_err(writing("old events"))?;
+    let mut swept = 0;
+    for turn in turns {
+        let left = rows_max - swept;
+        let gone = sqlx::query(
+            "DELETE FROM event WHERE rowid IN (SELECT rowid FROM event WHERE turn_id = $1 ORDER BY seq LIMIT $2)",
+        )
+        .bind(&turn)
+        .bind(left)
+        .execute(&mut *db)
+        .await
+        .map_err(writing("old events"))?
+        .rows_affected() as i64;
+        swept += gone;
+        if gone == left {
+            break;
+        }
+        sqlx::query("DELETE FROM evictable_turn WHERE turn_id = $1")
+            .bind(&turn)
+            .execute(&mut *db)
+            .await
+            .map_err(writing("old events"))?;
+    }
+    Ok(swept as u64)
+}
+
+/// From here on the turn's events are kept for a while only.
+async fn make_evictable(db: &mut SqliteConnection, turn: &TurnId, since: f64) -> Result<(), StoreError> {
+    sqlx::query("INSERT INTO evictable_turn (turn_id, since) VALUES ($1, $2)")
+        .bind(turn.as_str())
+        .bind(since)
+        .execute(db)
+        .await
+        .map(drop)
+        .map_err(writing("a turn's end"))
 }
 
 fn to_json(what: &'static str, value: &impl serde::Serialize) -> Result<String, StoreError> {

@@ -118,10 +118,13 @@ fn wake(wakers: &Wakers, write: &Write) {
 /// One fault, told to everybody in the group.
 fn again(error: &StoreError) -> StoreError {
     let source = match error {
-        StoreError::Commit { source } => source.to_string(),
-        other => other.to_string(),
+        StoreError::Write { source, .. } | StoreError::Commit { source } => source,
+        other => return StoreError::Commit { source: sqlx::Error::Protocol(other.to_string()) },
     };
-    StoreError::Commit { source: sqlx::Error::Protocol(source) }
+    if crate::error::is_full(source) {
+        return StoreError::Full;
+    }
+    StoreError::Commit { source: sqlx::Error::Protocol(source.to_string()) }
 }
 
 impl Store {
@@ -194,7 +197,7 @@ impl Store {
     }
 
     /// Deletes at most `rows_max` events of turns that ended before `ended_before` (Unix seconds) or whose
-    /// session is gone; returns how many went.
+    /// session is gone; returns how many went. Fewer than `rows_max` does not mean that none are left.
     pub async fn sweep_events(&self, ended_before: f64, rows_max: i64) -> Result<u64, StoreError> {
         self.write(Write::SweepEvents { ended_before, rows_max }).await
     }

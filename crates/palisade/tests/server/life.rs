@@ -112,6 +112,20 @@ async fn a_turn_that_never_gets_through_is_given_up_and_the_session_is_usable() 
 }
 
 #[tokio::test]
+async fn a_second_server_on_the_same_folder_is_refused_and_disturbs_nothing() {
+    let (server, upstream) = start().await;
+    let id = server.session(json!({})).await;
+    let gate = Gate::new();
+    upstream.push(Answer::stream().say("on").wait(&gate).say("!").done());
+    let mut stream = server.send(&id, "go").await;
+    stream.until("text.delta").await;
+    let told = gives_up("", Some(&server.folder.path().join("data"))).await;
+    assert!(told.contains("in use by another server"), "{told}");
+    gate.open();
+    stream.until("message.completed").await;
+}
+
+#[tokio::test]
 async fn sigterm_drains_and_exits_0() {
     let (mut server, upstream) = start().await;
     let id = server.session(json!({})).await;

@@ -29,8 +29,9 @@ pub(crate) use registry::{Listed, Turns};
 
 /// The longest a turn may run (contract §1).
 const TURN_TIMEOUT: Duration = Duration::from_secs(90 * 60);
-/// How often writing a turn's end is tried when the disk refuses it; the waits between double from 100 ms.
-const END_TRIES_MAX: u32 = 10;
+/// Between tries to write a turn's end, when the disk refuses it: doubling from the first to the second.
+const END_WAIT_MIN: Duration = Duration::from_millis(100);
+const END_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// A turn to be driven.
 pub(crate) struct TurnJob {
@@ -197,16 +198,19 @@ impl Driver {
         }
     }
 
-    /// Writes the terminal event. A session is never left busy for want of one more try.
+    /// Writes the terminal event, and tries until it is written: only then is the session free.
     async fn finish(&mut self, end: TurnEnd) {
         let id = self.job.start.turn.clone();
+        // A cancel that was answered before this line holds; one that comes after it is too late.
+        let cancelled = self.rooms.turns.seal(&id);
         let (event, outcome) = match end {
             TurnEnd::Stopped => return,
-            TurnEnd::Cancelled if self.rooms.turns.has_expired(&id) => {
+            _ if self.rooms.turns.has_expired(&id) => {
                 let code = "session.expired".to_owned();
                 let error = crate::lifetimes::expired_message(&self.job.session);
                 (Event::Failed { id, error, code }, TurnOutcome::Failed)
             }
+            _ if cancelled => (Event::Cancelled { id, status: "cancelled" }, TurnOutcome::Cancelled),
             TurnEnd::Completed => {
                 (Event::Completed { id, status: "completed", usage: self.usage() }, TurnOutcome::Completed)
             }
@@ -216,8 +220,8 @@ impl Driver {
             }
         };
         self.rooms.metrics.turn_ended(outcome);
-        let mut wait = Duration::from_millis(100);
-        for _ in 0..END_TRIES_MAX {
+        let mut wait = END_WAIT_MIN;
+        loop {
             match self.log.end(event.clone(), outcome).await {
                 Ok(()) => {
                     tracing::info!(session = %self.job.session.id, turn = %self.job.start.turn, ?outcome, "turn ended");
@@ -226,9 +230,12 @@ impl Driver {
                 Err(StoreError::Fenced(_) | StoreError::Stopped) => return,
                 Err(error) => {
                     tracing::error!(turn = %self.job.start.turn, error = &error as &dyn std::error::Error, "a turn's end could not be written; trying again");
-                    tokio::time::sleep(wait).await;
-                    wait *= 2;
                 }
+            }
+            tokio::select! {
+                // The next process takes it over.
+                () = self.rooms.draining.cancelled() => return,
+                () = tokio::time::sleep(wait) => wait = (wait * 2).min(END_WAIT_MAX),
             }
         }
     }

@@ -22,6 +22,8 @@ struct Running {
     expired: bool,
     ended: CancellationToken,
     answered: Arc<Notify>,
+    /// Its outcome is fixed: it is too late to cancel it.
+    sealed: bool,
 }
 
 /// A turn's place on the list; dropped when its task ends, however it ends.
@@ -44,6 +46,7 @@ impl Turns {
             expired: false,
             ended: CancellationToken::new(),
             answered: answered.clone(),
+            sealed: false,
         };
         self.lock().insert(turn.clone(), running);
         Listed { turns: self.clone(), turn: turn.clone(), cancel, answered }
@@ -57,9 +60,22 @@ impl Turns {
         }
     }
 
-    /// Cancels the turn; whether it runs here.
-    pub(crate) fn cancel(&self, turn: &TurnId) -> bool {
-        self.lock().get(turn).map(|running| running.cancel.cancel()).is_some()
+    /// Cancels the turn; whether it was in time, or `None` when it does not run here.
+    pub(crate) fn cancel(&self, turn: &TurnId) -> Option<bool> {
+        let turns = self.lock();
+        let running = turns.get(turn)?;
+        if !running.sealed {
+            running.cancel.cancel();
+        }
+        Some(!running.sealed || running.cancel.is_cancelled())
+    }
+
+    /// Fixes the turn's outcome: no cancel is in time any more. Whether one was.
+    pub(crate) fn seal(&self, turn: &TurnId) -> bool {
+        let mut turns = self.lock();
+        let Some(running) = turns.get_mut(turn) else { return false };
+        running.sealed = true;
+        running.cancel.is_cancelled()
     }
 
     /// Cancels whatever the session runs, and waits for its end.

@@ -225,12 +225,16 @@ fn outcome(text: String, exit: RunExit, timeout_ms: u64) -> ToolOutput {
     }
 }
 
+/// The model and the client learn what to do, not where things lie on the host; the log has the cause.
 fn sandbox_failed(error: &SandboxError) -> ToolOutput {
     tracing::warn!(error = error as &dyn std::error::Error, "a tool call failed in the sandbox");
-    ToolOutput::error(
-        "sandbox.failed",
-        format!("The sandbox failed: {error}. Its processes are gone; files stay."),
-    )
+    let message = match error {
+        SandboxError::Command(what) => format!("The command was not run: {what}."),
+        SandboxError::Refused(_) => "The call was not started: too many are running. End some first.".to_owned(),
+        SandboxError::Died(_) => "The sandbox died in this call and its processes are gone; files stay. The next call gets a new one.".to_owned(),
+        _ => "The sandbox could not be started. Files stay; trying again later may help.".to_owned(),
+    };
+    ToolOutput::error("sandbox.failed", message)
 }
 
 #[cfg(test)]
