@@ -1,0 +1,186 @@
+//! Whose time is over, at the very moment and not before; and what a delete of an idle session must not take.
+
+#![expect(clippy::unwrap_used, reason = "clippy takes only test functions for tests, not what they call")]
+
+use palisade_protocol::item::TurnOutcome;
+use palisade_protocol::session::SessionStatus;
+use palisade_protocol::{FileAccess, Item, Session, SessionId, TenantName, TurnId};
+use palisade_store::{Commit, DueSession, NewSession, NewTurn, Store, StoreError};
+use serde_json::{Value, json};
+
+const CREATED: f64 = 1_777_223_000.0;
+const TTL: u64 = 1000;
+const IDLE_S: f64 = 300.0;
+
+struct Fixture {
+    store: Store,
+    tenant: TenantName,
+    _folder: tempfile::TempDir,
+}
+
+async fn fixture() -> Fixture {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, writer) = Store::open(&folder.path().join("palisade.db")).await.unwrap();
+    tokio::runtime::Handle::current().spawn(writer);
+    Fixture { store, tenant: TenantName::parse("acme").unwrap(), _folder: folder }
+}
+
+impl Fixture {
+    async fn create(&self, n: u8, persistent: bool, sessions_max: u64) -> Result<SessionId, StoreError> {
+        let id = SessionId::from_random([n; 6]);
+        let session = Session {
+            id: id.clone(),
+            created_at: CREATED,
+            last_activity: CREATED,
+            busy: false,
+            persistent,
+            ttl: TTL,
+            status: SessionStatus::Ready,
+            metadata: serde_json::Map::new(),
+            file_access: FileAccess::default(),
+            model: "pokee-isaac".into(),
+            expires_at: CREATED + TTL as f64,
+            last_response_id: None,
+        };
+        let new = NewSession { tenant: self.tenant.clone(), session, context: Value::Null, sessions_max };
+        self.store.create_session(new).await.map(|()| id)
+    }
+
+    async fn start_turn(&self, session: &SessionId, n: u8, now: f64) -> Result<TurnId, StoreError> {
+        let id = TurnId::from_random([n; 12]);
+        let new = NewTurn {
+            id: id.clone(),
+            tenant: self.tenant.clone(),
+            session: session.clone(),
+            now,
+            events: Vec::new(),
+            items: vec![Item::UserMessage { text: "hello".into() }],
+            key: None,
+        };
+        self.store.start_turn(new).await.map(|()| id)
+    }
+
+    async fn end_turn(&self, session: &SessionId, turn: TurnId, now: f64) {
+        let commit = Commit {
+            session: session.clone(),
+            turn,
+            generation: 1,
+            events: Vec::new(),
+            items: vec![Item::TurnEnded { outcome: TurnOutcome::Completed }],
+            end: Some((TurnOutcome::Completed, now)),
+        };
+        self.store.commit(commit).await.unwrap();
+    }
+
+    async fn due(&self, now: f64) -> Vec<(SessionId, bool)> {
+        let due = self.store.due_sessions(now, IDLE_S, 10).await.unwrap();
+        due.into_iter()
+            .map(|DueSession { tenant, id, expired }| {
+                assert_eq!(tenant, self.tenant);
+                (id, expired)
+            })
+            .collect()
+    }
+}
+
+#[tokio::test]
+async fn a_session_falls_due_at_its_ttl_or_when_idle_and_not_a_moment_before() {
+    let fixture = fixture().await;
+    let used = fixture.create(1, false, 9).await.unwrap();
+    let unused = fixture.create(2, false, 9).await.unwrap();
+    let persistent = fixture.create(3, true, 9).await.unwrap();
+    let busy = fixture.create(4, false, 9).await.unwrap();
+    for (n, session) in [(1, &used), (2, &persistent), (3, &busy)] {
+        let turn = fixture.start_turn(session, n, CREATED + 1.0).await.unwrap();
+        fixture.end_turn(session, turn, CREATED + 10.0).await;
+    }
+    fixture.start_turn(&busy, 4, CREATED + 11.0).await.unwrap();
+
+    let idle_end = CREATED + 10.0 + IDLE_S;
+    assert_eq!(fixture.store.next_due(None, IDLE_S).await.unwrap(), Some(idle_end));
+    assert_eq!(fixture.due(idle_end - 0.001).await, []);
+    assert_eq!(fixture.due(idle_end).await, [(used.clone(), false)]);
+
+    let expiry = CREATED + TTL as f64;
+    assert_eq!(fixture.due(expiry - 0.001).await, [(used.clone(), false)]);
+    let mut all = fixture.due(expiry).await;
+    all.sort();
+    let mut expected: Vec<_> = [used.clone(), unused, persistent, busy].map(|id| (id, true)).into();
+    expected.sort();
+    assert_eq!(all, expected, "each once, busy or not");
+    assert_eq!(fixture.store.due_sessions(expiry, IDLE_S, 3).await.unwrap().len(), 3, "as many as asked for");
+
+    fixture.store.delete_idle_session(&fixture.tenant, &used, idle_end - IDLE_S).await.unwrap();
+    assert_eq!(fixture.store.next_due(None, IDLE_S).await.unwrap(), Some(expiry));
+    let other = TenantName::parse("other").unwrap();
+    assert_eq!(fixture.store.next_due(Some(&other), IDLE_S).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn what_was_found_idle_and_is_used_again_is_not_deleted() {
+    let fixture = fixture().await;
+    let id = fixture.create(1, false, 9).await.unwrap();
+    let tenant = &fixture.tenant;
+    let refused = |result: Result<(), StoreError>| {
+        assert!(matches!(result, Err(StoreError::NoSuchSession(_))), "{result:?}");
+    };
+    refused(fixture.store.delete_idle_session(tenant, &id, CREATED + 900.0).await);
+    let turn = fixture.start_turn(&id, 1, CREATED + 1.0).await.unwrap();
+    refused(fixture.store.delete_idle_session(tenant, &id, CREATED + 900.0).await);
+    fixture.end_turn(&id, turn, CREATED + 500.0).await;
+    refused(fixture.store.delete_idle_session(tenant, &id, CREATED + 499.0).await);
+    let other = TenantName::parse("other").unwrap();
+    refused(fixture.store.delete_idle_session(&other, &id, CREATED + 500.0).await);
+    assert!(fixture.store.session(tenant, &id).await.unwrap().is_some());
+    fixture.store.delete_idle_session(tenant, &id, CREATED + 500.0).await.unwrap();
+    assert!(fixture.store.session(tenant, &id).await.unwrap().is_none());
+    assert_eq!(fixture.store.items(&id).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn no_turn_starts_beyond_the_ttl() {
+    let fixture = fixture().await;
+    let id = fixture.create(1, true, 9).await.unwrap();
+    let late = fixture.start_turn(&id, 1, CREATED + TTL as f64).await;
+    assert!(matches!(late, Err(StoreError::NoSuchSession(_))), "{late:?}");
+    fixture.start_turn(&id, 1, CREATED + TTL as f64 - 0.001).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_tenant_has_as_many_sessions_as_it_may_and_no_more() {
+    let fixture = fixture().await;
+    let first = fixture.create(1, false, 2).await.unwrap();
+    fixture.create(2, false, 2).await.unwrap();
+    let third = fixture.create(3, false, 2).await;
+    assert!(matches!(third, Err(StoreError::TooManySessions { sessions_max: 2, .. })), "{third:?}");
+    fixture.store.delete_session(&fixture.tenant, &first).await.unwrap();
+    fixture.create(3, false, 2).await.unwrap();
+    let other = Fixture { tenant: TenantName::parse("other").unwrap(), ..fixture };
+    other.create(4, false, 2).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_page_ends_where_its_bytes_or_its_items_do() {
+    let fixture = fixture().await;
+    let id = fixture.create(1, false, 9).await.unwrap();
+    for n in 0..4 {
+        let turn = fixture.start_turn(&id, n, CREATED + f64::from(n)).await.unwrap();
+        fixture.end_turn(&id, turn, CREATED + f64::from(n)).await;
+    }
+    let item = json!({"type": "user_message", "text": "hello"}).to_string();
+    for (from, items_max, bytes_max, indexes, has_more) in [
+        (0, 100, 100_000, vec![0, 1, 2, 3, 4, 5, 6, 7], false),
+        (0, 8, 100_000, vec![0, 1, 2, 3, 4, 5, 6, 7], false),
+        (0, 7, 100_000, vec![0, 1, 2, 3, 4, 5, 6], true),
+        (6, 7, 100_000, vec![6, 7], false),
+        (8, 7, 100_000, vec![], false),
+        (u64::MAX, 7, 100_000, vec![], false),
+        (0, 7, 1, vec![0], true),
+        (7, 7, 1, vec![7], false),
+        (0, 7, item.len() + 1, vec![0, 1], true),
+    ] {
+        let (items, more) = fixture.store.items_page(&id, from, items_max, bytes_max).await.unwrap();
+        let found: Vec<u64> = items.iter().map(|placed| placed.index).collect();
+        assert_eq!((found, more), (indexes, has_more), "{from} {items_max} {bytes_max}");
+    }
+}
