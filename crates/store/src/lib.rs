@@ -53,6 +53,8 @@ impl Store {
         let open = |source| StoreError::Open { file: file.to_owned(), source };
         let writing = SqlitePoolOptions::new()
             .max_connections(1)
+            // The file is local: a connection that was good stays good, and asking costs a change of threads.
+            .test_before_acquire(false)
             .idle_timeout(None)
             .max_lifetime(None)
             .connect_with(options.clone())
@@ -61,6 +63,7 @@ impl Store {
         sqlx::migrate!().run(&writing).await.map_err(|source| StoreError::Migrate { source })?;
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS_MAX)
+            .test_before_acquire(false)
             .connect_with(options.read_only(true))
             .await
             .map_err(open)?;

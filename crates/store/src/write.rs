@@ -123,6 +123,15 @@ pub(crate) enum Write {
     Close,
 }
 
+impl Write {
+    /// Whether it changes rows with one statement only, so that a refusal leaves nothing behind even without a
+    /// savepoint: the deltas of a stream, which are most of all writes.
+    pub(crate) fn is_one_statement(&self) -> bool {
+        let deltas = |commit: &Commit| commit.items.is_empty() && commit.end.is_none();
+        matches!(self, Self::Commit(commit) if deltas(commit) && commit.events.len() <= ROWS_PER_INSERT_MAX)
+    }
+}
+
 /// Applies one write; the number is of rows deleted, where that is what was asked.
 pub(crate) async fn apply(db: &mut SqliteConnection, write: &Write) -> Result<u64, StoreError> {
     match write {

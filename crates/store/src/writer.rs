@@ -82,6 +82,8 @@ async fn write_group(
                     return Ok(());
                 }
             }
+        } else if write.is_one_statement() {
+            answers.push(apply(&mut transaction, write).await);
         } else {
             answers.push(apply_in_savepoint(&mut transaction, write).await?);
         }
