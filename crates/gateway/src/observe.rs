@@ -60,8 +60,9 @@ pub(crate) async fn observe(
     let mut response = next.run(request).instrument(span.clone()).await;
     let (status, elapsed) = (response.status().as_u16(), began.elapsed());
     span.in_scope(|| {
-        let tenant = response.extensions().get::<OpCtx>().map_or("", |ctx| ctx.tenant().as_str());
-        tracing::info!(%method, route, status, tenant, head_ms = elapsed.as_secs_f64() * 1e3, "request");
+        let caller = response.extensions().get::<OpCtx>();
+        let (tenant, token) = caller.map_or(("", ""), |ctx| (ctx.tenant().as_str(), ctx.token_id()));
+        tracing::info!(%method, route, status, tenant, token, head_ms = elapsed.as_secs_f64() * 1e3, "request");
     });
     metrics.seconds.observe(elapsed.as_secs_f64());
     // A method is a word of the client's: only the usual ones may become a label.
