@@ -98,8 +98,11 @@ async fn the_ttl_ends_a_turn_with_an_error_that_says_so_and_then_the_session() {
         (Answer::never(), None),
         (Answer::stream().say("half").stall(), None),
         (Answer::tool_call("Bash", json!({"command": "sleep 6161"})), Some("sleep 6161")),
+        // Nobody answers it.
+        (Answer::tool_call("lookup", json!({})), None),
     ] {
-        let id = server.session(json!({"persistent": true, "ttl": 2})).await;
+        let tools = json!([{"type": "function", "function": {"name": "lookup"}}]);
+        let id = server.session(json!({"persistent": true, "ttl": 2, "tools": tools})).await;
         let created = Instant::now();
         upstream.push(stalling);
         let events = server.send(&id, "go").await.rest().await;
@@ -116,6 +119,25 @@ async fn the_ttl_ends_a_turn_with_an_error_that_says_so_and_then_the_session() {
             wait_for("the end of its processes", || async { (!process_runs(process)).then_some(()) }).await;
         }
     }
+}
+
+#[tokio::test]
+async fn a_hundred_sessions_that_expire_together_are_each_told() {
+    let (server, upstream) = start().await;
+    upstream.respond_with(|_| Answer::stream().say("half").stall());
+    let turns = join_all((0..100).map(async |_| {
+        let id = server.session(json!({"ttl": 5})).await;
+        server.send(&id, "go").await.rest().await
+    }))
+    .await;
+    for events in &turns {
+        assert_eq!(ends(events), ["message.error"]);
+        assert_eq!(events.last().unwrap().data["code"], "session.expired");
+    }
+    wait_for("no session", || async { (server.get("/v1/sessions").await == json!([])).then_some(()) }).await;
+    let folders = server.workspace().join(".sessions");
+    wait_for("no folder", || async { (std::fs::read_dir(&folders).unwrap().count() == 0).then_some(()) })
+        .await;
 }
 
 #[tokio::test]
