@@ -20,7 +20,7 @@ use palisade_hand_protocol::{
 };
 use rustix::fs::{MemfdFlags, Mode, OFlags, memfd_create};
 use rustix::io::{FdFlags, fcntl_setfd};
-use rustix::process::{Resource, Rlimit, Signal, getgid, getuid, setrlimit};
+use rustix::process::{Resource, Rlimit, getgid, getuid, setrlimit};
 
 use crate::control::read_whole;
 use crate::{sys, tree};
@@ -59,9 +59,10 @@ fn refuse_root() -> Result<(), String> {
 }
 
 fn shed_the_server() -> Result<(), String> {
+    // No death signal before bubblewrap's own: killed with the server while its child still waits to be let go,
+    // bubblewrap would leave that child waiting for ever. So a start goes on without the server, up to the moment
+    // when the hand finds the control socket closed and ends everything.
     sys::close_from(3).map_err(|e| format!("close inherited descriptors: {e}"))?;
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
-        .map_err(|e| format!("set the parent death signal: {e}"))?;
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })
         .map_err(|e| format!("forbid core dumps: {e}"))?;
     rustix::process::umask(Mode::WGRP | Mode::WOTH);

@@ -68,24 +68,37 @@ async fn write_group(
     group: &[(Write, Reply)],
     answers: &mut Vec<Result<u64, StoreError>>,
 ) -> Result<(), StoreError> {
-    let committing = |source| StoreError::Commit { source };
     let mut connection = pool.acquire().await.map_err(committing)?;
+    let written = write_through(&mut connection, group, answers).await;
+    if written.is_err() {
+        // A full disk lets SQLite roll back by itself; the driver goes on counting the transaction that is no
+        // more, and would refuse every other. The next group opens a connection of its own.
+        let _ = connection.close().await;
+    }
+    written
+}
+
+async fn write_through(
+    connection: &mut SqliteConnection,
+    group: &[(Write, Reply)],
+    answers: &mut Vec<Result<u64, StoreError>>,
+) -> Result<(), StoreError> {
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(committing)?;
     for (write, _) in group {
-        // A group of one needs no savepoint: its refusal rolls the whole transaction back.
-        if group.len() == 1 {
-            match apply(&mut transaction, write).await {
-                Ok(rows) => answers.push(Ok(rows)),
-                Err(refused) => {
-                    transaction.rollback().await.map_err(committing)?;
-                    answers.push(Err(refused));
-                    return Ok(());
-                }
-            }
-        } else if write.is_one_statement() {
-            answers.push(apply(&mut transaction, write).await);
+        let answer = if group.len() == 1 || write.is_one_statement() {
+            apply(&mut transaction, write).await
         } else {
-            answers.push(apply_in_savepoint(&mut transaction, write).await?);
+            apply_in_savepoint(&mut transaction, write).await?
+        };
+        match answer {
+            Err(fault) if may_have_rolled_back(&fault) => return Err(fault),
+            // A group of one needs no savepoint: its refusal rolls the whole transaction back.
+            Err(refused) if group.len() == 1 => {
+                transaction.rollback().await.map_err(committing)?;
+                answers.push(Err(refused));
+                return Ok(());
+            }
+            answer => answers.push(answer),
         }
     }
     transaction.commit().await.map_err(committing)
@@ -96,14 +109,30 @@ async fn apply_in_savepoint(
     transaction: &mut SqliteConnection,
     write: &Write,
 ) -> Result<Result<u64, StoreError>, StoreError> {
-    let committing = |source| StoreError::Commit { source };
     let mut savepoint = transaction.begin().await.map_err(committing)?;
     let answer = apply(&mut savepoint, write).await;
-    match answer {
+    match &answer {
         Ok(_) => savepoint.commit().await.map_err(committing)?,
+        // Then there may be no savepoint any more.
+        Err(fault) if may_have_rolled_back(fault) => {}
         Err(_) => savepoint.rollback().await.map_err(committing)?,
     }
     Ok(answer)
+}
+
+fn committing(source: sqlx::Error) -> StoreError {
+    StoreError::Commit { source }
+}
+
+/// Whether SQLite may have rolled the whole transaction back by itself: no memory (7), interrupted (9), an I/O
+/// error (10), a full disk (13), each with its extended codes. What would be written next, would be outside it.
+fn may_have_rolled_back(error: &StoreError) -> bool {
+    let (StoreError::Write { source, .. } | StoreError::Commit { source } | StoreError::Read { source, .. }) = error
+    else {
+        return false;
+    };
+    let code = source.as_database_error().and_then(|e| e.code()).and_then(|code| code.parse::<i32>().ok());
+    code.is_some_and(|code| matches!(code & 0xff, 7 | 9 | 10 | 13))
 }
 
 fn wake(wakers: &Wakers, write: &Write) {
