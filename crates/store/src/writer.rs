@@ -127,7 +127,8 @@ fn committing(source: sqlx::Error) -> StoreError {
 /// Whether SQLite may have rolled the whole transaction back by itself: no memory (7), interrupted (9), an I/O
 /// error (10), a full disk (13), each with its extended codes. What would be written next, would be outside it.
 fn may_have_rolled_back(error: &StoreError) -> bool {
-    let (StoreError::Write { source, .. } | StoreError::Commit { source } | StoreError::Read { source, .. }) = error
+    let (StoreError::Write { source, .. } | StoreError::Commit { source } | StoreError::Read { source, .. }) =
+        error
     else {
         return false;
     };
