@@ -24,6 +24,8 @@ pub(crate) struct Built {
 pub(crate) fn build(args: &BuildArgs) -> Result<Built> {
     let hand = build_hand()?;
     let mut command = cargo(&["build", "--package", "palisade"]);
+    // Said, because CARGO_TARGET_DIR would put it where nobody looks for it.
+    command.arg("--target-dir").arg(root().join("target"));
     if !args.debug {
         command.arg("--release");
     }
@@ -35,6 +37,12 @@ pub(crate) fn build(args: &BuildArgs) -> Result<Built> {
 
 /// Builds the hand; it ends up at `target/hand/palisade-hand`.
 pub(crate) fn build_hand() -> Result<PathBuf> {
+    if std::env::consts::ARCH != "x86_64" {
+        bail!(
+            "the sandbox's executor is made for x86_64 only, and this machine is {}",
+            std::env::consts::ARCH
+        );
+    }
     let folder = root().join("target/hand");
     let mut command = cargo(&["build", "--release", "--package", "palisade-hand", "--target", HAND_TARGET]);
     command.arg("--target-dir").arg(&folder).env("RUSTFLAGS", "-C target-feature=+crt-static");

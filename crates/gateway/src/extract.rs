@@ -1,12 +1,15 @@
 //! Reading requests: bodies within their bound, ids that cannot be anything else, paths as raw bytes. Whatever is
 //! wrong is said in the contract's shape.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::Uri;
 use axum::http::request::Parts;
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
+use palisade_protocol::limits::REQUEST_BODY_SILENCE_MAX_S;
 use palisade_protocol::path::InvalidPath;
 use palisade_protocol::{Error, ErrorKind, SessionId, TurnId, WorkspacePath, limits};
 use serde::de::DeserializeOwned;
@@ -38,10 +41,7 @@ impl<S: Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
 
 async fn read_whole(mut body: Body) -> Result<Vec<u8>, ApiError> {
     let mut bytes = Vec::new();
-    while let Some(frame) = body.frame().await {
-        let frame = frame
-            .map_err(|_| malformed("request.unread", "the body could not be read to its end".to_owned()))?;
-        let Ok(chunk) = frame.into_data() else { continue };
+    while let Some(chunk) = next_chunk(&mut body).await? {
         if bytes.len() + chunk.len() > limits::JSON_BODY_BYTES_MAX {
             discard(body).await;
             let message = format!("the body is larger than {} bytes", limits::JSON_BODY_BYTES_MAX);
@@ -52,11 +52,36 @@ async fn read_whole(mut body: Body) -> Result<Vec<u8>, ApiError> {
     Ok(bytes)
 }
 
+/// The body's next piece; `None` at its end. A client that falls silent is given up.
+pub(crate) async fn next_chunk(body: &mut Body) -> Result<Option<Bytes>, ApiError> {
+    chunk_within(body, Duration::from_secs(REQUEST_BODY_SILENCE_MAX_S)).await
+}
+
+async fn chunk_within(body: &mut Body, silence_max: Duration) -> Result<Option<Bytes>, ApiError> {
+    loop {
+        let Ok(frame) = tokio::time::timeout(silence_max, body.frame()).await else {
+            let message =
+                format!("nothing of the body came for {} s, so it was given up", silence_max.as_secs());
+            return Err(malformed("request.stalled", message));
+        };
+        match frame.map(|frame| frame.map(hyper::body::Frame::into_data)) {
+            None => return Ok(None),
+            Some(Ok(Ok(chunk))) => return Ok(Some(chunk)),
+            // Trailers say nothing to us.
+            Some(Ok(Err(_))) => {}
+            Some(Err(_)) => {
+                let message = "the body broke off; nothing was done".to_owned();
+                return Err(malformed("request.unread", message));
+            }
+        }
+    }
+}
+
 /// Reads on for a while and keeps nothing: a client that is still sending would not see why it was refused.
 pub(crate) async fn discard(mut body: Body) {
     let mut left = DISCARD_BYTES_MAX;
-    while let Some(Ok(frame)) = body.frame().await {
-        left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+    while let Ok(Some(chunk)) = next_chunk(&mut body).await {
+        left = left.saturating_sub(chunk.len());
         if left == 0 {
             return;
         }
@@ -73,6 +98,23 @@ impl<S: Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
         axum::extract::Query::try_from_uri(&parts.uri)
             .map(|axum::extract::Query(query)| Self(query))
             .map_err(|error| malformed("request.bad_query", error.body_text()))
+    }
+}
+
+/// `?path=` as bytes, because names need not be UTF-8; the workspace when absent. [`Query`] has refused a second one.
+pub(crate) struct QueryPath(pub(crate) WorkspacePath);
+
+impl<S: Sync> FromRequestParts<S> for QueryPath {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let pairs = parts.uri.query().unwrap_or("").split('&');
+        let raw = pairs
+            .filter_map(|pair| pair.split_once('='))
+            .find(|(key, _)| percent_encoding::percent_decode_str(key).eq(*b"path"))
+            .map_or("", |(_, value)| value);
+        // In a query, unlike in a path, a space may be a plus.
+        workspace_path(&raw.replace('+', " ")).map(Self)
     }
 }
 
@@ -119,7 +161,7 @@ impl<S: Sync> FromRequestParts<S> for FilePath {
 }
 
 /// A percent-encoded path below the workspace.
-pub(crate) fn workspace_path(raw: &str) -> Result<WorkspacePath, ApiError> {
+fn workspace_path(raw: &str) -> Result<WorkspacePath, ApiError> {
     let well_formed = raw.split('%').skip(1).all(|rest| {
         let digits = rest.as_bytes();
         digits.len() >= 2 && digits[..2].iter().all(u8::is_ascii_hexdigit)
@@ -131,12 +173,7 @@ pub(crate) fn workspace_path(raw: &str) -> Result<WorkspacePath, ApiError> {
         ));
     }
     let bytes: Vec<u8> = percent_encoding::percent_decode_str(raw).collect();
-    checked(bytes)
-}
-
-/// A path below the workspace, already decoded.
-pub(crate) fn checked(path: impl AsRef<[u8]>) -> Result<WorkspacePath, ApiError> {
-    WorkspacePath::parse(path).map_err(|error| match error {
+    WorkspacePath::parse(bytes).map_err(|error| match error {
         InvalidPath::Escapes => ApiError(Error::new(ErrorKind::Forbidden, "path.escapes", error.to_string())),
         InvalidPath::Malformed => malformed("path.malformed", error.to_string()),
     })
@@ -148,4 +185,21 @@ fn segment(uri: &Uri, index: usize) -> Option<&str> {
 
 pub(crate) fn malformed(code: &'static str, message: String) -> ApiError {
     ApiError(Error::new(ErrorKind::Malformed, code, message))
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::{StreamExt as _, stream};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_body_that_falls_silent_is_given_up() {
+        let first = stream::iter([Ok::<_, std::io::Error>(Bytes::from_static(b"{"))]);
+        let mut body = Body::from_stream(first.chain(stream::pending()));
+        let within = Duration::from_millis(20);
+        assert_eq!(chunk_within(&mut body, within).await.ok().flatten().as_deref(), Some(&b"{"[..]));
+        let Err(ApiError(refused)) = chunk_within(&mut body, within).await else { panic!("it never ends") };
+        assert_eq!((refused.kind, refused.code), (ErrorKind::Malformed, "request.stalled"));
+    }
 }

@@ -76,3 +76,9 @@ pub const UPSTREAM_RETRY_AFTER_MAX_S: u64 = 30;
 pub const UPSTREAMS_PER_MODEL_MAX: usize = 8;
 /// One request to the built-in demo planner, in bytes: a long conversation with its tool results.
 pub const PLANNER_REQUEST_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Client connections at a time, or half of the process's open files where that is less; further ones wait.
+pub const CONNECTIONS_MAX: usize = 4096;
+/// How long the head of a request may take, in seconds; the connection is closed after it.
+pub const REQUEST_HEAD_MAX_S: u64 = 30;
+/// Silence within a request's body, in seconds; the request is refused after it.
+pub const REQUEST_BODY_SILENCE_MAX_S: u64 = 60;

@@ -88,9 +88,9 @@ impl Runtime {
         self.rooms.session(ctx, id).await
     }
 
-    /// The tenant's sessions, oldest first.
+    /// The tenant's sessions, oldest first; one more than may be listed, so that it can be seen that there are more.
     pub async fn sessions(&self, ctx: &OpCtx) -> Result<Vec<Session>, Error> {
-        Ok(self.rooms.store.sessions(ctx.tenant(), limits::SESSIONS_LISTED_MAX).await?)
+        Ok(self.rooms.store.sessions(ctx.tenant(), limits::SESSIONS_LISTED_MAX + 1).await?)
     }
 
     /// Destroys a session: its turn is cancelled, its sandbox ends with every process in it, its record and its

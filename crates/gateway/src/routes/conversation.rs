@@ -11,6 +11,7 @@ use crate::error::{ApiError, ErrorBody};
 use crate::extract::{InSession, Query};
 
 #[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Page {
     /// The index of the last item that was seen.

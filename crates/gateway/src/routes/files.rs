@@ -7,7 +7,6 @@ use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
 use bytes::BytesMut;
-use http_body_util::BodyExt as _;
 use palisade_protocol::{Error, ErrorKind, WorkspacePath};
 use palisade_runtime::{Entry, FileUpload, OpCtx, Opened, ReadFile, Runtime};
 use serde::{Deserialize, Serialize};
@@ -17,17 +16,20 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::auth::Caller;
 use crate::error::{ApiError, ErrorBody};
-use crate::extract::{FilePath, InSession, Query, checked, discard, malformed};
+use crate::extract::{FilePath, InSession, Query, QueryPath, discard, malformed, next_chunk};
 
 /// What is read from a file, or gathered for one, at once.
 const CHUNK_BYTES: usize = 256 * 1024;
 
 #[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Where {
     /// The directory; the workspace when absent.
-    #[serde(default)]
-    path: String,
+    #[expect(dead_code, reason = "read as bytes by `QueryPath`; here it is known and documented")]
+    path: Option<String>,
+    /// `zip`: the directory as one file.
+    archive: Option<String>,
 }
 
 /// List a directory.
@@ -39,8 +41,12 @@ pub(crate) async fn list(
     Caller(ctx): Caller,
     InSession(id): InSession,
     Query(at): Query<Where>,
+    QueryPath(path): QueryPath,
 ) -> Result<Response, ApiError> {
-    let listing = runtime.list_files(&ctx, &id, checked(&at.path)?).await?;
+    if is_zip(at.archive.as_deref())? {
+        return archive(&runtime, &ctx, &id, path).await;
+    }
+    let listing = runtime.list_files(&ctx, &id, path).await?;
     Ok(listed(listing.entries, listing.truncated))
 }
 
@@ -60,6 +66,7 @@ fn listed(entries: Vec<Entry>, truncated: bool) -> Response {
 }
 
 #[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct How {
     /// `zip`: a directory as one file.
@@ -81,19 +88,22 @@ pub(crate) async fn get(
     method: Method,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    match how.archive.as_deref() {
-        None => {}
-        Some("zip") => return archive(&runtime, &ctx, &id, path).await,
-        Some(other) => {
-            return Err(malformed(
-                "files.bad_archive",
-                format!("archive={other:?}: only 'zip' can be asked for"),
-            ));
-        }
+    if is_zip(how.archive.as_deref())? {
+        return archive(&runtime, &ctx, &id, path).await;
     }
     match runtime.open_file(&ctx, &id, path.clone()).await? {
         Opened::Directory(listing) => Ok(listed(listing.entries, listing.truncated)),
         Opened::File(file) => send(file, &path, &method, &headers).await,
+    }
+}
+
+fn is_zip(archive: Option<&str>) -> Result<bool, ApiError> {
+    match archive {
+        None => Ok(false),
+        Some("zip") => Ok(true),
+        Some(other) => {
+            Err(malformed("files.bad_archive", format!("archive={other:?}: only 'zip' can be asked for")))
+        }
     }
 }
 
@@ -120,11 +130,13 @@ async fn send(
 ) -> Result<Response, ApiError> {
     let mut response = Response::new(Body::empty());
     describe(response.headers_mut(), &file, path);
-    if matches(asked, header::IF_NONE_MATCH, &file.etag) {
+    if is_known(asked, &file.etag) {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         return Ok(response);
     }
-    let (first, length) = match wanted(asked, &file)? {
+    // Only GET has ranges.
+    let range = if method == Method::GET { wanted(asked, &file)? } else { None };
+    let (first, length) = match range {
         Some((first, last)) => {
             *response.status_mut() = StatusCode::PARTIAL_CONTENT;
             let range = format!("bytes {first}-{last}/{}", file.size);
@@ -168,7 +180,11 @@ fn describe(headers: &mut HeaderMap, file: &ReadFile, path: &WorkspacePath) {
 /// The range to send; `None` is the whole file. Several ranges at once are answered with the whole, as HTTP allows.
 fn wanted(asked: &HeaderMap, file: &ReadFile) -> Result<Option<(u64, u64)>, ApiError> {
     let Some(range) = asked.get(header::RANGE).and_then(|value| value.to_str().ok()) else { return Ok(None) };
-    if asked.contains_key(header::IF_RANGE) && !matches(asked, header::IF_RANGE, &file.etag) {
+    // A strong comparison: a weak tag, a date or a star does not say that the bytes are the same.
+    if asked.get(header::IF_RANGE).is_some_and(|tag| tag.as_bytes() != file.etag.as_bytes()) {
+        return Ok(None);
+    }
+    if range.contains(',') {
         return Ok(None);
     }
     // A header that is not a range is ignored; a range beyond the file is told.
@@ -187,13 +203,15 @@ fn unsatisfiable(size: u64) -> ApiError {
     ApiError(Error::new(ErrorKind::RangeNotSatisfiable, "file.bad_range", message))
 }
 
-fn matches(asked: &HeaderMap, name: HeaderName, etag: &str) -> bool {
+/// Whether the client has this very file: `If-None-Match` compares weakly, so that a proxy's `W/` does no harm.
+fn is_known(asked: &HeaderMap, etag: &str) -> bool {
     asked
-        .get_all(name)
+        .get_all(header::IF_NONE_MATCH)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
-        .any(|tag| matches!(tag.trim(), "*") || tag.trim() == etag)
+        .map(str::trim)
+        .any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
 }
 
 fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
@@ -253,13 +271,8 @@ pub(crate) async fn put(
 /// In pieces worth a trip to the disk, so that an upload of any size needs the same memory.
 async fn receive(mut upload: FileUpload, mut body: Body) -> Result<FileUpload, ApiError> {
     let mut gathered = BytesMut::with_capacity(CHUNK_BYTES);
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| {
-            malformed("upload.broken", "the upload broke off; nothing was written".to_owned())
-        })?;
-        if let Ok(chunk) = frame.into_data() {
-            gathered.extend_from_slice(&chunk);
-        }
+    while let Some(chunk) = next_chunk(&mut body).await? {
+        gathered.extend_from_slice(&chunk);
         if gathered.len() >= CHUNK_BYTES {
             upload = match upload.write(gathered.split().freeze()).await {
                 Ok(upload) => upload,
@@ -277,6 +290,7 @@ async fn receive(mut upload: FileUpload, mut body: Body) -> Result<FileUpload, A
 }
 
 #[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Recursively {
     /// Needed for a directory that is not empty.

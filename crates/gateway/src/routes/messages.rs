@@ -57,6 +57,7 @@ pub(crate) struct ReplayedBody {
 }
 
 #[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct From {
     /// The number of the last event that was seen; the header `Last-Event-ID` says the same.

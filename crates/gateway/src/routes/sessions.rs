@@ -2,8 +2,9 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
-use palisade_protocol::{Session, SessionDraft};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse as _, Response};
+use palisade_protocol::{Session, SessionDraft, limits};
 use palisade_runtime::{BulkDelete, Runtime};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -25,14 +26,22 @@ pub(crate) async fn create(
     Ok((StatusCode::CREATED, Json(session)))
 }
 
-/// The tenant's sessions, oldest first.
+/// The tenant's sessions, oldest first, at most 10 000; `X-Truncated: true` says that there are more.
 #[utoipa::path(get, operation_id = "listSessions", path = "/v1/sessions", tag = "sessions", responses(
     (status = 200, body = Vec<Session>), (status = 401, body = ErrorBody)))]
-pub(crate) async fn list(
-    State(runtime): State<Runtime>,
-    Caller(ctx): Caller,
-) -> Result<Json<Vec<Session>>, ApiError> {
-    Ok(Json(runtime.sessions(&ctx).await?))
+pub(crate) async fn list(State(runtime): State<Runtime>, Caller(ctx): Caller) -> Result<Response, ApiError> {
+    Ok(listed(runtime.sessions(&ctx).await?))
+}
+
+fn listed(mut sessions: Vec<Session>) -> Response {
+    let is_cut = sessions.len() > limits::SESSIONS_LISTED_MAX;
+    sessions.truncate(limits::SESSIONS_LISTED_MAX);
+    let mut response = Json(sessions).into_response();
+    if is_cut {
+        let (name, value) = (HeaderName::from_static("x-truncated"), HeaderValue::from_static("true"));
+        response.headers_mut().insert(name, value);
+    }
+    response
 }
 
 /// One session's record.
@@ -59,6 +68,7 @@ pub(crate) async fn delete(
 }
 
 #[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Which {
     /// `idle`: only sessions without a running turn.
@@ -123,6 +133,24 @@ fn seconds(text: &str) -> Result<f64, ApiError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_list_that_is_cut_says_so() {
+        let session: Session = serde_json::from_value(serde_json::json!({
+            "id": "sess_0123456789ab", "created_at": 0.0, "last_activity": 0.0, "busy": false, "persistent": false,
+            "ttl": 1, "status": "ready", "metadata": {}, "file_access": {"read": [], "write": []}, "model": "m",
+            "expires_at": 1.0, "last_response_id": null,
+        }))
+        .unwrap();
+        let max = limits::SESSIONS_LISTED_MAX;
+        for (there, is_cut) in [(max, false), (max + 1, true)] {
+            let response = listed(vec![session.clone(); there]);
+            assert_eq!(response.headers().contains_key("x-truncated"), is_cut, "{there}");
+            let body = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
+            let listed: Vec<serde::de::IgnoredAny> = serde_json::from_slice(&body).unwrap();
+            assert_eq!(listed.len(), max);
+        }
+    }
 
     #[test]
     fn durations() {

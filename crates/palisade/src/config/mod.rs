@@ -1,6 +1,7 @@
 //! palisade.toml: what an operator may say, checked whole before anything starts. Unknown keys are refused with
-//! the line; secrets are named, never written here.
+//! the line; secrets are named, never written here, and no error repeats a value that may be one after all.
 
+mod mistake;
 mod secret;
 
 use std::collections::BTreeMap;
@@ -237,14 +238,22 @@ impl Default for EventsSection {
 impl Config {
     /// Reads the file, or takes the defaults when there is none to read.
     pub(crate) fn load(file: Option<&Path>) -> Result<Self> {
-        let Some(file) = file else { return Ok(Self::default()) };
+        let Some(file) = file else {
+            let mut config = Self::default();
+            config.sandbox.make_absolute(Path::new(""))?;
+            return Ok(config);
+        };
         let text = std::fs::read_to_string(file)
             .with_context(|| format!("the configuration {} cannot be read", file.display()))?;
-        Self::parse(&text).with_context(|| format!("the configuration {} is not valid", file.display()))
+        let mut config = Self::parse(&text)
+            .with_context(|| format!("the configuration {} is not valid", file.display()))?;
+        config.sandbox.make_absolute(file.parent().unwrap_or(Path::new("")))?;
+        Ok(config)
     }
 
     fn parse(text: &str) -> Result<Self> {
-        let config: Self = toml::from_str(text)?;
+        let config: Self =
+            toml::from_str(text).map_err(|error| anyhow::anyhow!(mistake::describe(&error, text)))?;
         config.check()?;
         Ok(config)
     }
@@ -259,6 +268,16 @@ impl Config {
         if !self.upstream.is_empty() && self.model.is_empty() {
             bail!("there is an [[upstream]] and no [model.\"…\"] entry that uses it");
         }
+        for (name, seconds) in [
+            ("[inference] head_timeout_s", self.inference.head_timeout_s),
+            ("[inference] idle_timeout_s", self.inference.idle_timeout_s),
+            ("[inference] call_timeout_s", self.inference.call_timeout_s),
+            ("[client_tools] timeout_s", self.client_tools.timeout_s),
+        ] {
+            if seconds == 0 {
+                bail!("{name} = 0: nothing could answer in no time");
+            }
+        }
         if self.sessions.idle_s == 0 {
             bail!("[sessions] idle_s = 0: a session would end before its first answer could be read");
         }
@@ -269,9 +288,46 @@ impl Config {
             if tenant.limits.concurrent_sessions == 0 {
                 bail!("tenant {:?} may have no sessions, so nobody could use it", tenant.name.as_str());
             }
-            if tenant.tokens.is_empty() {
-                bail!("tenant {:?} has no tokens, so nobody could use it", tenant.name.as_str());
+            tenant.check()?;
+        }
+        Ok(())
+    }
+}
+
+impl TenantSection {
+    fn check(&self) -> Result<()> {
+        let name = self.name.as_str();
+        if self.tokens.is_empty() {
+            bail!("tenant {name:?} has no tokens, so nobody could use it");
+        }
+        for (at, token) in self.tokens.iter().enumerate() {
+            if self.tokens[..at].iter().any(|other| other.id == token.id) {
+                bail!("tenant {name:?} has two tokens with the id {:?}", token.id);
             }
+        }
+        if self.upload_mb == Some(0) {
+            bail!("tenant {name:?} has upload_mb = 0, so no file could be uploaded");
+        }
+        Ok(())
+    }
+}
+
+impl SandboxSection {
+    /// Paths are meant from where the configuration lies, whatever the folder the server was started in.
+    fn make_absolute(&mut self, base: &Path) -> Result<()> {
+        let absolute = |path: &Path| {
+            std::path::absolute(base.join(path))
+                .with_context(|| format!("the path {} in [sandbox] cannot be made absolute", path.display()))
+        };
+        self.runtime = absolute(&self.runtime)?;
+        if let Some(hand) = &mut self.hand {
+            *hand = absolute(hand)?;
+        }
+        if self.rootfs != "host-usr" {
+            let path = absolute(Path::new(&self.rootfs))?;
+            self.rootfs = path.into_os_string().into_string().map_err(|path| {
+                anyhow::anyhow!("the path {} in [sandbox] rootfs is not UTF-8", path.display())
+            })?;
         }
         Ok(())
     }
@@ -336,10 +392,64 @@ mod tests {
             ("[[tenant]]\nname = \"a\"\ntokens = [{id = \"t\", key = \"pk_a_literal\"}]", "env:NAME"),
             ("listen = \"8080\"", "listen"),
             ("[sessions]\nidle_s = 0", "idle_s"),
+            ("[inference]\nhead_timeout_s = 0", "head_timeout_s"),
+            ("[inference]\nidle_timeout_s = 0", "idle_timeout_s"),
+            ("[inference]\ncall_timeout_s = 0", "call_timeout_s"),
+            ("[client_tools]\ntimeout_s = 0", "[client_tools] timeout_s"),
+            (
+                "[[tenant]]\nname = \"a\"\nupload_mb = 0\ntokens = [{id = \"t\", key = \"env:X\"}]",
+                "upload_mb = 0",
+            ),
+            (
+                "[[tenant]]\nname = \"a\"\ntokens = [{id = \"t\", key = \"env:X\"}, {id = \"t\", key = \"env:Y\"}]",
+                "two tokens with the id \"t\"",
+            ),
             ("[[tenant]]\nname = \"a\"\ntokens = []\nlimits = { concurrent_sessions = 0 }", "no sessions"),
         ] {
             let error = format!("{:#}", Config::parse(text).expect_err(text));
             assert!(error.contains(said), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn no_error_repeats_what_may_be_a_secret() {
+        const SECRET: &str = "pk_acme_0123456789abcdef";
+        let tenant = |tokens: &str| format!("[[tenant]]\nname = \"a\"\ntokens = {tokens}\n");
+        for text in [
+            tenant(&format!("[{{ id = \"t\", key = \"{SECRET}\" }}]")),
+            tenant(&format!("[{{ id = \"t\", key = {SECRET} }}]")),
+            tenant(&format!("[{{ id = \"t\", key = [\"{SECRET}\"] }}]")),
+            tenant(&format!("[{{ id = \"t\", key = {{ value = \"{SECRET}\" }} }}]")),
+            tenant(&format!("[{{ id = \"t\", kee = \"{SECRET}\" }}]")),
+            tenant(&format!("[\"{SECRET}, expected nothing\"]")),
+            tenant(&format!("\"{SECRET}\"")),
+            tenant(&format!("[{{ id = \"t\", key = \"{SECRET} }}]")),
+            format!("[[upstream]]\nname = \"u\"\ndialect = \"d\"\nbase_url = \"b\"\napi_key = \"{SECRET}\""),
+        ] {
+            let error = format!("{:?}", Config::parse(&text).expect_err(&text));
+            assert!(error.contains("line ") && !error.contains(SECRET), "{text}: {error}");
+        }
+        for number in ["4815162342", "48151.62342", "4815-01-06"] {
+            let error = format!(
+                "{:?}",
+                Config::parse(&tenant(&format!("[{{ id = \"t\", key = {number} }}]"))).expect_err(number)
+            );
+            assert!(error.contains("line 3") && !error.contains(number), "{error}");
+        }
+    }
+
+    #[test]
+    fn sandbox_paths_are_meant_from_the_files_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("palisade.toml");
+        std::fs::write(&file, "[sandbox]\nruntime = \"r\"\nrootfs = \"image/root\"\nhand = \"./hand\"\n")
+            .unwrap();
+        let sandbox = Config::load(Some(&file)).unwrap().sandbox;
+        assert_eq!(sandbox.runtime, folder.path().join("r"));
+        assert_eq!(Path::new(&sandbox.rootfs), folder.path().join("image/root"));
+        assert_eq!(sandbox.hand, Some(folder.path().join("hand")));
+        std::fs::write(&file, "[sandbox]\nruntime = \"/opt/r\"\n").unwrap();
+        let sandbox = Config::load(Some(&file)).unwrap().sandbox;
+        assert_eq!((sandbox.runtime, sandbox.rootfs.as_str()), (PathBuf::from("/opt/r"), "host-usr"));
     }
 }

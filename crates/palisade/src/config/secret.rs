@@ -1,29 +1,41 @@
-//! Where a secret comes from: the configuration names it and never holds it.
+//! Where a secret comes from: the configuration names it and never holds it. What was written instead of a name may
+//! be the secret itself, so no error here repeats it.
 
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 use secrecy::SecretString;
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 
 /// `env:NAME` or `file:PATH`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum SecretRef {
     Env(String),
     File(PathBuf),
 }
 
-impl TryFrom<String> for SecretRef {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        match text.split_once(':') {
+impl<'de> Deserialize<'de> for SecretRef {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        /// Anything but a string is refused as a string is: a derived reader would quote it.
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Written {
+            Text(String),
+            Other(serde::de::IgnoredAny),
+        }
+        let written = Written::deserialize(from)?;
+        let named = match &written {
+            Written::Text(text) => text.split_once(':'),
+            Written::Other(_) => None,
+        };
+        match named {
             Some(("env", name)) if !name.is_empty() => Ok(Self::Env(name.to_owned())),
             Some(("file", path)) if !path.is_empty() => Ok(Self::File(path.into())),
-            Some(("vault", _)) => Err("the vault is not available yet: write env:NAME or file:PATH".into()),
-            // What was written may be the secret itself, so it is not repeated.
-            _ => Err("a secret is named, not written down: env:NAME or file:PATH".into()),
+            Some(("vault", _)) => {
+                Err(D::Error::custom("the vault is not available yet: write env:NAME or file:PATH"))
+            }
+            _ => Err(D::Error::custom("a secret is named, not written down: env:NAME or file:PATH")),
         }
     }
 }
@@ -42,6 +54,31 @@ impl SecretRef {
         if secret.is_empty() {
             bail!("the secret {self:?} is empty");
         }
+        if secret.trim() != secret {
+            bail!("the secret {self:?} has white space around it, which no client could send");
+        }
         Ok(secret.to_owned().into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::ExposeSecret as _;
+
+    use super::*;
+
+    #[test]
+    fn a_line_end_is_not_the_secrets_and_other_white_space_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("key");
+        let read = |text: &str| {
+            std::fs::write(&file, text).unwrap();
+            SecretRef::File(file.clone()).read()
+        };
+        assert_eq!(read("pk_a_1234\r\n").unwrap().expose_secret(), "pk_a_1234");
+        for wrong in [" pk_a_1234\n", "pk_a_1234 \n", "\tpk_a_1234", "pk_a_1234 ", "\n"] {
+            let error = format!("{:#}", read(wrong).unwrap_err());
+            assert!(error.contains("key") && !error.contains("pk_a_1234"), "{wrong:?}: {error}");
+        }
     }
 }

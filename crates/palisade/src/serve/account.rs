@@ -1,7 +1,8 @@
 //! Whom the server runs as: never root. Started as root, it makes its folder, gives it to the configured uid, and
-//! becomes that uid for good before the first thread.
+//! becomes that uid for good before the first thread. It must never take over a folder that holds somebody else's things.
 
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
+use std::fs::File;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
@@ -13,26 +14,51 @@ use crate::config::Config;
 pub(crate) fn prepare_data_dir(config: &mut Config) -> Result<()> {
     let dir = &config.data_dir;
     let making = || format!("making the data directory {}", dir.display());
-    if !dir.exists() {
+    let is_new = !dir.exists();
+    if is_new {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).with_context(making)?;
     }
     let dir = dir.canonicalize().with_context(making)?;
-    let found = std::fs::metadata(&dir).with_context(making)?;
-    if getuid().is_root() && found.uid() != config.sandbox.run_as {
-        if found.uid() != 0 {
-            bail!(
-                "the data directory {} belongs to uid {}, and the server runs as {}; chown it, or set [sandbox] run_as",
-                dir.display(),
-                found.uid(),
-                config.sandbox.run_as
-            );
-        }
-        std::os::unix::fs::chown(&dir, Some(config.sandbox.run_as), Some(config.sandbox.run_as))
-            .with_context(|| format!("giving {} to uid {}", dir.display(), config.sandbox.run_as))?;
-        std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o700)).with_context(making)?;
+    if getuid().is_root() {
+        give(&dir, is_new, config.sandbox.run_as)?;
     }
     config.data_dir = dir;
     Ok(())
+}
+
+/// Makes the folder the uid's. What is looked at and what is changed is the same open folder.
+fn give(dir: &Path, is_new: bool, uid: u32) -> Result<()> {
+    let giving = || format!("giving {} to uid {uid}", dir.display());
+    let flags = rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::NOFOLLOW;
+    let opened =
+        File::options().read(true).custom_flags(flags.bits().cast_signed()).open(dir).with_context(giving)?;
+    let owner = opened.metadata().with_context(giving)?.uid();
+    if owner == uid {
+        return Ok(());
+    }
+    if owner != 0 {
+        bail!(
+            "the data directory {} belongs to uid {owner}, and the server runs as {uid}; chown it, or set [sandbox] run_as",
+            dir.display(),
+        );
+    }
+    if !is_new && !is_ours_to_take(dir).with_context(giving)? {
+        bail!(
+            "the data directory {} belongs to root and holds other things, so it is not given to uid {uid}; name a \
+             folder that is empty or does not exist yet with --data-dir (say {}), or chown this one yourself",
+            dir.display(),
+            dir.join("palisade-data").display(),
+        );
+    }
+    std::os::unix::fs::fchown(&opened, Some(uid), Some(uid)).with_context(giving)?;
+    opened.set_permissions(std::fs::Permissions::from_mode(0o700)).with_context(giving)
+}
+
+/// Empty, or a data directory already.
+fn is_ours_to_take(dir: &Path) -> std::io::Result<bool> {
+    let is_empty = std::fs::read_dir(dir)?.next().is_none();
+    let has = |name: &str| dir.join(name).symlink_metadata().is_ok_and(|found| found.is_file());
+    Ok(is_empty || has("palisade.db") || has("admin.key"))
 }
 
 /// Becomes the configured uid, and makes sure that it can work.

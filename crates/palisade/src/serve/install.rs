@@ -1,12 +1,15 @@
 //! Puts what sandboxes need where the server's uid can reach it: the hand and the bundled skills, below
-//! `<data>/runtime/<hash>/`. Started as root, these stay root's, so that nothing the server runs can change them.
+//! `<data>/runtime/<hash>/`. Started as root, these stay root's: the server cannot change them, but the folder above
+//! is its own, so it could put others in their place, or a link. Hence root must never write through a path below
+//! `<data>`: only into a folder that it holds open and has seen to be a real one of root's.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::fs::{self, File};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use rust_embed::RustEmbed;
 
 use crate::config::Config;
@@ -29,22 +32,51 @@ pub(crate) struct Installed {
 pub(crate) fn install(config: &Config) -> Result<Installed> {
     let hand = read_hand(config)?;
     let runtime = config.data_dir.join("runtime");
-    let dir = runtime.join(content_hash(&hand));
-    if !dir.is_dir() {
-        let unfinished = runtime.join(format!("unfinished-{}", std::process::id()));
-        let installing = || format!("installing into {}", dir.display());
+    let name = content_hash(&hand);
+    let dir = runtime.join(&name);
+    let installing = || format!("installing into {}", dir.display());
+    match fs::create_dir(&runtime) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            return Err(error).with_context(installing);
+        }
+        _ => {}
+    }
+    let held = hold(&runtime)?;
+    // The open folder, whatever becomes of its name.
+    let inside = PathBuf::from(format!("/proc/self/fd/{}", held.as_raw_fd()));
+    let finished = inside.join(&name);
+    if finished.symlink_metadata().is_err() {
+        let unfinished = inside.join(format!("unfinished-{}", std::process::id()));
         write_all(&unfinished, &hand).with_context(installing)?;
-        match fs::rename(&unfinished, &dir) {
+        // The way down to it, too.
+        held.set_permissions(fs::Permissions::from_mode(0o755)).with_context(installing)?;
+        match fs::rename(&unfinished, &finished) {
             Ok(()) => {}
             // Another server of this data directory was quicker.
-            Err(_) if dir.is_dir() => fs::remove_dir_all(&unfinished).with_context(installing)?,
+            Err(_) if finished.is_dir() => fs::remove_dir_all(&unfinished).with_context(installing)?,
             Err(error) => return Err(error).with_context(installing),
         }
     }
+    hold(&dir)?;
     let names: BTreeSet<String> =
         Skills::iter().filter_map(|path| path.split('/').next().map(str::to_owned)).collect();
     let skills = names.into_iter().map(|name| dir.join("skills").join(name)).collect();
     Ok(Installed { hand: dir.join("palisade-hand"), skills })
+}
+
+/// Opens a folder that is no link and belongs to root, or to this server where it was not started as root.
+fn hold(dir: &Path) -> Result<File> {
+    let flags = rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::NOFOLLOW;
+    let opened = File::options().read(true).custom_flags(flags.bits().cast_signed()).open(dir);
+    let held = opened.with_context(|| {
+        format!("{} must be a folder that can be read, and no link; remove it and start again", dir.display())
+    })?;
+    let owner = held.metadata().with_context(|| format!("looking at {}", dir.display()))?.uid();
+    let own = rustix::process::getuid().as_raw();
+    if owner != 0 && owner != own {
+        bail!("{} belongs to uid {owner} and not to {own}; remove it and start again", dir.display());
+    }
+    Ok(held)
 }
 
 fn read_hand(config: &Config) -> Result<Vec<u8>> {
@@ -89,10 +121,6 @@ fn write_all(dir: &Path, hand: &[u8]) -> Result<()> {
     }
     open_to_read(dir)?;
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
-    // The way down to it, too.
-    if let Some(parent) = dir.parent() {
-        fs::set_permissions(parent, fs::Permissions::from_mode(0o755))?;
-    }
     Ok(())
 }
 

@@ -1,4 +1,5 @@
-//! Who may call: the configured tokens, or the key of a first start.
+//! Who may call: the configured tokens, or the key of a first start. Root reads the former and never touches the
+//! latter, because the folder it lies in belongs to the server's uid.
 
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -39,7 +40,8 @@ impl Admission {
         Ok(Self { keys, shown: Shown::Configured })
     }
 
-    /// With no tenant configured: the key in `admin.key`, made if this is the first start.
+    /// With no tenant configured: the key in `admin.key`, made if this is the first start. To be called once root is
+    /// given up.
     pub(crate) fn complete(mut self, config: &Config) -> Result<Self> {
         if !config.tenant.is_empty() {
             return Ok(self);
@@ -53,7 +55,7 @@ impl Admission {
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 let key = palisade_vault::new_key(&tenant)?;
-                write_key(&file, &key, config.sandbox.run_as)?;
+                write_key(&file, &key)?;
                 self.shown = Shown::New { key: key.clone(), file: file.clone() };
                 key
             }
@@ -64,7 +66,7 @@ impl Admission {
     }
 }
 
-fn write_key(file: &Path, key: &SecretString, uid: u32) -> Result<()> {
+fn write_key(file: &Path, key: &SecretString) -> Result<()> {
     let writing = || format!("writing {}", file.display());
     let mut out = std::fs::OpenOptions::new()
         .write(true)
@@ -73,9 +75,5 @@ fn write_key(file: &Path, key: &SecretString, uid: u32) -> Result<()> {
         .open(file)
         .with_context(writing)?;
     writeln!(out, "{}", key.expose_secret()).with_context(writing)?;
-    out.sync_all().with_context(writing)?;
-    if rustix::process::getuid().is_root() {
-        std::os::unix::fs::chown(file, Some(uid), Some(uid)).with_context(writing)?;
-    }
-    Ok(())
+    out.sync_all().with_context(writing)
 }

@@ -6,6 +6,7 @@ mod keys;
 mod logging;
 mod models;
 
+use std::io::{IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -52,9 +53,9 @@ pub(crate) fn serve(args: ServeArgs) -> Result<()> {
     let upstreams = models::Upstreams::read(&config)?;
     account::prepare_data_dir(&mut config)?;
     let installed = install::install(&config)?;
-    let admission = admission.complete(&config)?;
     account::give_up_root(&config)?;
     // From here on we are nobody special, and may start threads.
+    let admission = admission.complete(&config)?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the executor")?;
     runtime.block_on(run(config, admission, upstreams, installed))
@@ -89,8 +90,9 @@ async fn run(
         session_idle_s: config.sessions.idle_s,
     })
     .await?;
-    say_hello(address, &admission.shown, models.is_demo_planner);
+    // Whoever reads that it listens may stop it at once.
     let stop = stop_signal()?;
+    say_hello(address, &admission.shown, models.is_demo_planner);
     let (draining, drain) = (runtime.clone(), tokio_util::sync::CancellationToken::new());
     let begun = drain.clone();
     let stopping = async move {
@@ -124,24 +126,39 @@ fn stop_signal() -> Result<impl Future<Output = ()> + Send + 'static> {
     })
 }
 
-/// What a person who has just started the server needs.
-#[expect(clippy::print_stdout, reason = "the answer of this command")]
+/// What a person who has just started the server needs. A server works whether or not anybody reads this.
 fn say_hello(address: SocketAddr, shown: &keys::Shown, is_demo_planner: bool) {
-    println!("listening on http://{address}");
+    tracing::info!(%address, "listening");
+    let mut out = std::io::stdout().lock();
+    let told = hello(address, shown, is_demo_planner, out.is_terminal());
+    if let Err(error) = out.write_all(told.as_bytes()).and_then(|()| out.flush()) {
+        tracing::debug!(%error, "nobody reads standard output");
+    }
+}
+
+/// The key itself is for eyes only: whatever is no terminal may keep what it gets.
+fn hello(address: SocketAddr, shown: &keys::Shown, is_demo_planner: bool, is_terminal: bool) -> String {
+    use secrecy::ExposeSecret as _;
+    let mut lines = vec![format!("listening on http://{address}")];
     match shown {
-        keys::Shown::New { key, file } => {
-            use secrecy::ExposeSecret as _;
-            println!("key          {} (shown once; also in {})", key.expose_secret(), file.display());
+        keys::Shown::New { key, file } if is_terminal => lines.push(format!(
+            "key          {} (shown once; also in {})",
+            key.expose_secret(),
+            file.display()
+        )),
+        keys::Shown::New { file, .. } | keys::Shown::Kept { file } => {
+            lines.push(format!("key          in {}", file.display()));
         }
-        keys::Shown::Kept { file } => println!("key          in {}", file.display()),
         keys::Shown::Configured => {}
     }
     if is_demo_planner {
-        println!(
+        lines.push(
             "model        none configured: the built-in demo planner answers; see [[upstream]] in the README"
+                .to_owned(),
         );
     }
-    println!("docs         http://{address}/docs");
+    lines.push(format!("docs         http://{address}/docs\n"));
+    lines.join("\n")
 }
 
 fn default_tenant(default_model: &str) -> Result<TenantConfig> {

@@ -45,6 +45,40 @@ async fn sessions_that_cannot_be() {
 }
 
 #[tokio::test]
+async fn null_is_absent_and_a_whole_float_is_a_number() {
+    let (server, _upstream) = start().await;
+    let body = json!({"persistent": null, "ttl": 600.0, "metadata": null, "file_access": null, "model": null, "tools": null});
+    let record = server.json(server.request(Method::POST, "/v1/sessions").json(&body)).await;
+    assert_eq!((&record["ttl"], &record["persistent"]), (&json!(600), &json!(false)));
+    assert_eq!(record["metadata"], json!({}));
+}
+
+#[tokio::test]
+async fn a_misspelt_parameter_is_refused_and_does_nothing() {
+    let (server, upstream) = start().await;
+    let id = server.session(json!({})).await;
+    let file = format!("/v1/sessions/{id}/files/folder/file");
+    server.json(server.request(Method::PUT, &file).body("x")).await;
+    upstream.push(Answer::text("hi"));
+    let mut stream = server.send(&id, "hi").await;
+    stream.rest().await;
+    for (method, path) in [
+        (Method::DELETE, "/v1/sessions?older-than=1h".to_owned()),
+        (Method::DELETE, "/v1/sessions?status=idle&olderthan=1h".to_owned()),
+        (Method::DELETE, format!("/v1/sessions/{id}/files/folder/file?recursiv=true")),
+        (Method::GET, format!("/v1/sessions/{id}/files?pth=folder")),
+        (Method::GET, format!("/v1/sessions/{id}/files/folder?archiv=zip")),
+        (Method::GET, format!("/v1/sessions/{id}/messages?limt=1")),
+        (Method::GET, format!("/v1/sessions/{id}/responses/{}/events?last_event=1", stream.turn)),
+    ] {
+        let refused = server.refused(server.request(method, &path)).await;
+        assert_eq!(refused, (400, "request.bad_query".to_owned()), "{path}");
+    }
+    assert_eq!(server.get("/v1/sessions").await[0]["id"], id, "it is still there");
+    assert_eq!(server.request(Method::GET, &file).send().await.unwrap().status(), 200);
+}
+
+#[tokio::test]
 async fn a_file_is_no_scope() {
     let (server, _upstream) = start().await;
     let id = server.session(json!({})).await;

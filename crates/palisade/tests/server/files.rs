@@ -57,6 +57,8 @@ async fn ranges_tags_and_heads() {
         ("bytes=0-99", 206, "0123456789"),
         ("lines=1-2", 200, "0123456789"),
         ("bytes=0-1,4-5", 200, "0123456789"),
+        ("bytes=0-4,2-6", 200, "0123456789"),
+        ("bytes=0-1,99-", 200, "0123456789"),
     ] {
         let answer = get(&server, &file, ("range", range)).await;
         assert_eq!(answer.status(), status, "{range}");
@@ -69,11 +71,21 @@ async fn ranges_tags_and_heads() {
     }
     assert_eq!(get(&server, &file, ("if-none-match", &etag)).await.status(), 304);
     assert_eq!(get(&server, &file, ("if-none-match", "\"other\"")).await.status(), 200);
-    let stale =
-        server.request(Method::GET, &file).header("range", "bytes=2-4").header("if-range", "\"other\"");
-    assert_eq!(stale.send().await.unwrap().status(), 200, "the file is another one by now");
+    let weak = format!("W/{etag}");
+    for known in [&weak, &format!("\"other\", {weak}"), "*"] {
+        assert_eq!(get(&server, &file, ("if-none-match", known)).await.status(), 304, "{known}");
+    }
+    for (tag, status) in [(&*etag, 206), ("\"other\"", 200), (&weak, 200), ("*", 200)] {
+        let request = server.request(Method::GET, &file).header("range", "bytes=2-4").header("if-range", tag);
+        assert_eq!(request.send().await.unwrap().status(), status, "{tag}");
+    }
     let head = server.request(Method::HEAD, &file).send().await.unwrap();
     assert_eq!(head.headers()["content-length"], "10");
+    let ranged = server.request(Method::HEAD, &file).header("range", "bytes=2-4").send().await.unwrap();
+    assert_eq!(
+        (ranged.status().as_u16(), &ranged.headers()["content-length"]),
+        (200, &"10".parse().unwrap())
+    );
     assert_eq!(head.text().await.unwrap(), "");
 }
 
@@ -109,13 +121,20 @@ async fn a_folder_comes_as_a_zip() {
     for name in ["deck/a.txt", "deck/sub/b.txt"] {
         server.json(server.request(Method::PUT, &format!("{files}/{name}")).body(name.to_owned())).await;
     }
-    let answer = get(&server, &format!("{files}/deck?archive=zip"), ("accept", "*/*")).await;
-    assert_eq!(answer.headers()["content-type"], "application/zip");
-    let bytes = answer.bytes().await.unwrap();
-    let mut archive = zip::ZipArchive::new(std::io::Cursor::new(bytes)).unwrap();
-    let mut text = String::new();
-    std::io::Read::read_to_string(&mut archive.by_name("sub/b.txt").unwrap(), &mut text).unwrap();
-    assert_eq!(text, "deck/sub/b.txt");
+    for (path, name) in [
+        ("/deck?archive=zip", "sub/b.txt"),
+        ("?path=deck&archive=zip", "sub/b.txt"),
+        ("/?archive=zip", "deck/sub/b.txt"),
+        ("?archive=zip", "deck/sub/b.txt"),
+    ] {
+        let answer = get(&server, &format!("{files}{path}"), ("accept", "*/*")).await;
+        assert_eq!(answer.headers()["content-type"], "application/zip", "{path}");
+        let bytes = answer.bytes().await.unwrap();
+        let mut archive = zip::ZipArchive::new(std::io::Cursor::new(bytes)).unwrap();
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut archive.by_name(name).unwrap(), &mut text).unwrap();
+        assert_eq!(text, "deck/sub/b.txt", "{path}");
+    }
     assert_eq!(
         server.refused(server.request(Method::GET, &format!("{files}/deck?archive=rar"))).await.0,
         400
@@ -133,5 +152,21 @@ async fn what_a_browser_would_run_comes_as_an_attachment() {
         let answer = get(&server, &format!("{files}/{name}"), ("accept", "*/*")).await;
         assert_eq!(answer.headers()["x-content-type-options"], "nosniff");
         assert_eq!(answer.headers().contains_key("content-disposition"), attached, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_folder_is_asked_for_by_its_bytes() {
+    let (server, _upstream) = start().await;
+    let files = session(&server).await;
+    for (folder, asked) in [("a%20%2B", "a+%2B"), ("n%ff", "n%FF"), ("%C3%A4", "%c3%a4")] {
+        server.json(server.request(Method::PUT, &format!("{files}/{folder}/in")).body("x")).await;
+        let listed = server.get(&format!("{files}?path={asked}")).await;
+        assert_eq!((listed.as_array().unwrap().len(), &listed[0]["name"]), (1, &json!("in")), "{asked}");
+    }
+    for (query, status) in [("path=%zz", 400), ("path=a&path=b", 400), ("path=../x", 403), ("path=%00", 400)]
+    {
+        let request = server.request(Method::GET, &format!("{files}?{query}"));
+        assert_eq!(server.refused(request).await.0, status, "{query}");
     }
 }

@@ -1,11 +1,11 @@
 //! First start, restart, kill, SIGTERM, and configurations that cannot work.
 
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::process::Stdio;
 
 use palisade_testkit::stream::{TurnStream, kinds};
 use palisade_testkit::upstream::{Answer, Call, Gate};
-use palisade_testkit::{Server, server};
+use palisade_testkit::{Server, server, wait_for};
 use reqwest::Method;
 use serde_json::json;
 use tokio::process::Command;
@@ -183,12 +183,120 @@ async fn a_configuration_that_cannot_work_is_refused_with_what_to_do() {
 
 #[tokio::test]
 async fn a_data_directory_out_of_reach_is_refused_with_what_to_do() {
-    if !rustix::process::getuid().is_root() {
-        // Without root the server keeps its user, who can reach what it made.
+    // Without root the server keeps its user, who can reach what it made.
+    if skipped_without_root("a_data_directory_out_of_reach_is_refused_with_what_to_do") {
         return;
     }
     let closed = tempfile::tempdir_in("/tmp").unwrap();
     std::fs::set_permissions(closed.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
     let told = gives_up("", Some(&closed.path().join("data"))).await;
     assert!(told.contains("--data-dir") && told.contains("10001"), "{told}");
+}
+
+/// What only root can show is not shown to anybody else, and says so.
+#[expect(clippy::print_stderr, reason = "whoever reads the test's output should know")]
+fn skipped_without_root(test: &str) -> bool {
+    let skipped = !rustix::process::getuid().is_root();
+    if skipped {
+        eprintln!("SKIPPED {test}: it needs root");
+    }
+    skipped
+}
+
+#[tokio::test]
+async fn root_takes_over_no_folder_with_other_things_in_it() {
+    if skipped_without_root("root_takes_over_no_folder_with_other_things_in_it") {
+        return;
+    }
+    let other = tempfile::tempdir_in("/tmp").unwrap();
+    std::fs::set_permissions(other.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::write(other.path().join("somebodys.txt"), "here").unwrap();
+    let told = gives_up("", Some(other.path())).await;
+    assert!(told.contains("holds other things") && told.contains("--data-dir"), "{told}");
+    let now = std::fs::metadata(other.path()).unwrap();
+    assert_eq!((now.uid(), now.permissions().mode() & 0o777), (0, 0o755));
+    assert_eq!(std::fs::read_dir(other.path()).unwrap().count(), 1);
+}
+
+#[tokio::test]
+async fn root_follows_no_link_that_the_servers_user_may_have_made() {
+    if skipped_without_root("root_follows_no_link_that_the_servers_user_may_have_made") {
+        return;
+    }
+    let roots = tempfile::tempdir_in("/tmp").unwrap();
+    std::fs::set_permissions(roots.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
+    let folder = tempfile::tempdir_in("/tmp").unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let data = folder.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    chown(&data, Some(10001), Some(10001)).unwrap();
+    std::os::unix::fs::symlink(roots.path(), data.join("runtime")).unwrap();
+    let told = gives_up("", Some(&data)).await;
+    assert!(told.contains("runtime") && told.contains("no link"), "{told}");
+    assert_eq!(std::fs::read_dir(roots.path()).unwrap().count(), 0, "nothing was written through it");
+    assert_eq!(std::fs::metadata(roots.path()).unwrap().permissions().mode() & 0o777, 0o700);
+
+    std::fs::remove_file(data.join("runtime")).unwrap();
+    std::fs::create_dir(data.join("runtime")).unwrap();
+    chown(data.join("runtime"), Some(10001), Some(10001)).unwrap();
+    let told = gives_up("", Some(&data)).await;
+    assert!(told.contains("belongs to uid 10001"), "{told}");
+    assert_eq!(std::fs::read_dir(data.join("runtime")).unwrap().count(), 0);
+
+    std::fs::remove_dir(data.join("runtime")).unwrap();
+    let key = folder.path().join("roots.key");
+    std::fs::write(&key, "pk_default_0123456789abcdef0123456789abcdef").unwrap();
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
+    std::os::unix::fs::symlink(&key, data.join("admin.key")).unwrap();
+    let told = gives_up("", Some(&data)).await;
+    assert!(told.contains("admin.key") && told.contains("Permission denied"), "{told}");
+}
+
+/// Starts a server without a configuration of keys, says what it wrote once it listens, and stops it.
+async fn said_to(out: Stdio) -> (std::process::ExitStatus, tempfile::TempDir) {
+    let folder = tempfile::tempdir_in("/tmp").unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let (file, log) = (folder.path().join("palisade.toml"), folder.path().join("log"));
+    std::fs::write(&file, format!("[sandbox]\nhand = {:?}\n", server::hand())).unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_palisade"))
+        .args(["serve", "--log-format", "json", "--listen", "127.0.0.1:0", "--config"])
+        .arg(&file)
+        .arg("--data-dir")
+        .arg(folder.path().join("data"))
+        .stdin(Stdio::null())
+        .stdout(out)
+        .stderr(std::fs::File::create(&log).unwrap())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    wait_for("the server to listen", || async {
+        std::fs::read_to_string(&log).unwrap().contains("\"listening\"").then_some(())
+    })
+    .await;
+    let pid = rustix::process::Pid::from_raw(child.id().unwrap().cast_signed()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    (child.wait().await.unwrap(), folder)
+}
+
+#[tokio::test]
+async fn a_standard_output_that_takes_nothing_stops_nothing() {
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let (status, _folder) = said_to(full.into()).await;
+    assert_eq!(status.code(), Some(0));
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let (status, _folder) = said_to(writer.into()).await;
+    assert_eq!(status.code(), Some(0));
+}
+
+#[tokio::test]
+async fn the_key_itself_is_not_written_to_what_is_no_terminal() {
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let (status, folder) = said_to(writer.into()).await;
+    assert_eq!(status.code(), Some(0));
+    let mut said = String::new();
+    std::io::Read::read_to_string(&mut reader, &mut said).unwrap();
+    let key = std::fs::read_to_string(folder.path().join("data/admin.key")).unwrap();
+    assert!(said.contains("listening on http://") && said.contains("data/admin.key"), "{said}");
+    assert!(!said.contains(key.trim()) && !said.contains("pk_"), "{said}");
 }

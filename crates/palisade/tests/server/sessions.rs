@@ -63,13 +63,23 @@ async fn a_deleted_session_is_gone_and_its_workspace_stays() {
 async fn deleting_a_busy_session_ends_its_turn_and_its_processes() {
     let (server, upstream) = start().await;
     let id = server.session(json!({})).await;
-    upstream.push(Answer::tool_call("Bash", json!({"command": "echo started; sleep 4242"})));
+    let sleep = a_sleep(1);
+    upstream.push(Answer::tool_call("Bash", json!({"command": format!("echo started; {sleep}")})));
     let mut stream = server.send(&id, "go").await;
     stream.until("tool_use.output_delta").await;
-    assert!(process_runs("sleep 4242"));
+    wait_for("the command to run", || async { process_runs(&sleep).then_some(()) }).await;
     let deleted = server.request(Method::DELETE, &format!("/v1/sessions/{id}")).send().await.unwrap();
     assert_eq!(deleted.status(), 204);
-    assert!(!process_runs("sleep 4242"), "no process outlives its session");
+    assert!(!process_runs(&sleep), "no process outlives its session");
+    assert_eq!(
+        stream.rest().await.last().map(|event| event.kind.clone()).as_deref(),
+        Some("message.cancelled")
+    );
+}
+
+/// A command that nobody else runs on this machine: `which` tells those of one test program apart.
+pub(crate) fn a_sleep(which: u32) -> String {
+    format!("sleep {}{which:02}", 1_000_000 + u64::from(std::process::id()))
 }
 
 pub(crate) fn process_runs(command: &str) -> bool {

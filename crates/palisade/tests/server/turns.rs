@@ -2,9 +2,11 @@
 
 use palisade_testkit::stream::{TurnStream, joined, kinds};
 use palisade_testkit::upstream::{Answer, Call, Gate};
+use palisade_testkit::wait_for;
 use reqwest::Method;
 use serde_json::json;
 
+use crate::sessions::{a_sleep, process_runs};
 use crate::start;
 
 #[tokio::test]
@@ -201,11 +203,17 @@ async fn a_turn_runs_to_its_end_though_nobody_listens_and_can_be_read_afterwards
 async fn cancel_ends_the_stream_at_once_while_a_tool_runs_and_while_the_model_hangs() {
     let (server, upstream) = start().await;
     let id = server.session(json!({})).await;
-    for hanging in [Answer::tool_call("Bash", json!({"command": "echo on; sleep 600"})), Answer::never()] {
+    let sleep = a_sleep(2);
+    let running = Answer::tool_call("Bash", json!({"command": format!("echo on; {sleep}")}));
+    for (hanging, is_tool) in [(running, true), (Answer::never(), false)] {
         upstream.push(hanging);
         let before = upstream.requests().len();
         let mut stream = server.send(&id, "go").await;
         upstream.wait_for_requests(before + 1).await;
+        if is_tool {
+            stream.until("tool_use.output_delta").await;
+            wait_for("the command to run", || async { process_runs(&sleep).then_some(()) }).await;
+        }
         let cancel = format!("/v1/sessions/{id}/responses/{}/cancel", stream.turn);
         let response = server.request(Method::POST, &cancel).send().await.unwrap();
         assert_eq!(response.status(), 202);
@@ -215,6 +223,7 @@ async fn cancel_ends_the_stream_at_once_while_a_tool_runs_and_while_the_model_ha
             .filter(|kind| kind.starts_with("message.") && *kind != "message.created")
             .collect();
         assert_eq!(ends, ["message.cancelled"]);
+        wait_for("the command to be gone", || async { (!process_runs(&sleep)).then_some(()) }).await;
         let again = server.json(server.request(Method::POST, &cancel)).await;
         assert_eq!(again["status"], "already_complete");
     }
