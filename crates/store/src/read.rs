@@ -172,6 +172,20 @@ impl Store {
         Ok(row.map(|(seq, kind, data)| RenderedEvent { seq: seq as u64, kind, data }))
     }
 
+    /// The texts of a turn in their order, with the events between which one answer's text stands.
+    pub async fn texts_and_marks(&self, turn: &TurnId) -> Result<Vec<RenderedEvent>, StoreError> {
+        let rows: Vec<(i64, String, String)> = sqlx::query_as(
+            "SELECT seq, kind, data FROM event WHERE turn_id = $1
+               AND kind IN ('text.delta', 'tool_use.start', 'tool_result', 'turn.attempt')
+             ORDER BY seq",
+        )
+        .bind(turn.as_str())
+        .fetch_all(&self.readers)
+        .await
+        .map_err(reading("events"))?;
+        Ok(rows.into_iter().map(|(seq, kind, data)| RenderedEvent { seq: seq as u64, kind, data }).collect())
+    }
+
     /// What the client has answered to calls of this turn.
     pub async fn client_answers(&self, turn: &TurnId) -> Result<Vec<crate::ClientAnswer>, StoreError> {
         let rows: Vec<(String, String, bool)> =

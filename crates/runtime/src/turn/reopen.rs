@@ -2,8 +2,8 @@
 //! when the server died is closed, an event names the attempt, and what follows is said anew.
 
 use palisade_agent::Step;
-use palisade_protocol::Event;
 use palisade_protocol::event::RenderedEvent;
+use palisade_protocol::{Event, Item};
 
 use super::{Driver, TurnEnd};
 
@@ -29,13 +29,89 @@ impl Driver {
             }
             _ => {}
         }
+        self.late_text = self.unshown_text().await?;
         let after = self.job.start.next_seq.saturating_sub(1);
         events.push(Event::Attempt { attempt: self.job.start.generation, after });
         self.append(events, Vec::new()).await
     }
+
+    /// What the latest answer said after it had begun its calls, if readers have not been shown it.
+    async fn unshown_text(&self) -> Result<String, TurnEnd> {
+        let said = |item: &&Item| matches!(item, Item::AssistantMessage { .. } | Item::UserMessage { .. });
+        let Some(Item::AssistantMessage { text, calls, .. }) = self.items.iter().rfind(said) else {
+            return Ok(String::new());
+        };
+        let Some(first) = calls.first().filter(|_| !text.is_empty()) else { return Ok(String::new()) };
+        let events = self.rooms.store.texts_and_marks(&self.job.start.turn).await?;
+        Ok(unshown(text, &first.id, &events))
+    }
+}
+
+/// The part of an answer's text that does not stand before its first call, unless it stands after it.
+fn unshown(text: &str, first_call: &str, events: &[RenderedEvent]) -> String {
+    let begins = |event: &RenderedEvent| {
+        event.kind == "tool_use.start" && call_id(event).as_deref() == Some(first_call)
+    };
+    let Some(call) = events.iter().rposition(begins) else { return String::new() };
+    let (before, after) = events.split_at(call);
+    let start = before.iter().rposition(|event| event.kind != "text.delta").map_or(0, |mark| mark + 1);
+    let late = text.strip_prefix(&joined(&before[start..])).unwrap_or_default();
+    if joined(after).starts_with(late) { String::new() } else { late.to_owned() }
+}
+
+fn joined(events: &[RenderedEvent]) -> String {
+    let deltas = events.iter().filter(|event| event.kind == "text.delta");
+    let contents = deltas.filter_map(|event| serde_json::from_str::<serde_json::Value>(&event.data).ok());
+    contents.filter_map(|data| data["content"].as_str().map(str::to_owned)).collect()
 }
 
 fn call_id(event: &RenderedEvent) -> Option<String> {
     let data: serde_json::Value = serde_json::from_str(&event.data).ok()?;
     data["id"].as_str().map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_after_the_calls_is_shown_once() {
+        let text = |content: &str| Event::TextDelta { content: content.into() };
+        let start = |id: &str| Event::ToolStart { name: "Bash".into(), id: id.into() };
+        let result = |id: &str| Event::ToolResult {
+            id: id.into(),
+            content: String::new(),
+            is_error: false,
+            code: None,
+        };
+        let attempt = || Event::Attempt { attempt: 2, after: 0 };
+        for (name, events, expected) in [
+            ("nothing was late", vec![text("early and"), text(" late"), start("1")], ""),
+            ("the call runs", vec![text("early"), start("1")], " and late"),
+            ("nothing was early", vec![start("1")], "early and late"),
+            (
+                "it was shown",
+                vec![text("early"), start("1"), result("1"), text(" and late"), text("next")],
+                "",
+            ),
+            (
+                "it was not, and was interrupted",
+                vec![text("early"), start("1"), result("1"), attempt()],
+                " and late",
+            ),
+            (
+                "an answer was cut before",
+                vec![text("ear"), attempt(), text("early"), start("1")],
+                " and late",
+            ),
+            (
+                "there was a call before",
+                vec![text("x"), start("0"), result("0"), text("early"), start("1")],
+                " and late",
+            ),
+        ] {
+            let events: Vec<RenderedEvent> = events.iter().map(|event| event.render(0)).collect();
+            assert_eq!(unshown("early and late", "1", &events), expected, "{name}");
+        }
+    }
 }

@@ -1,0 +1,195 @@
+//! Disasters that need no seed: a turn whose every attempt dies, a machine that sleeps, a disk that is full, a
+//! data directory that cannot be written. What needs root or a mount namespace says so by name when it is skipped.
+
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use palisade_testkit::stream::joined;
+use palisade_testkit::upstream::{Answer, Gate, ScriptedUpstream};
+use palisade_testkit::{Server, server};
+use reqwest::Method;
+use serde_json::json;
+use tokio::process::Command;
+
+use crate::tally::Tally;
+use crate::verdict::{Expected, check_turn};
+use crate::world::{World, all_ended};
+
+/// Attempts that a turn has; the server is killed in each of them.
+const ATTEMPTS: usize = 5;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_turn_that_dies_in_every_attempt_is_given_up_and_the_session_is_usable() {
+    let mut world = World::start(3, Arc::new(Tally::default())).await;
+    for attempt in 0..ATTEMPTS {
+        let answer = Answer::stream().delta(&json!({"content": format!("attempt {attempt} ")}));
+        world.model.upstream.push(answer.stall());
+    }
+    let clients = world.clients(0, 1).await;
+    for attempt in 0..ATTEMPTS {
+        let seen = clients[0].seen().len();
+        let mut readers = world.read_on(&clients);
+        // The first event of the recovery is enough in every other attempt.
+        clients[0].has_seen(seen + if attempt % 2 == 0 { 3 } else { 1 }).await;
+        world.kill().await;
+        all_ended(&mut readers).await;
+        world.server.restart().await;
+    }
+    all_ended(&mut world.read_on(&clients)).await;
+    check_turn(&mut world, &clients[0], Expected::GivenUp).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_slept_goes_on_where_it_was() {
+    let (upstream, gate) = (ScriptedUpstream::start().await.unwrap(), Gate::new());
+    let server = Server::start(env!("CARGO_BIN_EXE_palisade"), &upstream, "").await;
+    let session = server.session(json!({})).await;
+    upstream.push(Answer::stream().say("before").wait(&gate).say(" and after").done());
+    let mut stream = server.send(&session, "go").await;
+    let mut events = stream.until("text.delta").await;
+    let pid = server.pid().unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+    gate.open();
+    // Longer than any lease in the long form.
+    tokio::time::sleep(Duration::from_secs(if crate::is_long() { 20 } else { 2 })).await;
+    rustix::process::kill_process(pid, rustix::process::Signal::CONT).unwrap();
+    events.extend(stream.rest().await);
+    assert_eq!(joined(&events, "text.delta"), "before and after");
+    assert_eq!(events.last().unwrap().kind, "message.completed");
+    assert_eq!(upstream.requests().len(), 1, "nothing was asked again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_is_told_and_survived() {
+    // Room for the programs that the server installs, and a little more.
+    let Some(wrapper) = Wrapper::new("mount -t tmpfs -o size=48m,mode=755 tmpfs \"$DATA\"") else { return };
+    let (upstream, gate) = (ScriptedUpstream::start().await.unwrap(), Gate::new());
+    let server = Server::start(&wrapper.path(), &upstream, "").await;
+    let session = server.session(json!({})).await;
+    let long = json!({"content": "x".repeat(100_000)});
+    let answer = Answer::stream().say("before").wait(&gate);
+    upstream.push((0..40).fold(answer, |answer, _| answer.delta(&long)).done());
+    let mut stream = server.send(&session, "go").await;
+    stream.until("text.delta").await;
+    // The mount is the server's alone; this is how to see it from here.
+    let root = PathBuf::from(format!("/proc/{}/root", server.pid().unwrap().as_raw_nonzero()));
+    let filler = root.join(server.folder.path().strip_prefix("/").unwrap()).join("data/filler");
+    fill(&filler);
+    gate.open();
+
+    let (status, code) = refused_in_the_end(&server).await;
+    assert_eq!((status, code.as_str()), (507, "storage.full"));
+    assert_eq!(server.anonymous(Method::GET, "/health").send().await.unwrap().status(), 200);
+    let record = server.get(&format!("/v1/sessions/{session}")).await;
+    assert_eq!(record["id"], session.as_str(), "what is there can be read");
+    let upload =
+        server.request(Method::PUT, &format!("/v1/sessions/{session}/files/a")).body(vec![7; 300_000]);
+    assert_eq!(server.refused(upload).await.0, 507);
+
+    std::fs::remove_file(&filler).unwrap();
+    let events = stream.rest().await;
+    let end = events.last().unwrap();
+    assert_eq!(
+        (end.kind.as_str(), &end.data["code"]),
+        ("message.error", &json!("storage.full")),
+        "{}",
+        end.frame
+    );
+    upstream.push(Answer::text("ok"));
+    server.send(&session, "and now?").await.until("message.completed").await;
+    server.session(json!({})).await;
+}
+
+/// Creates sessions until one is refused: a database has a little room of its own.
+async fn refused_in_the_end(server: &Server) -> (u16, String) {
+    for _ in 0..5_000 {
+        let create = || {
+            server.request(Method::POST, "/v1/sessions").json(&json!({"metadata": {"a": "b".repeat(8_000)}}))
+        };
+        let response = create().send().await.unwrap();
+        match response.status().as_u16() {
+            201 => {
+                let record: serde_json::Value = response.json().await.unwrap();
+                let path = format!("/v1/sessions/{}", record["id"].as_str().unwrap());
+                // So that no limit on sessions is met first; on a full disk it may be refused.
+                server.request(Method::DELETE, &path).send().await.unwrap();
+            }
+            _ => return server.refused(create()).await,
+        }
+    }
+    panic!("a full disk refused nothing");
+}
+
+fn fill(file: &Path) {
+    use std::io::Write as _;
+    let mut filler = std::fs::File::create(file).unwrap();
+    for size in [1024 * 1024, 4096] {
+        while filler.write_all(&vec![0; size]).is_ok() {}
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_only_data_directory_is_refused_with_what_to_do() {
+    let Some(wrapper) =
+        Wrapper::new("mount --bind \"$DATA\" \"$DATA\" && mount -o remount,ro,bind \"$DATA\"")
+    else {
+        return;
+    };
+    let folder = tempfile::Builder::new().prefix("palisade-test-").tempdir_in("/tmp").unwrap();
+    std::fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+    let config = folder.path().join("palisade.toml");
+    std::fs::write(&config, format!("[sandbox]\nhand = {:?}\n", server::hand())).unwrap();
+    let mut used = Server::with_config(env!("CARGO_BIN_EXE_palisade"), "").await;
+    used.terminate().await;
+    for data in [folder.path().join("data"), used.folder.path().join("data")] {
+        let output = Command::new(wrapper.path())
+            .args(["serve", "--listen", "127.0.0.1:0", "--config"])
+            .arg(&config)
+            .arg("--data-dir")
+            .arg(&data)
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .output();
+        let output = tokio::time::timeout(Duration::from_secs(30), output).await.unwrap().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{told}");
+        assert!(told.contains(data.to_str().unwrap()) && told.contains("Read-only file system"), "{told}");
+    }
+}
+
+/// The server's binary behind a script that first changes what `$DATA`, its data directory, is mounted on, in a
+/// mount namespace of its own.
+struct Wrapper {
+    folder: tempfile::TempDir,
+}
+
+impl Wrapper {
+    /// `None`, with a word on why, where this cannot be done.
+    #[expect(clippy::print_stderr, reason = "a test that cannot run here says so")]
+    fn new(mount: &str) -> Option<Self> {
+        let allowed =
+            std::process::Command::new("unshare").args(["--mount", "true"]).stderr(Stdio::null()).status();
+        if !rustix::process::getuid().is_root() || !allowed.is_ok_and(|status| status.success()) {
+            eprintln!("skipped: needs root and a mount namespace to run: {mount}");
+            return None;
+        }
+        let folder = tempfile::Builder::new().prefix("palisade-test-").tempdir_in("/tmp").unwrap();
+        // The data directory is the last argument.
+        let script = format!(
+            "#!/bin/sh\nfor DATA; do :; done\nexport DATA\nmkdir -p \"$DATA\"\n\
+             exec unshare --mount sh -c '{mount} && exec \"$@\"' sh {:?} \"$@\"\n",
+            env!("CARGO_BIN_EXE_palisade")
+        );
+        std::fs::write(folder.path().join("palisade"), script).unwrap();
+        std::fs::set_permissions(folder.path().join("palisade"), Permissions::from_mode(0o755)).unwrap();
+        Some(Self { folder })
+    }
+
+    fn path(&self) -> String {
+        self.folder.path().join("palisade").to_str().unwrap().to_owned()
+    }
+}
