@@ -4,7 +4,7 @@
 use std::process::Command;
 use std::time::Instant;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
 use crate::build::{build_hand, cargo, root, run, say};
 
@@ -22,6 +22,7 @@ pub(crate) fn test(args: TestArgs) -> Result<()> {
     let began = Instant::now();
     run(&mut cargo(&["fmt", "--all", "--check"]))?;
     run(Command::new("bash").current_dir(root()).arg("deploy/runtime.sh"))?;
+    require_nginx()?;
     require_nextest()?;
     let hand = build_hand()?;
     run(&mut cargo(&["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"]))?;
@@ -39,6 +40,30 @@ pub(crate) fn test(args: TestArgs) -> Result<()> {
     }
     say(&format!("everything passed in {} s", began.elapsed().as_secs()));
     Ok(())
+}
+
+/// What tests need beside the runtime: streams are tested behind the proxy that most operators have.
+fn require_nginx() -> Result<()> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    // Debian keeps it where only root's PATH looks.
+    let mut folders = std::env::split_paths(&path).chain(["/usr/sbin".into()]);
+    if folders.any(|folder| folder.join("nginx").is_file()) {
+        return Ok(());
+    }
+    if !rustix::process::geteuid().is_root() {
+        bail!("the tests need nginx, and only root can install it: apt-get install nginx-light");
+    }
+    say("installing nginx-light with apt: streams are tested behind it (its own service is not used)");
+    let apt = |args: &[&str]| {
+        let mut apt = Command::new("apt-get");
+        apt.args(args).env("DEBIAN_FRONTEND", "noninteractive");
+        apt
+    };
+    if let Err(error) = run(&mut apt(&["update", "-q"])) {
+        say(&format!("{error:#}; trying with the lists at hand"));
+    }
+    let args = ["install", "-y", "--no-install-recommends", "nginx-light"];
+    run(&mut apt(&args)).context("installing nginx-light")
 }
 
 /// The test runner, from its package when it is not there.

@@ -54,7 +54,7 @@ pub(super) async fn measure(server: &Server, upstream: &ScriptedUpstream) -> Res
 }
 
 /// Sessions with a turn of text each, left alone.
-async fn talk(server: &Server, upstream: &ScriptedUpstream, count: usize) -> Result<()> {
+pub(super) async fn talk(server: &Server, upstream: &ScriptedUpstream, count: usize) -> Result<()> {
     upstream.respond_with(|_| Answer::text("a few words, as an answer would have"));
     turns(server, count).await
 }

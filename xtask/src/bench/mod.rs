@@ -8,6 +8,7 @@ mod floor;
 mod marker;
 mod memory;
 mod report;
+mod restart;
 mod row;
 mod stream;
 mod tool;
@@ -40,6 +41,10 @@ struct Counts {
     events_of_each: usize,
     warm_calls: usize,
     cold_calls: usize,
+    sessions_on_disk: usize,
+    events_of_a_turn: usize,
+    restarts: usize,
+    turns_left: usize,
 }
 
 impl Counts {
@@ -52,6 +57,10 @@ impl Counts {
                 events_of_each: 100,
                 warm_calls: 30,
                 cold_calls: 8,
+                sessions_on_disk: 100,
+                events_of_a_turn: 1_000,
+                restarts: 3,
+                turns_left: 1,
             }
         } else {
             Self {
@@ -61,6 +70,10 @@ impl Counts {
                 events_of_each: 500,
                 warm_calls: 200,
                 cold_calls: 50,
+                sessions_on_disk: 1_000,
+                events_of_a_turn: 10_000,
+                restarts: 10,
+                turns_left: 3,
             }
         }
     }
@@ -111,5 +124,11 @@ async fn measure(palisade: &str, counts: &Counts) -> Result<Report> {
     report.figures(tool::warm(&server, &upstream, counts.warm_calls, &spawn).await?);
     report.figures(tool::cold(&server, &upstream, counts.cold_calls, &spawn, &cage).await?);
     report.floors([append, health, spawn, cage]);
+    say("bench: restarts");
+    let (row, empty) =
+        restart::sessions(palisade, &upstream, counts.sessions_on_disk, counts.restarts).await?;
+    report.figures([row]);
+    report.floors([empty]);
+    report.figures([restart::turn(palisade, &upstream, counts.events_of_a_turn, counts.turns_left).await?]);
     Ok(report)
 }

@@ -2,7 +2,7 @@
 //!
 //! One program on purpose: it links once, and its tests run side by side, each with a server of its own.
 
-#![expect(clippy::unwrap_used, reason = "a test tool: what fails here fails the test")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test tool: what fails here fails the test")]
 
 mod bad_input;
 mod client_tools;
@@ -13,6 +13,8 @@ mod files;
 mod idempotency;
 mod life;
 mod lifetimes;
+mod load;
+mod proxy;
 mod scope;
 mod sessions;
 mod turns;
@@ -30,4 +32,9 @@ async fn start() -> (Server, ScriptedUpstream) {
 async fn start_with(more: &str) -> (Server, ScriptedUpstream) {
     let upstream = ScriptedUpstream::start().await.unwrap();
     (Server::start(env!("CARGO_BIN_EXE_palisade"), &upstream, more).await, upstream)
+}
+
+/// Whether tests may take minutes.
+fn is_long() -> bool {
+    std::env::var_os("PALISADE_LONG_TESTS").is_some_and(|value| value == "1")
 }
