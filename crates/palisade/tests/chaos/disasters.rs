@@ -25,10 +25,7 @@ const ATTEMPTS: usize = 5;
 #[tokio::test(flavor = "multi_thread")]
 async fn a_turn_that_dies_in_every_attempt_is_given_up_and_the_session_is_usable() {
     let mut world = World::start(3, Arc::new(Tally::default())).await;
-    for attempt in 0..ATTEMPTS {
-        let answer = Answer::stream().delta(&json!({"content": format!("attempt {attempt} ")}));
-        world.model.upstream.push(answer.stall());
-    }
+    world.model.stall(true);
     let clients = world.clients(0, 1).await;
     for attempt in 0..ATTEMPTS {
         let seen = clients[0].seen().len();
@@ -40,6 +37,7 @@ async fn a_turn_that_dies_in_every_attempt_is_given_up_and_the_session_is_usable
         world.server.restart().await;
     }
     all_ended(&mut world.read_on(&clients)).await;
+    world.model.stall(false);
     check_turn(&mut world, &clients[0], Expected::GivenUp).await;
 }
 

@@ -27,6 +27,7 @@ struct State {
     by_message: HashMap<String, Told>,
     problems: Vec<String>,
     answers: u64,
+    stalls: bool,
 }
 
 /// The scripted upstream, and what it has seen.
@@ -54,6 +55,11 @@ impl Model {
     /// Requests that were not a conversation.
     pub(crate) fn problems(&self) -> Vec<String> {
         self.lock().problems.clone()
+    }
+
+    /// From now on every answer begins and never ends, or no longer so.
+    pub(crate) fn stall(&self, stalls: bool) {
+        self.lock().stalls = stalls;
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -87,6 +93,9 @@ fn answer(state: &mut State, request: &RecordedRequest) -> Answer {
     let told = state.by_message.entry(key.clone()).or_default();
     told.requests += 1;
     told.latest = messages;
+    if state.stalls {
+        return Answer::stream().delta(&json!({"content": format!("answer {number} ")})).stall();
+    }
     if follows_up {
         return Answer::text("ok");
     }

@@ -55,7 +55,11 @@ fn unshown(text: &str, first_call: &str, events: &[RenderedEvent]) -> String {
     let Some(call) = events.iter().rposition(begins) else { return String::new() };
     let (before, after) = events.split_at(call);
     let start = before.iter().rposition(|event| event.kind != "text.delta").map_or(0, |mark| mark + 1);
-    let late = text.strip_prefix(&joined(&before[start..])).unwrap_or_default();
+    let before = joined(&before[start..]);
+    // Late words of the answer before may stand there, too.
+    let early = (0..=text.len()).rev().filter(|end| text.is_char_boundary(*end));
+    let early = early.map(|end| &text[..end]).find(|early| before.ends_with(early)).unwrap_or_default();
+    let late = &text[early.len()..];
     if joined(after).starts_with(late) { String::new() } else { late.to_owned() }
 }
 
@@ -97,6 +101,11 @@ mod tests {
             (
                 "it was not, and was interrupted",
                 vec![text("early"), start("1"), result("1"), attempt()],
+                " and late",
+            ),
+            (
+                "late words of the answer before",
+                vec![start("0"), result("0"), text("and more"), text("early"), start("1")],
                 " and late",
             ),
             (
