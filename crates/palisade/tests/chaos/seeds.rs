@@ -1,6 +1,6 @@
 //! Goal: whatever moment the server dies at, a client that comes back sees one whole turn. Method: turns whose
 //! plan, kill point and further disasters all come from a seed; a failing seed is run again by
-//! `PALISADE_CHAOS_SEED=n`. `PALISADE_LONG_TESTS=1` runs ten times as many.
+//! `PALISADE_CHAOS_SEED=n`. `PALISADE_LONG_TESTS=1` runs five times as many.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::tally::Tally;
 use crate::verdict::{Expected, check_no_effect_is_unaccounted_for, check_turn};
 use crate::world::{World, all_ended};
 
-const SEEDS: u64 = 24;
+const SEEDS: u64 = 48;
 const SEEDS_LONG: u64 = 240;
 /// Worlds side by side: most of a seed is waiting.
 const LANES: u64 = 3;
