@@ -86,6 +86,10 @@ fn messages(items: &[Item]) -> Vec<PromptMessage> {
             Item::AssistantMessage { text, reasoning, calls, .. } => {
                 answer_the_rest(&mut messages, &mut open);
                 open = calls.iter().map(|call| call.id.as_str()).collect();
+                // An answer that said nothing says nothing now, and some upstreams refuse one without content.
+                if text.is_empty() && calls.is_empty() {
+                    continue;
+                }
                 messages.push(PromptMessage::Assistant {
                     text: text.clone(),
                     reasoning: reasoning.clone(),

@@ -20,15 +20,16 @@ pub(crate) struct DataDirLock {
 }
 
 impl DataDirLock {
-    /// Takes the lock, or says that another server has it.
-    pub(crate) async fn take(data_dir: &Path) -> std::io::Result<Self> {
+    /// Takes the lock; `None` when another server has it.
+    pub(crate) async fn take(data_dir: &Path) -> std::io::Result<Option<Self>> {
         let path = data_dir.join("server.lock");
         let file = File::options().create(true).write(true).truncate(false).mode(0o600).open(path)?;
         let began = Instant::now();
         loop {
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => return Ok(Self { _file: file }),
+                Ok(()) => return Ok(Some(Self { _file: file })),
                 Err(Errno::WOULDBLOCK) if began.elapsed() < WAIT_MAX => tokio::time::sleep(PAUSE).await,
+                Err(Errno::WOULDBLOCK) => return Ok(None),
                 Err(error) => return Err(error.into()),
             }
         }

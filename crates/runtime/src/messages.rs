@@ -129,7 +129,8 @@ impl Runtime {
         turn: &TurnId,
         after: Option<u64>,
     ) -> Result<TurnStream, Error> {
-        self.turn_of(ctx, session, turn).await?;
+        // The state first: what was over then has its last event now.
+        let state = self.turn_of(ctx, session, turn).await?.state;
         let Some((first, last)) = self.rooms.store.kept_events(turn).await? else {
             return Err(no_such_turn());
         };
@@ -141,7 +142,9 @@ impl Runtime {
             let message = format!("Last-Event-ID is beyond the last event, which is {last}");
             return Err(Error::new(ErrorKind::Malformed, "events.from_the_future", message));
         }
-        Ok(TurnStream { turn: turn.clone(), events: self.rooms.store.follow(turn, after) })
+        let events = self.rooms.store.follow(turn, after);
+        let has_all = state == TurnState::Ended && after == Some(last);
+        Ok(TurnStream { turn: turn.clone(), events: if has_all { events.at_the_end() } else { events } })
     }
 
     /// Asks a turn to stop. Repeating it is harmless.

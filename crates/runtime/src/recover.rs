@@ -2,10 +2,11 @@
 //! The number of attempts is bounded; what cannot go on is closed with an error, so that no session stays busy.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use palisade_protocol::item::TurnOutcome;
 use palisade_protocol::{Event, Item, SessionId, TenantName, TurnId};
-use palisade_store::{Commit, StoreError, Turn};
+use palisade_store::{Commit, StoreError, Turn, TurnState};
 
 use crate::Rooms;
 use crate::clock::now;
@@ -16,21 +17,60 @@ use crate::turn::{TurnJob, TurnStart, spawn};
 /// Attempts at one turn, the first included.
 const ATTEMPTS_MAX: i64 = 5;
 
-/// Takes over every turn that says it is running.
+/// Between two tries at a turn that could not be taken over, because the disk is full, say.
+const RETRY_PAUSE: Duration = Duration::from_secs(5);
+
+/// Takes over every turn that says it is running. One that fails does not keep the server from starting: it is
+/// tried again beside it.
 pub(crate) async fn take_over_turns(rooms: &Arc<Rooms>) -> Result<(), StoreError> {
+    let mut left = Vec::new();
     for (tenant, turn) in rooms.store.running_turns().await? {
-        if turn.generation >= ATTEMPTS_MAX {
-            let message = format!(
-                "The server was restarted {ATTEMPTS_MAX} times while this turn ran; it was given up. Send a message to go on."
-            );
-            close_turn(rooms, &turn.session, &turn.id, "turn.too_many_attempts", &message).await?;
-            continue;
+        if let Err(error) = take_over_or_close(rooms, &tenant, &turn).await {
+            tracing::error!(turn = %turn.id, error = &error as &dyn std::error::Error, "a turn was not taken over; trying again");
+            left.push((tenant, turn.id));
         }
-        if let Err(why) = take_over(rooms, &tenant, &turn).await? {
-            tracing::error!(tenant = %tenant, session = %turn.session, turn = %turn.id, why, "a turn could not go on");
-            let message = "The server was restarted while this turn ran, and it could not go on. What it had done so far is kept; send a message to go on.";
-            close_turn(rooms, &turn.session, &turn.id, "turn.interrupted", message).await?;
+    }
+    if !left.is_empty() {
+        let again = rooms.clone();
+        rooms.tasks.spawn(async move { retry(again, left).await });
+    }
+    Ok(())
+}
+
+async fn retry(rooms: Arc<Rooms>, mut left: Vec<(TenantName, TurnId)>) {
+    while !left.is_empty() {
+        tokio::select! {
+            () = rooms.draining.cancelled() => return,
+            () = tokio::time::sleep(RETRY_PAUSE) => {}
         }
+        let mut still = Vec::new();
+        for (tenant, id) in left {
+            let taken = match rooms.store.turn(&id).await {
+                Ok(Some(turn)) if turn.state == TurnState::Running => {
+                    take_over_or_close(&rooms, &tenant, &turn).await
+                }
+                Ok(_) => Ok(()),
+                Err(error) => Err(error),
+            };
+            if taken.is_err() {
+                still.push((tenant, id));
+            }
+        }
+        left = still;
+    }
+}
+
+async fn take_over_or_close(rooms: &Arc<Rooms>, tenant: &TenantName, turn: &Turn) -> Result<(), StoreError> {
+    if turn.generation >= ATTEMPTS_MAX {
+        let message = format!(
+            "The server was restarted {ATTEMPTS_MAX} times while this turn ran; it was given up. Send a message to go on."
+        );
+        return close_turn(rooms, &turn.session, &turn.id, "turn.too_many_attempts", &message).await;
+    }
+    if let Err(why) = take_over(rooms, tenant, turn).await? {
+        tracing::error!(tenant = %tenant, session = %turn.session, turn = %turn.id, why, "a turn could not go on");
+        let message = "The server was restarted while this turn ran, and it could not go on. What it had done so far is kept; send a message to go on.";
+        return close_turn(rooms, &turn.session, &turn.id, "turn.interrupted", message).await;
     }
     Ok(())
 }

@@ -68,8 +68,6 @@ pub enum StartError {
     Locked {
         /// Which.
         path: PathBuf,
-        /// Why.
-        source: std::io::Error,
     },
     /// The database.
     #[error("the store cannot be opened")]
@@ -83,7 +81,7 @@ pub enum StartError {
         source: WorkspaceError,
     },
     /// A folder under the data directory.
-    #[error("cannot make the folder {path}")]
+    #[error("cannot work in the folder {path}")]
     Folder {
         /// Which.
         path: PathBuf,
@@ -98,9 +96,12 @@ pub enum StartError {
 impl Runtime {
     /// Starts everything but the listener.
     pub async fn start(config: RuntimeConfig) -> Result<Self, StartError> {
-        let lock = DataDirLock::take(&config.data_dir)
-            .await
-            .map_err(|source| StartError::Locked { path: config.data_dir.clone(), source })?;
+        let path = || config.data_dir.clone();
+        let lock = match DataDirLock::take(&config.data_dir).await {
+            Ok(Some(lock)) => lock,
+            Ok(None) => return Err(StartError::Locked { path: path() }),
+            Err(source) => return Err(StartError::Folder { path: path(), source }),
+        };
         let (store, writer) = Store::open(&config.data_dir.join("palisade.db")).await?;
         let tasks = TaskTracker::new();
         tasks.spawn(writer);

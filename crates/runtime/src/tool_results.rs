@@ -2,7 +2,7 @@
 
 use palisade_protocol::limits::TOOL_OUTPUT_BYTES_MAX;
 use palisade_protocol::{Error, ErrorKind, Item, SessionId};
-use palisade_store::{ClientAnswer, TurnState};
+use palisade_store::{ClientAnswer, StoreError, TurnState};
 
 use crate::{OpCtx, Runtime};
 
@@ -36,28 +36,34 @@ impl Runtime {
             content: palisade_agent::output::cut_middle(&answer.content, TOOL_OUTPUT_BYTES_MAX),
             ..answer
         };
-        self.rooms.store.answer_calls(&turn, answers.into_iter().map(cut).collect()).await?;
+        let first = answers[0].call_id.clone();
+        match self.rooms.store.answer_calls(&turn, answers.into_iter().map(cut).collect()).await {
+            // It ended while we were looking.
+            Err(StoreError::Fenced(_)) => return Err(unknown(&first)),
+            kept => kept?,
+        }
         self.rooms.turns.answered(&turn);
         Ok(())
     }
 }
 
-/// The latest thing that is known of a call decides.
+/// The latest thing that is known of a call decides. One that was asked for in a turn that has ended waits for
+/// nobody any more.
 fn check(items: &[Item], call: &str) -> Result<(), Error> {
-    let latest = items.iter().rev().find_map(|item| match item {
-        Item::ToolFinished { call_id, .. } if call_id == call => Some(true),
-        Item::ToolRequested { call_id, .. } if call_id == call => Some(false),
-        _ => None,
-    });
-    match latest {
-        Some(false) => Ok(()),
-        Some(true) => Err(Error::new(
-            ErrorKind::Conflict,
-            "tool.answered",
-            format!("the call {call:?} was answered before"),
-        )),
-        None => Err(unknown(call)),
+    let mut turn_ended = false;
+    for item in items.iter().rev() {
+        match item {
+            Item::TurnEnded { .. } => turn_ended = true,
+            Item::ToolFinished { call_id, .. } if call_id == call => {
+                let message = format!("the call {call:?} was answered before");
+                return Err(Error::new(ErrorKind::Conflict, "tool.answered", message));
+            }
+            Item::ToolRequested { call_id, .. } if call_id == call && !turn_ended => return Ok(()),
+            Item::ToolRequested { call_id, .. } if call_id == call => break,
+            _ => {}
+        }
     }
+    Err(unknown(call))
 }
 
 fn unknown(call: &str) -> Error {

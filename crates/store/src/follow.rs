@@ -49,8 +49,9 @@ impl Wakers {
 impl Drop for Subscription {
     fn drop(&mut self) {
         let mut turns = self.wakers.lock();
-        // One receiver left: our own.
-        if turns.get(&self.turn).is_some_and(|waker| waker.receiver_count() <= 1) {
+        // Under the lock, so that of two that leave together the second sees that nobody is left.
+        self.changed = watch::channel(0).1;
+        if turns.get(&self.turn).is_some_and(|waker| waker.receiver_count() == 0) {
             turns.remove(&self.turn);
         }
     }
@@ -76,6 +77,13 @@ impl Store {
 }
 
 impl Follower {
+    /// A reader that has read everything there will ever be.
+    #[must_use]
+    pub fn at_the_end(mut self) -> Self {
+        self.ended = true;
+        self
+    }
+
     /// To be asked after a long silence: an error when nothing more will come although the end was not read, since
     /// the rest was evicted or the session deleted.
     pub async fn check_alive(&self) -> Result<(), StoreError> {

@@ -12,7 +12,7 @@ mod read;
 mod write;
 mod writer;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sqlx::sqlite::{
@@ -28,6 +28,10 @@ pub use write::{ClientAnswer, Commit, IdempotencyKey, NewSession, NewTurn};
 
 /// Connections that read; the one that writes is apart.
 const READERS_MAX: u32 = 4;
+
+/// The write-ahead log above which the writer makes room, in bytes. Readers that are never idle keep the
+/// database's own, passive checkpoints from ever completing.
+pub(crate) const WAL_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// The store of one server: a handle that is cheap to clone.
 #[derive(Clone, Debug)]
@@ -47,6 +51,8 @@ impl Store {
             .filename(file)
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
+            // What a checkpoint has emptied is given back to the disk.
+            .pragma("journal_size_limit", WAL_BYTES_MAX.to_string())
             // FULL: an acknowledged event survives power loss, not only a crash of the process.
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(Duration::from_secs(10));
@@ -68,7 +74,14 @@ impl Store {
             .await
             .map_err(open)?;
         let wakers = follow::Wakers::default();
-        let (writer, task) = writer::start(writing, wakers.clone());
+        let (writer, task) = writer::start(writing, wal_of(file), wakers.clone());
         Ok((Self { readers, writer, wakers }, Box::pin(task)))
     }
+}
+
+/// Where SQLite keeps the write-ahead log of a database.
+fn wal_of(file: &Path) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push("-wal");
+    name.into()
 }

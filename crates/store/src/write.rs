@@ -238,8 +238,9 @@ async fn answer_calls(
     answers: &[ClientAnswer],
 ) -> Result<u64, StoreError> {
     for answer in answers {
-        sqlx::query(
-            "INSERT INTO client_result (turn_id, call_id, content, is_error) VALUES ($1, $2, $3, $4)",
+        let kept = sqlx::query(
+            "INSERT INTO client_result (turn_id, call_id, content, is_error)
+             SELECT id, $2, $3, $4 FROM turn WHERE id = $1 AND state = 'running'",
         )
         .bind(turn.as_str())
         .bind(&answer.call_id)
@@ -251,6 +252,9 @@ async fn answer_calls(
             Some(e) if e.is_unique_violation() => StoreError::AnsweredTwice(answer.call_id.clone()),
             _ => StoreError::Write { what: "a client's answer", source },
         })?;
+        if kept.rows_affected() == 0 {
+            return Err(StoreError::Fenced(turn.clone()));
+        }
     }
     Ok(answers.len() as u64)
 }
@@ -415,10 +419,10 @@ pub(crate) async fn delete_session(
     if deleted == 0 {
         return Err(StoreError::NoSuchSession(session.clone()));
     }
-    // Running ones, too: nobody can ask for them any more.
+    // Those that ended are listed already, and their readers have the usual time to read the end.
     sqlx::query(
-        "INSERT INTO evictable_turn (turn_id, since) SELECT id, 0 FROM turn WHERE session_id = $1
-         ON CONFLICT (turn_id) DO UPDATE SET since = 0",
+        "INSERT INTO evictable_turn (turn_id, since)
+         SELECT id, started_at FROM turn WHERE session_id = $1 AND state = 'running'",
     )
     .bind(session.as_str())
     .execute(&mut *db)

@@ -2,6 +2,8 @@
 //!
 //! A write that was answered is on the disk. The queue is bounded; who writes faster than the disk waits.
 
+use std::path::{Path, PathBuf};
+
 use palisade_protocol::TurnId;
 use sqlx::sqlite::SqlitePool;
 use sqlx::{Connection as _, SqliteConnection};
@@ -9,12 +11,15 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::follow::Wakers;
 use crate::write::{Commit, NewSession, NewTurn, Write, apply};
-use crate::{Store, StoreError};
+use crate::{Store, StoreError, WAL_BYTES_MAX};
 
 /// Writes that may wait; beyond it callers wait for room.
 const QUEUE_MAX: usize = 1024;
 /// Writes in one transaction.
 const GROUP_MAX: usize = 256;
+
+/// Groups between two looks at the size of the write-ahead log.
+const GROUPS_PER_LOOK: u32 = 256;
 
 type Reply = oneshot::Sender<Result<u64, StoreError>>;
 
@@ -24,13 +29,23 @@ pub(crate) struct Writer {
 }
 
 /// The handle and the task behind it.
-pub(crate) fn start(pool: SqlitePool, wakers: Wakers) -> (Writer, impl Future<Output = ()> + Send) {
+pub(crate) fn start(
+    pool: SqlitePool,
+    wal: PathBuf,
+    wakers: Wakers,
+) -> (Writer, impl Future<Output = ()> + Send) {
     let (queue, waiting) = mpsc::channel(QUEUE_MAX);
-    (Writer { queue }, write_groups(pool, wakers, waiting))
+    (Writer { queue }, write_groups(pool, wal, wakers, waiting))
 }
 
-async fn write_groups(pool: SqlitePool, wakers: Wakers, mut waiting: mpsc::Receiver<(Write, Reply)>) {
+async fn write_groups(
+    pool: SqlitePool,
+    wal: PathBuf,
+    wakers: Wakers,
+    mut waiting: mpsc::Receiver<(Write, Reply)>,
+) {
     let mut group = Vec::with_capacity(GROUP_MAX);
+    let mut groups: u32 = 0;
     while waiting.recv_many(&mut group, GROUP_MAX).await > 0 {
         let mut answers = Vec::with_capacity(group.len());
         let closing = group.iter().any(|(write, _)| matches!(write, Write::Close));
@@ -58,8 +73,28 @@ async fn write_groups(pool: SqlitePool, wakers: Wakers, mut waiting: mpsc::Recei
         if closing {
             break;
         }
+        groups = groups.wrapping_add(1);
+        if groups.is_multiple_of(GROUPS_PER_LOOK) {
+            keep_wal_small(&pool, &wal).await;
+        }
     }
     pool.close().await;
+}
+
+/// Waits for readers to leave the write-ahead log, and begins it anew. Of no harm when they do not: the next look
+/// tries again.
+async fn keep_wal_small(pool: &SqlitePool, wal: &Path) {
+    let bytes = std::fs::metadata(wal).map_or(0, |found| found.len());
+    if bytes <= WAL_BYTES_MAX {
+        return;
+    }
+    if let Err(error) = sqlx::query("PRAGMA wal_checkpoint(RESTART)").execute(pool).await {
+        tracing::warn!(
+            bytes,
+            error = &error as &dyn std::error::Error,
+            "the write-ahead log was not emptied"
+        );
+    }
 }
 
 /// One transaction around the whole group. An `Err` means that none of it was written.

@@ -126,6 +126,35 @@ async fn a_second_server_on_the_same_folder_is_refused_and_disturbs_nothing() {
 }
 
 #[tokio::test]
+async fn a_short_command_comes_to_its_end_though_the_server_stops() {
+    let (mut server, upstream) = start().await;
+    let id = server.session(json!({})).await;
+    let command = "echo on; while [ ! -e go ]; do sleep 0.02; done; echo whole";
+    upstream.push(Answer::tool_call("Bash", json!({"command": command})));
+    let mut stream = server.send(&id, "go").await;
+    stream.until("tool_use.output_delta").await;
+    upstream.push(Answer::text("done"));
+    let go = server.workspace().join("go");
+    // The file comes once the server has begun to stop: it answers nothing new then.
+    let health = format!("{}/health", server.url);
+    let release = async {
+        wait_for("the server to stop listening", || async {
+            reqwest::get(&health).await.is_err().then_some(())
+        })
+        .await;
+        std::fs::write(&go, "").unwrap();
+    };
+    let (status, ()) = tokio::join!(server.terminate(), release);
+    assert_eq!(status.code(), Some(0));
+    server.restart().await;
+    let path = format!("/v1/sessions/{id}/responses/{}/events", stream.turn);
+    let events = TurnStream::of(server.request(Method::GET, &path).send().await.unwrap()).await.rest().await;
+    let result = events.iter().find(|event| event.kind == "tool_result").unwrap();
+    assert_eq!(result.data["content"], "on\nwhole\n", "no outcome is unknown that could be known");
+    assert_eq!(events.last().unwrap().kind, "message.completed");
+}
+
+#[tokio::test]
 async fn sigterm_drains_and_exits_0() {
     let (mut server, upstream) = start().await;
     let id = server.session(json!({})).await;

@@ -189,6 +189,9 @@ async fn a_turn_runs_to_its_end_though_nobody_listens_and_can_be_read_afterwards
     let whole = TurnStream::of(server.request(Method::GET, &path).send().await.unwrap()).await.rest().await;
     assert_eq!([&seen[..], &rest[..]].concat(), whole, "no gap, no duplicate, the same bytes");
     assert_eq!(joined(&whole, "text.delta"), "onetwo");
+    let end = whole.last().unwrap().id;
+    let nothing = server.request(Method::GET, &path).header("Last-Event-ID", end).send().await.unwrap();
+    assert_eq!(TurnStream::of(nothing).await.rest().await, [], "after the end there is nothing, at once");
     let future = server.request(Method::GET, &format!("{path}?last_event_id=999"));
     assert_eq!(server.refused(future).await.0, 400);
     for wrong in ["x", "-1", "+1", "1.5", ""] {

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use palisade_protocol::{Event, Item, ToolCall, ToolOutput};
+use palisade_store::{ClientAnswer, StoreError};
 
 use super::{Driver, TurnEnd};
 use crate::clock::now;
@@ -53,11 +54,21 @@ impl Driver {
         Ok(taken)
     }
 
+    /// Answers in the client's stead, and in the same place, so that of the two only one can be in time.
     async fn give_up_waiting(&mut self, calls: &[ToolCall]) -> Result<(), TurnEnd> {
         for call in calls.iter().filter(|call| self.time_left(call).is_zero()).cloned().collect::<Vec<_>>() {
             let seconds = self.rooms.client_tool_timeout.as_secs();
-            let message = format!("The client did not answer this call within {seconds} s.");
-            self.tool_finished(&call, ToolOutput::error("tool.client_timeout", message), Vec::new()).await?;
+            let content = format!("The client did not answer this call within {seconds} s.");
+            let ours = ClientAnswer { call_id: call.id.clone(), content: content.clone(), is_error: true };
+            match self.rooms.store.answer_calls(&self.job.start.turn, vec![ours]).await {
+                Ok(()) => {
+                    let output = ToolOutput::error("tool.client_timeout", content);
+                    self.tool_finished(&call, output, Vec::new()).await?;
+                }
+                // It was just in time after all: the next look takes it up.
+                Err(StoreError::AnsweredTwice(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
         Ok(())
     }

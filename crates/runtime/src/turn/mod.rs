@@ -29,6 +29,10 @@ pub(crate) use registry::{Listed, Turns};
 
 /// The longest a turn may run (contract §1).
 const TURN_TIMEOUT: Duration = Duration::from_secs(90 * 60);
+/// How long a cancel waits for the sandbox to end the turn's processes, before the sandbox itself is ended.
+const CANCEL_WAIT_MAX: Duration = Duration::from_millis(700);
+/// How long a running tool may go on once the server drains: its outcome would be unknown otherwise.
+const DRAIN_GRACE: Duration = Duration::from_secs(5);
 /// Between tries to write a turn's end, when the disk refuses it: doubling from the first to the second.
 const END_WAIT_MIN: Duration = Duration::from_millis(100);
 const END_WAIT_MAX: Duration = Duration::from_secs(5);
@@ -125,7 +129,7 @@ async fn drive_to_end(rooms: Arc<Rooms>, job: TurnJob) {
         Ok(never) => match never {},
         Err(end) => end,
     };
-    driver.rooms.hands.end_turn(&driver.job.session.id).await;
+    driver.end_processes(matches!(end, TurnEnd::Cancelled)).await;
     driver.finish(end).await;
 }
 
@@ -184,17 +188,49 @@ impl Driver {
         Ok(())
     }
 
+    /// What the turn has left running ends with it. A cancel does not wait for a sandbox that is slow to answer.
+    async fn end_processes(&self, is_cancelled: bool) {
+        let (hands, session) = (&self.rooms.hands, &self.job.session.id);
+        if !is_cancelled {
+            return hands.end_turn(session).await;
+        }
+        if tokio::time::timeout(CANCEL_WAIT_MAX, hands.end_turn(session)).await.is_err() {
+            hands.close(session).await;
+        }
+    }
+
     /// Waits for something outside, unless the turn is to stop first.
     async fn or_interrupted<T>(&self, waiting: impl Future<Output = T>) -> Result<T, TurnEnd> {
+        let draining = self.rooms.draining.clone();
+        self.or_ended(async move {
+            tokio::select! {
+                biased;
+                () = draining.cancelled() => Err(TurnEnd::Stopped),
+                done = waiting => Ok(done),
+            }
+        })
+        .await?
+    }
+
+    /// The same, though the server drains: for what should rather come to its end.
+    async fn or_ended<T>(&self, waiting: impl Future<Output = T>) -> Result<T, TurnEnd> {
         tokio::select! {
             biased;
             () = self.job.cancel.cancelled() => Err(TurnEnd::Cancelled),
-            () = self.rooms.draining.cancelled() => Err(TurnEnd::Stopped),
             () = tokio::time::sleep_until(self.deadline) => Err(TurnEnd::Failed {
                 code: "turn.timeout".into(),
                 message: format!("The turn ran longer than {} minutes.", TURN_TIMEOUT.as_secs() / 60),
             }),
             done = waiting => Ok(done),
+        }
+    }
+
+    /// Completes when the server drains and has waited long enough for a tool.
+    fn drain_grace(&self) -> impl Future<Output = ()> + Send + use<> {
+        let draining = self.rooms.draining.clone();
+        async move {
+            draining.cancelled().await;
+            tokio::time::sleep(DRAIN_GRACE).await;
         }
     }
 

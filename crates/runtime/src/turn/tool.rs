@@ -107,14 +107,16 @@ impl Driver {
             lock(&shown).take(bytes);
             arrived.notify_one();
         }));
+        let mut grace = std::pin::pin!(self.drain_grace());
         let exit = loop {
             let step = async {
                 tokio::select! {
-                    exit = &mut running => Some(exit),
-                    () = arrived.notified() => None,
+                    exit = &mut running => Ok(Some(exit)),
+                    () = arrived.notified() => Ok(None),
+                    () = &mut grace => Err(TurnEnd::Stopped),
                 }
             };
-            let exit = self.or_interrupted(step).await?;
+            let exit = self.or_ended(step).await??;
             let content = lock(&shown).pending();
             if !content.is_empty() {
                 self.append(vec![Event::ToolOutputDelta { id: call.id.clone(), content }], Vec::new())
