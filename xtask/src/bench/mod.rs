@@ -73,7 +73,7 @@ impl Counts {
                 sessions_on_disk: 1_000,
                 events_of_a_turn: 10_000,
                 restarts: 10,
-                turns_left: 3,
+                turns_left: 2,
             }
         }
     }
