@@ -155,12 +155,13 @@ impl Runtime {
         turn: &TurnId,
     ) -> Result<Cancelled, Error> {
         let found = self.turn_of(ctx, session, turn).await?;
-        match (found.state, self.rooms.turns.cancel(turn)) {
-            (TurnState::Running, Some(true)) => Ok(Cancelled::Cancelling),
-            // Its outcome was fixed before this request, or while it was being looked at.
-            (TurnState::Running, Some(false) | None) | (TurnState::Ended, _) => {
-                Ok(Cancelled::AlreadyComplete)
-            }
+        // Durable before it is acknowledged; and before the turn hears of it, so that nothing can come between.
+        let runs = found.state == TurnState::Running && self.rooms.store.request_cancel(turn).await?;
+        match (runs, self.rooms.turns.cancel(turn)) {
+            // What does not run here yet is about to be taken over, and is ended then.
+            (true, Some(true) | None) => Ok(Cancelled::Cancelling),
+            // Its outcome was fixed before this request.
+            (true, Some(false)) | (false, _) => Ok(Cancelled::AlreadyComplete),
         }
     }
 

@@ -61,6 +61,10 @@ async fn retry(rooms: Arc<Rooms>, mut left: Vec<(TenantName, TurnId)>) {
 }
 
 async fn take_over_or_close(rooms: &Arc<Rooms>, tenant: &TenantName, turn: &Turn) -> Result<(), StoreError> {
+    if turn.cancel_requested {
+        let event = Event::Cancelled { id: turn.id.clone(), status: "cancelled" };
+        return end_turn(rooms, &turn.session, &turn.id, event, TurnOutcome::Cancelled).await;
+    }
     if turn.generation >= ATTEMPTS_MAX {
         let message = format!(
             "The server was restarted {ATTEMPTS_MAX} times while this turn ran; it was given up. Send a message to go on."
@@ -106,7 +110,7 @@ async fn take_over(
     Ok(Ok(()))
 }
 
-/// Ends a turn that nobody drives any more.
+/// Ends a turn that nobody drives any more, with an error that says why.
 pub(crate) async fn close_turn(
     rooms: &Rooms,
     session: &SessionId,
@@ -114,16 +118,26 @@ pub(crate) async fn close_turn(
     code: &str,
     message: &str,
 ) -> Result<(), StoreError> {
+    let event = Event::Failed { id: turn.clone(), error: message.to_owned(), code: code.to_owned() };
+    end_turn(rooms, session, turn, event, TurnOutcome::Failed).await
+}
+
+async fn end_turn(
+    rooms: &Rooms,
+    session: &SessionId,
+    turn: &TurnId,
+    event: Event,
+    outcome: TurnOutcome,
+) -> Result<(), StoreError> {
     let Some(row) = rooms.store.turn(turn).await? else { return Ok(()) };
     let next_seq = rooms.store.last_seq(turn).await?.map_or(0, |last| last + 1);
-    let event = Event::Failed { id: turn.clone(), error: message.to_owned(), code: code.to_owned() };
     let commit = Commit {
         session: session.clone(),
         turn: turn.clone(),
         generation: row.generation,
         events: vec![event.render(next_seq)],
-        items: vec![Item::TurnEnded { outcome: TurnOutcome::Failed }],
-        end: Some((TurnOutcome::Failed, now())),
+        items: vec![Item::TurnEnded { outcome }],
+        end: Some((outcome, now())),
     };
     rooms.store.commit(commit).await
 }

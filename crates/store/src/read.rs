@@ -23,6 +23,8 @@ pub struct Turn {
     pub generation: i64,
     /// When it was started, Unix seconds.
     pub started_at: f64,
+    /// Somebody was told that it will be cancelled.
+    pub cancel_requested: bool,
 }
 
 /// What an idempotency key was used for.
@@ -97,18 +99,20 @@ impl Store {
 
     /// A turn, by its id alone: ask for its session before showing it to anybody.
     pub async fn turn(&self, id: &TurnId) -> Result<Option<Turn>, StoreError> {
-        let row = sqlx::query("SELECT id, session_id, state, generation, started_at FROM turn WHERE id = $1")
-            .bind(id.as_str())
-            .fetch_optional(&self.readers)
-            .await
-            .map_err(reading("a turn"))?;
+        let row = sqlx::query(
+            "SELECT id, session_id, state, generation, started_at, cancel_requested FROM turn WHERE id = $1",
+        )
+        .bind(id.as_str())
+        .fetch_optional(&self.readers)
+        .await
+        .map_err(reading("a turn"))?;
         row.as_ref().map(turn_of).transpose()
     }
 
     /// Turns that say they are running, with their tenants.
     pub async fn running_turns(&self) -> Result<Vec<(TenantName, Turn)>, StoreError> {
         let rows = sqlx::query(
-            "SELECT turn.id, turn.session_id, turn.state, turn.generation, turn.started_at, session.tenant
+            "SELECT turn.id, turn.session_id, turn.state, turn.generation, turn.started_at, turn.cancel_requested, session.tenant
              FROM turn JOIN session ON session.id = turn.session_id WHERE turn.state = 'running'",
         )
         .fetch_all(&self.readers)
@@ -259,6 +263,7 @@ fn turn_of(row: &SqliteRow) -> Result<Turn, StoreError> {
         state: if text("state")? == "running" { TurnState::Running } else { TurnState::Ended },
         generation: row.try_get("generation").map_err(reading("a turn"))?,
         started_at: row.try_get("started_at").map_err(reading("a turn"))?,
+        cancel_requested: row.try_get("cancel_requested").map_err(reading("a turn"))?,
     })
 }
 

@@ -94,6 +94,9 @@ pub(crate) enum Write {
         turn: TurnId,
         answers: Vec<ClientAnswer>,
     },
+    RequestCancel {
+        turn: TurnId,
+    },
     TakeOver {
         turn: TurnId,
         generation: i64,
@@ -139,6 +142,7 @@ pub(crate) async fn apply(db: &mut SqliteConnection, write: &Write) -> Result<u6
         Write::StartTurn(new) => start_turn(db, new).await,
         Write::Commit(commit) => apply_commit(db, commit).await,
         Write::AnswerCalls { turn, answers } => answer_calls(db, turn, answers).await,
+        Write::RequestCancel { turn } => request_cancel(db, turn).await,
         Write::TakeOver { turn, generation } => take_over(db, turn, *generation).await,
         Write::SweepKeys { created_before } => sweep_keys(db, *created_before).await,
         Write::SetMetadata { session, key, value } => set_metadata(db, session, key, value).await,
@@ -257,6 +261,11 @@ async fn answer_calls(
         }
     }
     Ok(answers.len() as u64)
+}
+
+async fn request_cancel(db: &mut SqliteConnection, turn: &TurnId) -> Result<u64, StoreError> {
+    let asked = sqlx::query("UPDATE turn SET cancel_requested = TRUE WHERE id = $1 AND state = 'running'");
+    Ok(asked.bind(turn.as_str()).execute(db).await.map_err(writing("a cancel"))?.rows_affected())
 }
 
 /// The next attempt owns the turn from here on; commits of the one before are refused.

@@ -220,6 +220,11 @@ impl Store {
         self.write(Write::AnswerCalls { turn: turn.clone(), answers }).await.map(drop)
     }
 
+    /// Writes down that somebody wants the turn cancelled; whether it was still running.
+    pub async fn request_cancel(&self, turn: &TurnId) -> Result<bool, StoreError> {
+        Ok(self.write(Write::RequestCancel { turn: turn.clone() }).await? > 0)
+    }
+
     /// Makes the attempt after `generation` the turn's owner, and returns its number. Refused as
     /// [`StoreError::Fenced`] when somebody else was quicker or the turn has ended.
     pub async fn take_over(&self, turn: &TurnId, generation: i64) -> Result<i64, StoreError> {

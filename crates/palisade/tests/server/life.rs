@@ -89,6 +89,24 @@ async fn a_command_that_ran_at_the_kill_is_not_repeated_and_the_model_is_told() 
 }
 
 #[tokio::test]
+async fn a_cancel_that_was_acknowledged_holds_through_a_kill() {
+    let (mut server, upstream) = start().await;
+    let id = server.session(json!({})).await;
+    upstream.respond_with(|_| Answer::tool_call("Bash", json!({"command": "echo on; sleep 600"})));
+    for _ in 0..5 {
+        let mut stream = server.send(&id, "go").await;
+        stream.until("tool_use.output_delta").await;
+        let turn = format!("/v1/sessions/{id}/responses/{}", stream.turn);
+        let cancelled = server.request(Method::POST, &format!("{turn}/cancel")).send().await.unwrap();
+        assert_eq!(cancelled.status(), 202);
+        server.kill_and_restart().await;
+        let replay = server.request(Method::GET, &format!("{turn}/events")).send().await.unwrap();
+        let events = TurnStream::of(replay).await.rest().await;
+        assert_eq!(events.last().unwrap().kind, "message.cancelled");
+    }
+}
+
+#[tokio::test]
 async fn a_turn_that_never_gets_through_is_given_up_and_the_session_is_usable() {
     let (mut server, upstream) = start().await;
     let id = server.session(json!({})).await;

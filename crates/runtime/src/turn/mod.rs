@@ -240,7 +240,7 @@ impl Driver {
         // A cancel that was answered before this line holds; one that comes after it is too late.
         let cancelled = self.rooms.turns.seal(&id);
         let (event, outcome) = match end {
-            TurnEnd::Stopped => return,
+            TurnEnd::Stopped if !cancelled => return,
             _ if self.rooms.turns.has_expired(&id) => {
                 let code = "session.expired".to_owned();
                 let error = crate::lifetimes::expired_message(&self.job.session);
@@ -250,7 +250,9 @@ impl Driver {
             TurnEnd::Completed => {
                 (Event::Completed { id, status: "completed", usage: self.usage() }, TurnOutcome::Completed)
             }
-            TurnEnd::Cancelled => (Event::Cancelled { id, status: "cancelled" }, TurnOutcome::Cancelled),
+            TurnEnd::Cancelled | TurnEnd::Stopped => {
+                (Event::Cancelled { id, status: "cancelled" }, TurnOutcome::Cancelled)
+            }
             TurnEnd::Failed { code, message } => {
                 (Event::Failed { id, error: message, code }, TurnOutcome::Failed)
             }
