@@ -18,6 +18,7 @@ mod proxy;
 mod scope;
 mod sessions;
 mod turns;
+mod upgrade;
 mod upstream_faults;
 
 use palisade_testkit::Server;
