@@ -26,10 +26,12 @@ const AT_ONCE_MAX: usize = 8;
 const ONE_MAX: Duration = Duration::from_secs(60);
 
 /// Why a session is destroyed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Cause {
     /// A client said so.
     Deleted,
+    /// A client said so of all that run no turn and were not active after this moment (Unix seconds).
+    DeletedIfIdle { inactive_since: f64 },
     /// Its `ttl` is over.
     Expired,
     /// It was not used after its last response.
@@ -104,7 +106,12 @@ pub(crate) async fn destroy_session(
 ) -> Result<(), Error> {
     match cause {
         // Decided by the store once more: a message may have come since it was found idle.
-        Cause::Idle => rooms.store.delete_idle_session(tenant, id, now() - rooms.session_idle_s).await?,
+        Cause::Idle => {
+            rooms.store.delete_idle_session(tenant, id, now() - rooms.session_idle_s, true).await?;
+        }
+        Cause::DeletedIfIdle { inactive_since } => {
+            rooms.store.delete_idle_session(tenant, id, inactive_since, false).await?;
+        }
         Cause::Expired => {
             rooms.turns.expire_session(id).await;
             rooms.store.delete_session(tenant, id).await?;

@@ -104,14 +104,17 @@ impl Runtime {
     pub async fn delete_sessions(&self, ctx: &OpCtx, which: BulkDelete) -> Result<u64, Error> {
         let mut deleted = 0;
         let inactive_since = which.inactive_for_s.map(|seconds| now() - seconds);
-        for listed in self.sessions(ctx).await? {
-            // Looked at again: deleting those before it may have taken a while.
-            let Some(session) = self.rooms.store.session(ctx.tenant(), &listed.id).await? else { continue };
+        for session in self.sessions(ctx).await? {
             let recent = inactive_since.is_some_and(|since| session.last_activity > since);
             if (which.idle_only && session.busy) || recent {
                 continue;
             }
-            match self.delete_session(ctx, &session.id).await {
+            // Decided once more where it is deleted: those before it may have taken a while.
+            let cause = match which.idle_only {
+                true => Cause::DeletedIfIdle { inactive_since: inactive_since.unwrap_or(f64::MAX) },
+                false => Cause::Deleted,
+            };
+            match destroy_session(&self.rooms, ctx.tenant(), &session.id, cause).await {
                 Ok(()) => deleted += 1,
                 // Somebody else was quicker.
                 Err(error) if error.kind == ErrorKind::NotFound => {}

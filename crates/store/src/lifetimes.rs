@@ -22,6 +22,9 @@ pub struct DueSession {
 /// It had a turn, and none is running; then `last_activity` is when the last one ended.
 const USED_AND_FREE: &str = "EXISTS (SELECT 1 FROM turn WHERE turn.session_id = session.id)
      AND NOT EXISTS (SELECT 1 FROM turn WHERE turn.session_id = session.id AND turn.state = 'running')";
+/// None is running, whether or not it ever had one.
+const FREE: &str =
+    "NOT EXISTS (SELECT 1 FROM turn WHERE turn.session_id = session.id AND turn.state = 'running')";
 
 impl Store {
     /// At most `limit` sessions whose time is over at `now`.
@@ -78,18 +81,20 @@ impl Store {
     }
 }
 
-/// Deletes the session, unless it has become busy or was used again since `ended_before`.
+/// Deletes the session, unless it has become busy or was used again after `inactive_since`.
 pub(crate) async fn delete_idle_session(
     db: &mut SqliteConnection,
     tenant: &TenantName,
     session: &SessionId,
-    ended_before: f64,
+    inactive_since: f64,
+    used_only: bool,
 ) -> Result<u64, StoreError> {
+    let condition = if used_only { USED_AND_FREE } else { FREE };
     let idle: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(format!(
-        "SELECT COUNT(*) FROM session WHERE id = $1 AND last_activity <= $2 AND {USED_AND_FREE}"
+        "SELECT COUNT(*) FROM session WHERE id = $1 AND last_activity <= $2 AND {condition}"
     )))
     .bind(session.as_str())
-    .bind(ended_before)
+    .bind(inactive_since)
     .fetch_one(&mut *db)
     .await
     .map_err(writing("an idle session"))?;

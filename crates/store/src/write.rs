@@ -116,7 +116,8 @@ pub(crate) enum Write {
     DeleteIdleSession {
         tenant: TenantName,
         session: SessionId,
-        ended_before: f64,
+        inactive_since: f64,
+        used_only: bool,
     },
     SweepEvents {
         ended_before: f64,
@@ -147,8 +148,8 @@ pub(crate) async fn apply(db: &mut SqliteConnection, write: &Write) -> Result<u6
         Write::SweepKeys { created_before } => sweep_keys(db, *created_before).await,
         Write::SetMetadata { session, key, value } => set_metadata(db, session, key, value).await,
         Write::DeleteSession { tenant, session } => delete_session(db, tenant, session).await,
-        Write::DeleteIdleSession { tenant, session, ended_before } => {
-            crate::lifetimes::delete_idle_session(db, tenant, session, *ended_before).await
+        Write::DeleteIdleSession { tenant, session, inactive_since, used_only } => {
+            crate::lifetimes::delete_idle_session(db, tenant, session, *inactive_since, *used_only).await
         }
         Write::SweepEvents { ended_before, rows_max } => sweep_events(db, *ended_before, *rows_max).await,
         Write::Close => Ok(0),

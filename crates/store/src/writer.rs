@@ -256,16 +256,17 @@ impl Store {
         self.write(Write::DeleteSession { tenant: tenant.clone(), session: session.clone() }).await.map(drop)
     }
 
-    /// Deletes a session that is used, free, and without activity since `ended_before` (Unix seconds);
-    /// [`StoreError::NoSuchSession`] when it is not so any more.
+    /// Deletes a session that runs no turn and was not active after `inactive_since` (Unix seconds), with
+    /// `used_only` one that had a turn; [`StoreError::NoSuchSession`] when it is not so any more.
     pub async fn delete_idle_session(
         &self,
         tenant: &palisade_protocol::TenantName,
         session: &palisade_protocol::SessionId,
-        ended_before: f64,
+        inactive_since: f64,
+        used_only: bool,
     ) -> Result<(), StoreError> {
         let (tenant, session) = (tenant.clone(), session.clone());
-        self.write(Write::DeleteIdleSession { tenant, session, ended_before }).await.map(drop)
+        self.write(Write::DeleteIdleSession { tenant, session, inactive_since, used_only }).await.map(drop)
     }
 
     /// Deletes at most `rows_max` events of turns that ended before `ended_before` (Unix seconds) or whose

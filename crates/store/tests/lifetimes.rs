@@ -110,7 +110,7 @@ async fn a_session_falls_due_at_its_ttl_or_when_idle_and_not_a_moment_before() {
     assert_eq!(all, expected, "each once, busy or not");
     assert_eq!(fixture.store.due_sessions(expiry, IDLE_S, 3).await.unwrap().len(), 3, "as many as asked for");
 
-    fixture.store.delete_idle_session(&fixture.tenant, &used, idle_end - IDLE_S).await.unwrap();
+    fixture.store.delete_idle_session(&fixture.tenant, &used, idle_end - IDLE_S, true).await.unwrap();
     assert_eq!(fixture.store.next_due(None, IDLE_S).await.unwrap(), Some(expiry));
     let other = TenantName::parse("other").unwrap();
     assert_eq!(fixture.store.next_due(Some(&other), IDLE_S).await.unwrap(), None);
@@ -124,15 +124,18 @@ async fn what_was_found_idle_and_is_used_again_is_not_deleted() {
     let refused = |result: Result<(), StoreError>| {
         assert!(matches!(result, Err(StoreError::NoSuchSession(_))), "{result:?}");
     };
-    refused(fixture.store.delete_idle_session(tenant, &id, CREATED + 900.0).await);
+    refused(fixture.store.delete_idle_session(tenant, &id, CREATED + 900.0, true).await);
     let turn = fixture.start_turn(&id, 1, CREATED + 1.0).await.unwrap();
-    refused(fixture.store.delete_idle_session(tenant, &id, CREATED + 900.0).await);
+    refused(fixture.store.delete_idle_session(tenant, &id, CREATED + 900.0, true).await);
+    refused(fixture.store.delete_idle_session(tenant, &id, f64::MAX, false).await);
+    let unused = fixture.create(2, false, 9).await.unwrap();
+    fixture.store.delete_idle_session(tenant, &unused, f64::MAX, false).await.unwrap();
     fixture.end_turn(&id, turn, CREATED + 500.0).await;
-    refused(fixture.store.delete_idle_session(tenant, &id, CREATED + 499.0).await);
+    refused(fixture.store.delete_idle_session(tenant, &id, CREATED + 499.0, true).await);
     let other = TenantName::parse("other").unwrap();
-    refused(fixture.store.delete_idle_session(&other, &id, CREATED + 500.0).await);
+    refused(fixture.store.delete_idle_session(&other, &id, CREATED + 500.0, true).await);
     assert!(fixture.store.session(tenant, &id).await.unwrap().is_some());
-    fixture.store.delete_idle_session(tenant, &id, CREATED + 500.0).await.unwrap();
+    fixture.store.delete_idle_session(tenant, &id, CREATED + 500.0, true).await.unwrap();
     assert!(fixture.store.session(tenant, &id).await.unwrap().is_none());
     assert_eq!(fixture.store.items(&id).await.unwrap(), []);
 }
