@@ -65,7 +65,8 @@ async fn take_over_or_close(rooms: &Arc<Rooms>, tenant: &TenantName, turn: &Turn
         let event = Event::Cancelled { id: turn.id.clone(), status: "cancelled" };
         return end_turn(rooms, &turn.session, &turn.id, event, TurnOutcome::Cancelled).await;
     }
-    if turn.generation >= ATTEMPTS_MAX {
+    // This one included, unless the turn was let go in good order.
+    if turn.crashes + i64::from(!turn.released) >= ATTEMPTS_MAX {
         let message = format!(
             "The server was restarted {ATTEMPTS_MAX} times while this turn ran; it was given up. Send a message to go on."
         );

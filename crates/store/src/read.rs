@@ -25,6 +25,10 @@ pub struct Turn {
     pub started_at: f64,
     /// Somebody was told that it will be cancelled.
     pub cancel_requested: bool,
+    /// How often the server died under it.
+    pub crashes: i64,
+    /// The server that drove it let it go in good order.
+    pub released: bool,
 }
 
 /// What an idempotency key was used for.
@@ -100,7 +104,7 @@ impl Store {
     /// A turn, by its id alone: ask for its session before showing it to anybody.
     pub async fn turn(&self, id: &TurnId) -> Result<Option<Turn>, StoreError> {
         let row = sqlx::query(
-            "SELECT id, session_id, state, generation, started_at, cancel_requested FROM turn WHERE id = $1",
+            "SELECT id, session_id, state, generation, started_at, cancel_requested, crashes, released FROM turn WHERE id = $1",
         )
         .bind(id.as_str())
         .fetch_optional(&self.readers)
@@ -112,7 +116,7 @@ impl Store {
     /// Turns that say they are running, with their tenants.
     pub async fn running_turns(&self) -> Result<Vec<(TenantName, Turn)>, StoreError> {
         let rows = sqlx::query(
-            "SELECT turn.id, turn.session_id, turn.state, turn.generation, turn.started_at, turn.cancel_requested, session.tenant
+            "SELECT turn.id, turn.session_id, turn.state, turn.generation, turn.started_at, turn.cancel_requested, turn.crashes, turn.released, session.tenant
              FROM turn JOIN session ON session.id = turn.session_id WHERE turn.state = 'running'",
         )
         .fetch_all(&self.readers)
@@ -264,6 +268,8 @@ fn turn_of(row: &SqliteRow) -> Result<Turn, StoreError> {
         generation: row.try_get("generation").map_err(reading("a turn"))?,
         started_at: row.try_get("started_at").map_err(reading("a turn"))?,
         cancel_requested: row.try_get("cancel_requested").map_err(reading("a turn"))?,
+        crashes: row.try_get("crashes").map_err(reading("a turn"))?,
+        released: row.try_get("released").map_err(reading("a turn"))?,
     })
 }
 

@@ -94,6 +94,10 @@ pub(crate) enum Write {
         turn: TurnId,
         answers: Vec<ClientAnswer>,
     },
+    Release {
+        turn: TurnId,
+        generation: i64,
+    },
     RequestCancel {
         turn: TurnId,
     },
@@ -143,6 +147,7 @@ pub(crate) async fn apply(db: &mut SqliteConnection, write: &Write) -> Result<u6
         Write::StartTurn(new) => start_turn(db, new).await,
         Write::Commit(commit) => apply_commit(db, commit).await,
         Write::AnswerCalls { turn, answers } => answer_calls(db, turn, answers).await,
+        Write::Release { turn, generation } => release(db, turn, *generation).await,
         Write::RequestCancel { turn } => request_cancel(db, turn).await,
         Write::TakeOver { turn, generation } => take_over(db, turn, *generation).await,
         Write::SweepKeys { created_before } => sweep_keys(db, *created_before).await,
@@ -264,6 +269,14 @@ async fn answer_calls(
     Ok(answers.len() as u64)
 }
 
+async fn release(db: &mut SqliteConnection, turn: &TurnId, generation: i64) -> Result<u64, StoreError> {
+    let released = sqlx::query(
+        "UPDATE turn SET released = TRUE WHERE id = $1 AND generation = $2 AND state = 'running'",
+    );
+    let released = released.bind(turn.as_str()).bind(generation).execute(db).await;
+    Ok(released.map_err(writing("a turn's release"))?.rows_affected())
+}
+
 async fn request_cancel(db: &mut SqliteConnection, turn: &TurnId) -> Result<u64, StoreError> {
     let asked = sqlx::query("UPDATE turn SET cancel_requested = TRUE WHERE id = $1 AND state = 'running'");
     Ok(asked.bind(turn.as_str()).execute(db).await.map_err(writing("a cancel"))?.rows_affected())
@@ -272,7 +285,9 @@ async fn request_cancel(db: &mut SqliteConnection, turn: &TurnId) -> Result<u64,
 /// The next attempt owns the turn from here on; commits of the one before are refused.
 async fn take_over(db: &mut SqliteConnection, turn: &TurnId, generation: i64) -> Result<u64, StoreError> {
     let taken = sqlx::query(
-        "UPDATE turn SET generation = generation + 1 WHERE id = $1 AND generation = $2 AND state = 'running'",
+        "UPDATE turn SET generation = generation + 1, released = FALSE,
+                crashes = crashes + CASE WHEN released THEN 0 ELSE 1 END
+         WHERE id = $1 AND generation = $2 AND state = 'running'",
     )
     .bind(turn.as_str())
     .bind(generation)

@@ -220,6 +220,11 @@ impl Store {
         self.write(Write::AnswerCalls { turn: turn.clone(), answers }).await.map(drop)
     }
 
+    /// Lets a running turn go in good order: whoever takes it over counts no crash.
+    pub async fn release(&self, turn: &TurnId, generation: i64) -> Result<(), StoreError> {
+        self.write(Write::Release { turn: turn.clone(), generation }).await.map(drop)
+    }
+
     /// Writes down that somebody wants the turn cancelled; whether it was still running.
     pub async fn request_cancel(&self, turn: &TurnId) -> Result<bool, StoreError> {
         Ok(self.write(Write::RequestCancel { turn: turn.clone() }).await? > 0)

@@ -130,6 +130,25 @@ async fn a_turn_that_never_gets_through_is_given_up_and_the_session_is_usable() 
 }
 
 #[tokio::test]
+async fn stopping_in_good_order_is_no_crash_however_often() {
+    let (mut server, upstream) = start().await;
+    let id = server.session(json!({})).await;
+    upstream.respond_with(|_| Answer::never());
+    let stream = server.send(&id, "go").await;
+    for attempt in 1..=7 {
+        upstream.wait_for_requests(attempt).await;
+        assert_eq!(server.terminate().await.code(), Some(0));
+        server.restart().await;
+    }
+    upstream.wait_for_requests(8).await;
+    upstream.respond_with(|_| Answer::text("at last"));
+    server.kill_and_restart().await;
+    let path = format!("/v1/sessions/{id}/responses/{}/events", stream.turn);
+    let events = TurnStream::of(server.request(Method::GET, &path).send().await.unwrap()).await.rest().await;
+    assert_eq!(events.last().unwrap().kind, "message.completed");
+}
+
+#[tokio::test]
 async fn a_second_server_on_the_same_folder_is_refused_and_disturbs_nothing() {
     let (server, upstream) = start().await;
     let id = server.session(json!({})).await;

@@ -234,13 +234,21 @@ impl Driver {
         }
     }
 
+    /// Leaves the turn to the next server. Without this it would count as a crash, which is no more than a pity.
+    async fn release(&self) {
+        let start = &self.job.start;
+        if let Err(error) = self.rooms.store.release(&start.turn, start.generation).await {
+            tracing::warn!(turn = %start.turn, error = &error as &dyn std::error::Error, "a turn was not released");
+        }
+    }
+
     /// Writes the terminal event, and tries until it is written: only then is the session free.
     async fn finish(&mut self, end: TurnEnd) {
         let id = self.job.start.turn.clone();
         // A cancel that was answered before this line holds; one that comes after it is too late.
         let cancelled = self.rooms.turns.seal(&id);
         let (event, outcome) = match end {
-            TurnEnd::Stopped if !cancelled => return,
+            TurnEnd::Stopped if !cancelled => return self.release().await,
             _ if self.rooms.turns.has_expired(&id) => {
                 let code = "session.expired".to_owned();
                 let error = crate::lifetimes::expired_message(&self.job.session);
