@@ -79,7 +79,8 @@ impl TurnLog {
     }
 }
 
-/// Splits deltas that are longer than an event may be; everything else is bounded where it is made.
+/// Splits deltas that are longer than an event may be. The final input of a call stays one event, which can be as
+/// long as a model's answer may be.
 fn bounded(event: Event) -> Vec<Event> {
     match event {
         Event::TextDelta { content } => split(content, |content| Event::TextDelta { content }),
