@@ -29,6 +29,8 @@ pub struct Turn {
     pub crashes: i64,
     /// The server that drove it let it go in good order.
     pub released: bool,
+    /// The last event of its latest finished step; what comes after it may be said again by the next attempt.
+    pub step_seq: u64,
 }
 
 /// What an idempotency key was used for.
@@ -104,7 +106,7 @@ impl Store {
     /// A turn, by its id alone: ask for its session before showing it to anybody.
     pub async fn turn(&self, id: &TurnId) -> Result<Option<Turn>, StoreError> {
         let row = sqlx::query(
-            "SELECT id, session_id, state, generation, started_at, cancel_requested, crashes, released FROM turn WHERE id = $1",
+            "SELECT id, session_id, state, generation, started_at, cancel_requested, crashes, released, step_seq FROM turn WHERE id = $1",
         )
         .bind(id.as_str())
         .fetch_optional(&self.readers)
@@ -116,7 +118,7 @@ impl Store {
     /// Turns that say they are running, with their tenants.
     pub async fn running_turns(&self) -> Result<Vec<(TenantName, Turn)>, StoreError> {
         let rows = sqlx::query(
-            "SELECT turn.id, turn.session_id, turn.state, turn.generation, turn.started_at, turn.cancel_requested, turn.crashes, turn.released, session.tenant
+            "SELECT turn.id, turn.session_id, turn.state, turn.generation, turn.started_at, turn.cancel_requested, turn.crashes, turn.released, turn.step_seq, session.tenant
              FROM turn JOIN session ON session.id = turn.session_id WHERE turn.state = 'running'",
         )
         .fetch_all(&self.readers)
@@ -270,6 +272,7 @@ fn turn_of(row: &SqliteRow) -> Result<Turn, StoreError> {
         cancel_requested: row.try_get("cancel_requested").map_err(reading("a turn"))?,
         crashes: row.try_get("crashes").map_err(reading("a turn"))?,
         released: row.try_get("released").map_err(reading("a turn"))?,
+        step_seq: row.try_get::<i64, _>("step_seq").map_err(reading("a turn"))?.unsigned_abs(),
     })
 }
 

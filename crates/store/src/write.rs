@@ -333,6 +333,9 @@ async fn apply_commit(db: &mut SqliteConnection, commit: &Commit) -> Result<u64,
     }
     append_events(db, &commit.turn, &commit.events).await?;
     append_items(db, &commit.session, &commit.turn, &commit.items).await?;
+    if !commit.items.is_empty() && commit.end.is_none() {
+        keep_step(db, &commit.turn).await?;
+    }
     if let Some((_, now)) = commit.end {
         make_evictable(db, &commit.turn, now).await?;
         sqlx::query("DELETE FROM client_result WHERE turn_id = $1")
@@ -348,6 +351,18 @@ async fn apply_commit(db: &mut SqliteConnection, commit: &Commit) -> Result<u64,
             .map_err(writing("a session"))?;
     }
     Ok(0)
+}
+
+/// What the readers have seen so far belongs to finished steps: a take-over will not say it again.
+async fn keep_step(db: &mut SqliteConnection, turn: &TurnId) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE turn SET step_seq = COALESCE((SELECT MAX(seq) FROM event WHERE turn_id = $1), 0) WHERE id = $1",
+    )
+    .bind(turn.as_str())
+    .execute(db)
+    .await
+    .map(drop)
+    .map_err(writing("a turn's step"))
 }
 
 /// The state's name in the table.
