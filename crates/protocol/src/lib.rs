@@ -3,13 +3,16 @@
 //! Pure: no I/O, no clock, no randomness, no async. Everything here may be named by any other room, and
 //! nothing here may name one. Where a type is part of the wire, its serde form *is* the wire form.
 
+pub mod audit;
 pub mod error;
 pub mod event;
 pub mod id;
 pub mod item;
 pub mod limits;
+pub mod money;
 pub mod path;
 pub mod prompt;
+pub mod rate;
 pub mod scope;
 pub mod session;
 pub mod usage;
@@ -18,6 +21,7 @@ pub use error::{Error, ErrorKind};
 pub use event::Event;
 pub use id::{SessionId, TenantName, TurnId};
 pub use item::{Item, ToolCall, ToolOutput};
+pub use money::{LedgerName, MicroCredits};
 pub use path::WorkspacePath;
 pub use prompt::{Prompt, ToolDefinition};
 pub use scope::{Access, FileAccess};

@@ -23,7 +23,7 @@ pub const CONVERSATION_PAGE_ITEMS_DEFAULT: usize = 50;
 pub const CONVERSATION_PAGE_ITEMS_MAX: usize = 200;
 /// Bytes of items after which a page of a conversation takes no further one.
 pub const CONVERSATION_PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// The longest `Retry-After` that this server names, in seconds.
+/// The longest `Retry-After` that this server names, in seconds; a usage window says what it needs, up to a day.
 pub const RETRY_AFTER_MAX_S: u64 = 3600;
 /// Paths in one `file_access`, read and write together: each becomes a mount.
 pub const SCOPE_PATHS_MAX: usize = 64;
@@ -82,3 +82,23 @@ pub const CONNECTIONS_MAX: usize = 4096;
 pub const REQUEST_HEAD_MAX_S: u64 = 30;
 /// Silence within a request's body, in seconds; the request is refused after it.
 pub const REQUEST_BODY_SILENCE_MAX_S: u64 = 60;
+/// How long a turn may run, all attempts together, in seconds (contract §1); a tenant's `limits.turn_timeout_s`
+/// overrides it.
+pub const TURN_TIMEOUT_DEFAULT_S: u64 = 90 * 60;
+/// The balance below which a `hard` ledger starts no turn, in credits; `credits.minimum` overrides it.
+pub const CREDITS_PER_TURN_MIN: f64 = 1.0;
+/// The output that a model call is expected to have when its credits are reserved, in tokens.
+pub const OUTPUT_TOKENS_RESERVED: u64 = 1024;
+/// Bytes of a prompt that are taken for one token when its credits are reserved: fewer than most text needs, so that
+/// a reservation rather holds too much.
+pub const PROMPT_BYTES_PER_TOKEN: u64 = 3;
+/// Ledgers on one server.
+pub const LEDGERS_MAX: usize = 10_000;
+/// Why credits were added or corrected, in bytes.
+pub const POSTING_REASON_BYTES_MAX: usize = 500;
+/// What an operator calls a posting, so that it is made once, in bytes.
+pub const POSTING_KEY_BYTES_MAX: usize = 100;
+/// Postings on one page of a ledger.
+pub const POSTINGS_SHOWN_MAX: usize = 1000;
+/// Audit records read from the store at once.
+pub const AUDIT_PAGE_EVENTS: usize = 500;
