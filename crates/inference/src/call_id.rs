@@ -17,6 +17,8 @@ const CALL_ID_BYTES_MAX: usize = 128;
 #[derive(Clone)]
 pub struct CallIds {
     taken: HashSet<String>,
+    /// Whether the upstream's are taken where they will do.
+    adopts: bool,
     mint: Arc<dyn Fn() -> String + Send + Sync>,
 }
 
@@ -34,17 +36,24 @@ impl CallIds {
             PromptMessage::User(_) | PromptMessage::ToolResult { .. } => &[],
         });
         let taken = ids.map(|call| call.id.clone()).collect();
-        Self { taken, mint: Arc::new(random_call_id) }
+        Self { taken, adopts: true, mint: Arc::new(random_call_id) }
+    }
+
+    /// Ids of ours alone, whatever the upstream offers: for when readers have seen calls that the conversation does
+    /// not know, since their answer was cut. An upstream that counts its calls would use their ids again.
+    pub fn ours() -> Self {
+        Self { taken: HashSet::new(), adopts: false, mint: Arc::new(random_call_id) }
     }
 
     /// Ids from this source where the upstream's will not do. It must not repeat itself for ever.
     pub fn minted_by(mint: impl Fn() -> String + Send + Sync + 'static) -> Self {
-        Self { taken: HashSet::new(), mint: Arc::new(mint) }
+        Self { taken: HashSet::new(), adopts: true, mint: Arc::new(mint) }
     }
 
     /// The upstream's id if it is usable and new, else one of ours.
     pub(crate) fn adopt(&mut self, offered: &str) -> String {
-        let is_usable = !offered.is_empty()
+        let is_usable = self.adopts
+            && !offered.is_empty()
             && offered.len() <= CALL_ID_BYTES_MAX
             && offered.bytes().all(|byte| byte.is_ascii_graphic());
         let mut id = if is_usable { offered.to_owned() } else { (self.mint)() };
@@ -91,5 +100,12 @@ mod tests {
         assert_eq!(ids.taken.len(), 2 + 7, "all of them differ");
         let longest = "x".repeat(CALL_ID_BYTES_MAX);
         assert_eq!(ids.adopt(&longest), longest);
+    }
+
+    #[test]
+    fn ours_alone_are_never_the_upstreams() {
+        let mut ids = CallIds::ours();
+        let first = ids.adopt("call_1");
+        assert!(first != "call_1" && first != ids.adopt("call_1"));
     }
 }

@@ -87,8 +87,8 @@ impl Router {
         &self.catalog
     }
 
-    /// Asks a model. Nothing is sent before the stream is first polled.
-    pub fn stream(&self, model: &str, prompt: &Prompt) -> ModelStream {
+    /// Asks a model; its calls get their ids from `call_ids`. Nothing is sent before the stream is first polled.
+    pub fn stream(&self, model: &str, prompt: &Prompt, call_ids: CallIds) -> ModelStream {
         let Some(model) = self.catalog.model(model) else {
             let unknown = InferenceError::UnknownModel { model: model.to_owned() };
             return stream::iter([Err(unknown)]).boxed();
@@ -97,7 +97,7 @@ impl Router {
             transport: Arc::clone(&self.transport),
             timeouts: self.timeouts,
             body: openai_chat::request_body(&model.upstream_model, prompt).to_string().into(),
-            call_ids: CallIds::beside(&prompt.messages),
+            call_ids,
             model: Arc::clone(model),
         };
         stream::unfold(Phase::Asking(Box::new(ask)), next_event).boxed()

@@ -8,9 +8,9 @@ use futures_util::{FutureExt, StreamExt, future::BoxFuture};
 use http::{Method, StatusCode};
 use palisade_egress::{Credentials, DirectClient, EgressError, OutboundRequest};
 use palisade_inference::{
-    Catalog, CredentialRef, Dialect, FinishReason, InferenceError, ModelConfig, ModelEvent, Price, Router,
-    Timeouts, Transport, TransportError, TransportFault, UpstreamCall, UpstreamConfig, UpstreamResponse,
-    WaitedFor,
+    CallIds, Catalog, CredentialRef, Dialect, FinishReason, InferenceError, ModelConfig, ModelEvent, Price,
+    Router, Timeouts, Transport, TransportError, TransportFault, UpstreamCall, UpstreamConfig,
+    UpstreamResponse, WaitedFor,
 };
 use palisade_protocol::{Prompt, ToolCall, Usage, limits, prompt::PromptMessage};
 use palisade_testkit::upstream::{Answer, Call, Gate, ScriptedUpstream, Step};
@@ -86,7 +86,7 @@ fn prompt() -> Prompt {
 type Heard = Vec<Result<ModelEvent, InferenceError>>;
 
 async fn ask(router: &Router) -> Heard {
-    router.stream("pokee-isaac", &prompt()).collect().await
+    router.stream("pokee-isaac", &prompt(), CallIds::beside(&[])).collect().await
 }
 
 fn text_of(heard: &Heard) -> String {
@@ -163,7 +163,7 @@ async fn calls_arrive_with_their_arguments_and_their_answers_go_back() {
         content: "total 0".into(),
         is_error: false,
     });
-    let heard: Heard = router.stream("pokee-isaac", &next).collect().await;
+    let heard: Heard = router.stream("pokee-isaac", &next, CallIds::beside(&next.messages)).collect().await;
     let calls = calls_of(&heard);
     assert_eq!(calls.len(), 1);
     assert_ne!(calls[0].0, "call_a");
@@ -203,7 +203,8 @@ async fn an_event_is_handed_on_before_the_next_is_sent() {
     let upstream = ScriptedUpstream::start().await.expect("listen");
     let gate = Gate::new();
     upstream.push(Answer::stream().say("first").wait(&gate).say("second").done());
-    let mut stream = router(&[upstream.base_url()], timeouts()).stream("pokee-isaac", &prompt());
+    let mut stream =
+        router(&[upstream.base_url()], timeouts()).stream("pokee-isaac", &prompt(), CallIds::beside(&[]));
     let first = stream.next().await.expect("an event").expect("no error");
     assert_eq!(first, ModelEvent::TextDelta("first".into()));
     gate.reached().await;
@@ -218,7 +219,8 @@ async fn dropping_the_stream_closes_the_connection() {
     let upstream = ScriptedUpstream::start().await.expect("listen");
     let ended = Gate::new();
     upstream.push(Answer::stream().say("on and on").on_close(&ended).stall());
-    let mut stream = router(&[upstream.base_url()], timeouts()).stream("pokee-isaac", &prompt());
+    let mut stream =
+        router(&[upstream.base_url()], timeouts()).stream("pokee-isaac", &prompt(), CallIds::beside(&[]));
     stream.next().await.expect("an event").expect("no error");
     drop(stream);
     tokio::time::timeout(Duration::from_secs(20), ended.reached()).await.expect("the upstream saw it");
@@ -228,7 +230,7 @@ async fn dropping_the_stream_closes_the_connection() {
 async fn a_model_that_is_not_in_the_catalog_is_named() {
     let upstream = ScriptedUpstream::start().await.expect("listen");
     let router = router(&[upstream.base_url()], timeouts());
-    let heard: Heard = router.stream("gpt-nothing", &prompt()).collect().await;
+    let heard: Heard = router.stream("gpt-nothing", &prompt(), CallIds::beside(&[])).collect().await;
     let error = error_of(heard);
     assert_eq!(
         (error.code(), error.to_string().as_str()),
@@ -271,7 +273,8 @@ async fn a_reset_in_mid_stream_is_an_error_and_not_tried_again() {
     let gate = Gate::new();
     upstream.push(Answer::stream().say("half an").wait(&gate).reset());
     upstream.push(Answer::text("never asked for"));
-    let mut stream = router(&[upstream.base_url()], timeouts()).stream("pokee-isaac", &prompt());
+    let mut stream =
+        router(&[upstream.base_url()], timeouts()).stream("pokee-isaac", &prompt(), CallIds::beside(&[]));
     let first = stream.next().await.expect("an event").expect("no error");
     assert_eq!(first, ModelEvent::TextDelta("half an".into()));
     gate.open();
@@ -498,7 +501,7 @@ async fn a_credential_that_was_never_loaded_is_a_mistake_of_the_configuration() 
     let catalog = Catalog::new(vec![config], vec![model]).expect("a good catalog");
     let client = DirectClient::new(Credentials::new()).expect("a client");
     let router = Router::new(catalog, Arc::new(Direct(client)), timeouts());
-    let error = error_of(router.stream("m", &prompt()).collect().await);
+    let error = error_of(router.stream("m", &prompt(), CallIds::beside(&[])).collect().await);
     assert_eq!(error.code(), "upstream.misconfigured");
     assert_eq!(upstream.requests().len(), 0);
 }

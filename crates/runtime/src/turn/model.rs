@@ -1,8 +1,8 @@
 //! One model call: the answer streams into the log as it comes, and becomes an item when it is whole.
 
 use futures_util::{FutureExt as _, StreamExt as _};
-use palisade_inference::InferenceError;
-use palisade_protocol::{Event, Item};
+use palisade_inference::{CallIds, InferenceError};
+use palisade_protocol::{Event, Item, Prompt};
 
 use super::answer::{Answer, Finished};
 use super::{Driver, TurnEnd};
@@ -21,9 +21,10 @@ impl Driver {
         Ok(())
     }
 
-    async fn stream_answer(&mut self, prompt: palisade_protocol::Prompt) -> Result<Finished, TurnEnd> {
+    async fn stream_answer(&mut self, prompt: Prompt) -> Result<Finished, TurnEnd> {
         // Fused, because it is looked at once more after its end.
-        let mut stream = self.rooms.router.stream(&self.job.session.model, &prompt).fuse();
+        let mut stream =
+            self.rooms.router.stream(&self.job.session.model, &prompt, self.call_ids(&prompt)).fuse();
         let mut answer = Answer::default();
         let mut events = Vec::new();
         loop {
@@ -53,6 +54,12 @@ impl Driver {
         let item: Item = finished.item.clone();
         self.append(events, vec![item]).await?;
         Ok(finished)
+    }
+
+    /// An answer that an earlier attempt did not live to keep may have shown a call: none of the new attempt may
+    /// have its id on the same stream. Which that was only the log knows, so the upstream's ids are not used then.
+    fn call_ids(&self, prompt: &Prompt) -> CallIds {
+        if self.job.start.generation > 1 { CallIds::ours() } else { CallIds::beside(&prompt.messages) }
     }
 
     /// What was streamed stays for the readers; the conversation is as it was before the call.
