@@ -104,7 +104,8 @@ async fn take_over(
     let listed = rooms.turns.list(&turn.session, &turn.id);
     let generation = rooms.store.take_over(&turn.id, turn.generation).await?;
     let next_seq = rooms.store.last_seq(&turn.id).await?.map_or(0, |last| last + 1);
-    let start = TurnStart { turn: turn.id.clone(), generation, next_seq, started_at: turn.started_at };
+    let (step_seq, started_at) = (turn.step_seq, turn.started_at);
+    let start = TurnStart { turn: turn.id.clone(), generation, next_seq, step_seq, started_at };
     let (cancel, answered) = (listed.cancel.clone(), listed.answered.clone());
     spawn(rooms, TurnJob { session, keep, sandbox_spec, start, cancel, answered }, listed);
     tracing::info!(tenant = %name, session = %turn.session, turn = %turn.id, attempt = generation, "turn taken over");

@@ -1,6 +1,6 @@
 //! What must be true of a whole stream, however often the server died while it was written.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use palisade_testkit::stream::TurnEvent;
 
@@ -12,7 +12,7 @@ pub(crate) struct Account {
     pub(crate) calls: BTreeMap<String, CallAccount>,
     /// Text blocks that were said to their end.
     pub(crate) texts: Vec<String>,
-    /// Text blocks that a crash cut.
+    /// Text blocks of a step that a crash interrupted, which is said anew.
     pub(crate) cut_texts: Vec<String>,
     pub(crate) attempts: usize,
 }
@@ -49,6 +49,7 @@ pub(crate) fn check_stream(events: &[TurnEvent]) -> Account {
         terminal == 1 && is_terminal(events.last().unwrap()),
         "one terminal event, the last: {events:#?}"
     );
+    let said_anew = said_anew(events);
     let mut account = Account::default();
     let mut block = Block::None;
     let mut attempt = 1;
@@ -60,6 +61,11 @@ pub(crate) fn check_stream(events: &[TurnEvent]) -> Account {
                 Block::None => {}
                 // A call that the model had asked for goes on in its block.
                 Block::Tool(id) => {
+                    let begun = |event: &&TurnEvent| {
+                        event.kind == "tool_use.start" && event.data["id"] == id.as_str()
+                    };
+                    let start = events[..at].iter().rfind(begun).unwrap();
+                    assert!(!said_anew.contains(&start.id), "it goes on, so it is not said anew: {start:?}");
                     let call = account.calls.get_mut(id).unwrap();
                     call.interrupted += usize::from(call.started > 0);
                 }
@@ -67,38 +73,40 @@ pub(crate) fn check_stream(events: &[TurnEvent]) -> Account {
             }
             continue;
         }
-        block = account.read(block, event, cut_by_a_crash(events, at));
+        block = account.read(block, event, said_anew.contains(&event.id));
     }
     account
 }
 
-/// The attempt after this event stops a block that had not come to its end.
-fn cut_by_a_crash(events: &[TurnEvent], at: usize) -> bool {
-    events.get(at + 1).is_some_and(|next| {
-        next.kind == "turn.attempt" && next.data["after"].as_u64().map(|after| after + 1) == Some(at as u64)
-    })
+/// The events that belong to steps which a later attempt says from their beginning: what a client drops.
+fn said_anew(events: &[TurnEvent]) -> BTreeSet<u64> {
+    let attempts = events.iter().filter(|event| event.kind == "turn.attempt");
+    attempts.flat_map(|event| event.data["after"].as_u64().unwrap() + 1..event.id).collect()
 }
 
 fn check_attempt(events: &[TurnEvent], at: usize, attempt: &mut u64) {
     let data = &events[at].data;
-    let (number, after) = (data["attempt"].as_u64().unwrap(), data["after"].as_u64().unwrap());
+    let (number, after) = (data["attempt"].as_u64().unwrap(), data["after"].as_u64().unwrap() as usize);
     assert!(number > *attempt, "attempts count up: {data}");
     *attempt = number;
-    let closing: Vec<&str> = events[after as usize + 1..at].iter().map(|event| event.kind.as_str()).collect();
-    assert!(
-        matches!(closing[..], [] | ["text.stop" | "thinking.stop" | "tool_use.stop"]),
-        "between the last event of one attempt and the next attempt only a block is closed: {closing:?}"
-    );
+    let finishes_a_step = |event: &&TurnEvent| {
+        matches!(event.kind.as_str(), "tool_use.executing" | "tool_result" | "tool_call.requested")
+    };
+    let lost = events[after + 1..at].iter().find(finishes_a_step);
+    assert!(lost.is_none(), "a finished step is not said anew: {lost:?} after {after} at {data}");
+    let latest = events[..at].iter().rfind(|event| event.kind == "turn.attempt");
+    let latest = latest.and_then(|event| event.data["after"].as_u64()).unwrap_or_default() as usize;
+    assert!(after >= latest, "what is finished stays so: {data}");
 }
 
 impl Account {
-    fn read(&mut self, block: Block, event: &TurnEvent, cut: bool) -> Block {
+    fn read(&mut self, block: Block, event: &TurnEvent, said_anew: bool) -> Block {
         let text = |name: &str| event.data[name].as_str().unwrap_or_default().to_owned();
         match (event.kind.as_str(), block) {
             ("text.start", Block::None) => Block::Text(String::new()),
             ("text.delta", Block::Text(said)) => Block::Text(said + &text("content")),
             ("text.stop", Block::Text(said)) => {
-                if cut { &mut self.cut_texts } else { &mut self.texts }.push(said);
+                if said_anew { &mut self.cut_texts } else { &mut self.texts }.push(said);
                 Block::None
             }
             ("thinking.start", Block::None) => Block::Thinking,

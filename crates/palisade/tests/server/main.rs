@@ -4,6 +4,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test tool: what fails here fails the test")]
 
+mod attempts;
 mod bad_input;
 mod client_tools;
 mod conversation;

@@ -54,6 +54,8 @@ pub(crate) struct TurnStart {
     /// Which attempt it is, from 1; the fence of every commit.
     pub(crate) generation: i64,
     pub(crate) next_seq: u64,
+    /// The last event of the turn's latest finished step.
+    pub(crate) step_seq: u64,
     /// When the turn was started, Unix seconds: the limit of its time holds for all attempts together.
     pub(crate) started_at: f64,
 }

@@ -1,5 +1,11 @@
 //! The first thing a new attempt of a turn does: makes the stream whole again, in the open. What was being said
 //! when the server died is closed, an event names the attempt, and what follows is said anew.
+//!
+//! `after` is the last event of the latest finished step, however many attempts have died since: every block that
+//! stands closed after it belongs to the interrupted step, and a reader may drop it, for the new attempt says that
+//! step from its beginning. A block that is still open has begun in a finished step and goes on. So nothing here
+//! may be written with an item: it would count as a finished step, and a second crash would name a later `after`,
+//! behind the broken words that the first attempt has left.
 
 use palisade_agent::Step;
 use palisade_protocol::event::RenderedEvent;
@@ -29,38 +35,37 @@ impl Driver {
             }
             _ => {}
         }
-        self.late_text = self.unshown_text().await?;
-        let after = self.job.start.next_seq.saturating_sub(1);
-        events.push(Event::Attempt { attempt: self.job.start.generation, after });
+        self.late_text = self.late_text_of_latest().await?;
+        events.push(Event::Attempt { attempt: self.job.start.generation, after: self.job.start.step_seq });
         self.append(events, Vec::new()).await
     }
 
-    /// What the latest answer said after it had begun its calls, if readers have not been shown it.
-    async fn unshown_text(&self) -> Result<String, TurnEnd> {
+    /// What the latest answer said after it had begun its calls. It is shown at the beginning of the step that
+    /// follows the calls, so that readers who have seen it see it again with that step.
+    async fn late_text_of_latest(&self) -> Result<String, TurnEnd> {
         let said = |item: &&Item| matches!(item, Item::AssistantMessage { .. } | Item::UserMessage { .. });
         let Some(Item::AssistantMessage { text, calls, .. }) = self.items.iter().rfind(said) else {
             return Ok(String::new());
         };
         let Some(first) = calls.first().filter(|_| !text.is_empty()) else { return Ok(String::new()) };
         let events = self.rooms.store.texts_and_marks(&self.job.start.turn).await?;
-        Ok(unshown(text, &first.id, &events))
+        Ok(late_text(text, &first.id, &events))
     }
 }
 
-/// The part of an answer's text that does not stand before its first call, unless it stands after it.
-fn unshown(text: &str, first_call: &str, events: &[RenderedEvent]) -> String {
+/// The part of an answer's text that does not stand before its first call.
+fn late_text(text: &str, first_call: &str, events: &[RenderedEvent]) -> String {
     let begins = |event: &RenderedEvent| {
         event.kind == "tool_use.start" && call_id(event).as_deref() == Some(first_call)
     };
     let Some(call) = events.iter().rposition(begins) else { return String::new() };
-    let (before, after) = events.split_at(call);
+    let before = &events[..call];
     let start = before.iter().rposition(|event| event.kind != "text.delta").map_or(0, |mark| mark + 1);
     let before = joined(&before[start..]);
     // Late words of the answer before may stand there, too.
     let early = (0..=text.len()).rev().filter(|end| text.is_char_boundary(*end));
     let early = early.map(|end| &text[..end]).find(|early| before.ends_with(early)).unwrap_or_default();
-    let late = &text[early.len()..];
-    if joined(after).starts_with(late) { String::new() } else { late.to_owned() }
+    text[early.len()..].to_owned()
 }
 
 fn joined(events: &[RenderedEvent]) -> String {
@@ -79,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_after_the_calls_is_shown_once() {
+    fn text_after_the_calls_is_told_from_text_before_them() {
         let text = |content: &str| Event::TextDelta { content: content.into() };
         let start = |id: &str| Event::ToolStart { name: "Bash".into(), id: id.into() };
         let result = |id: &str| Event::ToolResult {
@@ -94,15 +99,11 @@ mod tests {
             ("the call runs", vec![text("early"), start("1")], " and late"),
             ("nothing was early", vec![start("1")], "early and late"),
             (
-                "it was shown",
+                "it was shown in the step that was interrupted",
                 vec![text("early"), start("1"), result("1"), text(" and late"), text("next")],
-                "",
-            ),
-            (
-                "it was not, and was interrupted",
-                vec![text("early"), start("1"), result("1"), attempt()],
                 " and late",
             ),
+            ("it was not yet", vec![text("early"), start("1"), result("1"), attempt()], " and late"),
             (
                 "late words of the answer before",
                 vec![start("0"), result("0"), text("and more"), text("early"), start("1")],
@@ -120,7 +121,7 @@ mod tests {
             ),
         ] {
             let events: Vec<RenderedEvent> = events.iter().map(|event| event.render(0)).collect();
-            assert_eq!(unshown("early and late", "1", &events), expected, "{name}");
+            assert_eq!(late_text("early and late", "1", &events), expected, "{name}");
         }
     }
 }

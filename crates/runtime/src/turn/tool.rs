@@ -19,8 +19,9 @@ impl Driver {
         self.rooms.metrics.tool_called(&call.name);
         let action = match action(&call) {
             Action::Answered(output) => {
-                self.append(events, Vec::new()).await?;
-                return self.close_call(&call, output).await;
+                // One commit: a block that a take-over finds open is then always of a step that is finished.
+                events.push(Event::ToolStop {});
+                return self.tool_finished(&call, output, events).await;
             }
             action => action,
         };
