@@ -4,6 +4,7 @@
 //! the supervisor, never by the request that sent it. Durable state is the store and the tenants' folders; what
 //! is held here can be lost and rebuilt. No HTTP and no SQL.
 
+mod billing;
 mod clock;
 mod context;
 mod conversation;
@@ -34,6 +35,7 @@ use palisade_vault::Keys;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use billing::LedgerConfig;
 pub use context::OpCtx;
 pub use conversation::{ConversationItem, ConversationPage};
 pub use files::{Entry, FileUpload, Opened, ReadFile};
@@ -47,6 +49,7 @@ pub use start::{RuntimeConfig, StartError};
 pub use tenant::{MemoryMode, TenantConfig, TenantMode};
 pub use transport::DirectTransport;
 
+use crate::billing::Billing;
 use crate::hands::Hands;
 use crate::tenant::Tenant;
 use crate::turn::Turns;
@@ -72,6 +75,7 @@ pub struct ModelInfo {
 struct Rooms {
     store: Store,
     tenants: HashMap<TenantName, Tenant>,
+    billing: Billing,
     router: Router,
     sandboxes: SandboxFactory,
     bundled_skills: Vec<BundledSkill>,

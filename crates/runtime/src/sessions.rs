@@ -25,7 +25,7 @@ impl Runtime {
     /// Creates a session. Its scope's folders exist afterwards; its sandbox starts when it is first needed.
     pub async fn create_session(&self, ctx: &OpCtx, draft: SessionDraft) -> Result<Session, Error> {
         let tenant = self.rooms.tenant(ctx)?;
-        let ttl = checked_ttl(draft.ttl)?;
+        let ttl = checked_ttl(tenant, draft.ttl)?;
         check_metadata(&draft)?;
         let client_tools = palisade_agent::client_tools::read(&draft.tools)
             .map_err(|what| Error::new(ErrorKind::Malformed, "tools.invalid", what))?;
@@ -156,12 +156,13 @@ impl Runtime {
     }
 }
 
-fn checked_ttl(asked: Option<u64>) -> Result<u64, Error> {
-    let ttl = asked.unwrap_or(limits::TTL_DEFAULT_S);
-    if (1..=limits::TTL_MAX_S).contains(&ttl) {
+fn checked_ttl(tenant: &Tenant, asked: Option<u64>) -> Result<u64, Error> {
+    let ttl_max_s = tenant.config.session_ttl_max_s;
+    let ttl = asked.unwrap_or(tenant.config.session_ttl_s);
+    if (1..=ttl_max_s).contains(&ttl) {
         return Ok(ttl);
     }
-    let message = format!("'ttl' must be between 1 and {} seconds", limits::TTL_MAX_S);
+    let message = format!("'ttl' must be between 1 and {ttl_max_s} seconds");
     Err(Error::new(ErrorKind::Malformed, "session.bad_ttl", message))
 }
 

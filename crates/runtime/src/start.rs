@@ -14,6 +14,7 @@ use palisade_workspace::{Workspace, WorkspaceError};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::billing::{Billing, LedgerConfig};
 use crate::clock::now;
 use crate::hands::Hands;
 use crate::lock::DataDirLock;
@@ -56,6 +57,10 @@ pub struct RuntimeConfig {
     pub events_retention_s: u64,
     /// How long a session that is not persistent is kept after its last response, in seconds.
     pub session_idle_s: u64,
+    /// What a credit is worth, in dollars: prices are dollars, ledgers are credits.
+    pub usd_per_credit: f64,
+    /// Every ledger that a tenant names.
+    pub ledgers: Vec<LedgerConfig>,
 }
 
 /// Why the runtime did not start.
@@ -88,6 +93,12 @@ pub enum StartError {
         /// Why.
         source: std::io::Error,
     },
+    /// A price that no ledger can hold.
+    #[error("the price of model {model:?} cannot be counted in credits; is [credits] usd_per_credit right?")]
+    Price {
+        /// Whose.
+        model: String,
+    },
     /// The part that makes cages.
     #[error("sandboxes cannot be made")]
     Sandbox(#[from] SandboxError),
@@ -109,9 +120,11 @@ impl Runtime {
         for tenant in config.tenants {
             tenants.insert(tenant.name.clone(), open_tenant(&config.data_dir, tenant)?);
         }
+        let billing = Billing::new(config.router.catalog(), config.usd_per_credit, config.ledgers)?;
         let rooms = Arc::new(Rooms {
             store,
             tenants,
+            billing,
             router: config.router,
             sandboxes: SandboxFactory::new(config.sandbox)?,
             bundled_skills: config.bundled_skills,

@@ -3,8 +3,11 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use palisade_protocol::rate::RateLimits;
 use palisade_protocol::scope::Scope;
-use palisade_protocol::{Access, Error, ErrorKind, FileAccess, SessionId, TenantName, WorkspacePath};
+use palisade_protocol::{
+    Access, Error, ErrorKind, FileAccess, LedgerName, SessionId, TenantName, WorkspacePath,
+};
 use palisade_workspace::Workspace;
 
 /// What an operator sets per tenant.
@@ -24,6 +27,16 @@ pub struct TenantConfig {
     pub upload_bytes_max: u64,
     /// Sessions at a time.
     pub concurrent_sessions_max: u64,
+    /// How long a turn may run, all attempts together, in seconds.
+    pub turn_timeout_s: u64,
+    /// The lifetime of sessions that ask for none, in seconds.
+    pub session_ttl_s: u64,
+    /// The longest lifetime that a session may ask for, in seconds.
+    pub session_ttl_max_s: u64,
+    /// What each of its tokens may use in an hour and a day, per bucket.
+    pub rate: RateLimits,
+    /// Whose credits it spends; without one nothing is debited.
+    pub ledger: Option<LedgerName>,
 }
 
 /// Whether a tenant's agents may reach the internet.

@@ -50,7 +50,7 @@ impl Server {
             tokens = [{{ id = "default", key = "env:ACME_KEY" }}]
             client_model_selection = true
             upload_mb = 1
-            limits = {{ concurrent_sessions = 5000 }}
+            limits = {{ concurrent_sessions = 5000, turns_per_hour = 0, tokens_per_hour = 0, turns_per_day = 0, tokens_per_day = 0 }}
             [[tenant]]
             name = "other"
             tokens = [{{ id = "default", key = "env:OTHER_KEY" }}]
@@ -270,6 +270,6 @@ async fn launch(binary: &Path, folder: &Path) -> (Child, String) {
 }
 
 #[expect(clippy::panic, reason = "a test tool")]
-fn must<T, E: std::fmt::Display>(what: &str, result: Result<T, E>) -> T {
+pub(crate) fn must<T, E: std::fmt::Display>(what: &str, result: Result<T, E>) -> T {
     result.unwrap_or_else(|error| panic!("{what}: {error}"))
 }

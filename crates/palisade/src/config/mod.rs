@@ -1,6 +1,7 @@
 //! palisade.toml: what an operator may say, checked whole before anything starts. Unknown keys are refused with
 //! the line; secrets are named, never written here, and no error repeats a value that may be one after all.
 
+mod credits;
 mod mistake;
 mod secret;
 
@@ -9,9 +10,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
-use palisade_protocol::{TenantName, limits};
+use palisade_protocol::{LedgerName, TenantName};
 use serde::Deserialize;
 
+pub(crate) use credits::{CreditsSection, LimitsSection, TenantCreditsSection};
 pub(crate) use secret::SecretRef;
 
 /// The file as a whole. Every key has a default.
@@ -28,6 +30,7 @@ pub(crate) struct Config {
     pub(crate) events: EventsSection,
     pub(crate) client_tools: ClientToolsSection,
     pub(crate) sessions: SessionsSection,
+    pub(crate) credits: CreditsSection,
 }
 
 /// `[[upstream]]`: where models are really served.
@@ -91,14 +94,10 @@ pub(crate) struct TenantSection {
     pub(crate) upload_mb: Option<u64>,
     #[serde(default)]
     pub(crate) limits: LimitsSection,
-}
-
-/// What a tenant may have.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct LimitsSection {
-    /// Sessions at a time.
-    pub(crate) concurrent_sessions: u64,
+    /// Whose credits it spends: tenants that name the same ledger are paired. Its own name where only `credits` is
+    /// there; without either nothing is debited.
+    pub(crate) ledger: Option<LedgerName>,
+    pub(crate) credits: Option<TenantCreditsSection>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -188,6 +187,7 @@ impl Default for Config {
             events: EventsSection::default(),
             client_tools: ClientToolsSection::default(),
             sessions: SessionsSection::default(),
+            credits: CreditsSection::default(),
         }
     }
 }
@@ -216,15 +216,9 @@ impl Default for ClientToolsSection {
     }
 }
 
-impl Default for LimitsSection {
-    fn default() -> Self {
-        Self { concurrent_sessions: limits::CONCURRENT_SESSIONS_DEFAULT }
-    }
-}
-
 impl Default for SessionsSection {
     fn default() -> Self {
-        Self { idle_s: limits::SESSION_IDLE_DEFAULT_S }
+        Self { idle_s: palisade_protocol::limits::SESSION_IDLE_DEFAULT_S }
     }
 }
 
@@ -285,11 +279,11 @@ impl Config {
             if self.tenant[..at].iter().any(|other| other.name == tenant.name) {
                 bail!("there are two tenants named {:?}", tenant.name.as_str());
             }
-            if tenant.limits.concurrent_sessions == 0 {
-                bail!("tenant {:?} may have no sessions, so nobody could use it", tenant.name.as_str());
-            }
+            tenant.limits.check(&tenant.name)?;
             tenant.check()?;
         }
+        self.credits.check(self)?;
+        self.ledgers().map(drop)?;
         Ok(())
     }
 }
@@ -363,7 +357,12 @@ mod tests {
             tokens = [{ id = "default", key = "env:ACME_KEY" }]
             memory = "shared"
             upload_mb = 100
-            limits = { concurrent_sessions = 20 }
+            limits = { concurrent_sessions = 20, turns_per_hour = 300 }
+            ledger = "acme"
+            credits = { mode = "soft", balance = 100000 }
+
+            [credits]
+            usd_per_credit = 0.01
 
             [sessions]
             idle_s = 300

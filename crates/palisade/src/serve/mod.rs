@@ -13,13 +13,14 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
-use palisade_protocol::{TenantName, limits};
+use palisade_protocol::TenantName;
+use palisade_protocol::limits::UPLOAD_BYTES_MAX;
 use palisade_runtime::{BundledSkill, MemoryMode, Runtime, RuntimeConfig, TenantConfig, TenantMode};
 use palisade_sandbox::{Rootfs, SandboxConfig};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::config::{Config, Memory, Mode, TenantSection};
+use crate::config::{Config, LimitsSection, Memory, Mode, TenantSection};
 use install::Installed;
 use keys::Admission;
 
@@ -75,7 +76,9 @@ async fn run(
     let default_model = models.default_model.clone();
     let tenants = match config.tenant.is_empty() {
         true => vec![default_tenant(&default_model)?],
-        false => config.tenant.iter().map(|section| tenant(section, &default_model)).collect(),
+        false => {
+            config.tenant.iter().map(|section| tenant(section, &default_model)).collect::<Result<_>>()?
+        }
     };
     let runtime = Runtime::start(RuntimeConfig {
         data_dir: config.data_dir.clone(),
@@ -88,6 +91,8 @@ async fn run(
         client_tool_timeout_s: config.client_tools.timeout_s,
         events_retention_s: config.events.retention_s,
         session_idle_s: config.sessions.idle_s,
+        usd_per_credit: config.credits.usd_per_credit,
+        ledgers: config.ledgers()?,
     })
     .await?;
     // Whoever reads that it listens may stop it at once.
@@ -162,19 +167,26 @@ fn hello(address: SocketAddr, shown: &keys::Shown, is_demo_planner: bool, is_ter
 }
 
 fn default_tenant(default_model: &str) -> Result<TenantConfig> {
+    let limits = LimitsSection::default();
     Ok(TenantConfig {
         name: TenantName::parse(keys::DEFAULT_TENANT)?,
         mode: TenantMode::Standard,
         default_model: default_model.to_owned(),
         client_model_selection: true,
         memory: MemoryMode::Shared,
-        upload_bytes_max: limits::UPLOAD_BYTES_MAX,
-        concurrent_sessions_max: limits::CONCURRENT_SESSIONS_DEFAULT,
+        upload_bytes_max: UPLOAD_BYTES_MAX,
+        concurrent_sessions_max: limits.concurrent_sessions,
+        turn_timeout_s: limits.turn_timeout_s,
+        session_ttl_s: limits.session_ttl_s,
+        session_ttl_max_s: limits.session_ttl_max_s,
+        rate: limits.rate(),
+        ledger: None,
     })
 }
 
-fn tenant(section: &TenantSection, default_model: &str) -> TenantConfig {
-    TenantConfig {
+fn tenant(section: &TenantSection, default_model: &str) -> Result<TenantConfig> {
+    let limits = &section.limits;
+    Ok(TenantConfig {
         name: section.name.clone(),
         mode: match section.mode {
             Mode::Standard => TenantMode::Standard,
@@ -187,11 +199,14 @@ fn tenant(section: &TenantSection, default_model: &str) -> TenantConfig {
             Memory::Scoped => MemoryMode::Scoped,
             Memory::Off => MemoryMode::Off,
         },
-        upload_bytes_max: section
-            .upload_mb
-            .map_or(limits::UPLOAD_BYTES_MAX, |mb| mb.saturating_mul(1024 * 1024)),
-        concurrent_sessions_max: section.limits.concurrent_sessions,
-    }
+        upload_bytes_max: section.upload_mb.map_or(UPLOAD_BYTES_MAX, |mb| mb.saturating_mul(1024 * 1024)),
+        concurrent_sessions_max: limits.concurrent_sessions,
+        turn_timeout_s: limits.turn_timeout_s,
+        session_ttl_s: limits.session_ttl_s,
+        session_ttl_max_s: limits.session_ttl_max_s,
+        rate: limits.rate(),
+        ledger: section.ledger()?,
+    })
 }
 
 fn sandbox(config: &Config, installed: &Installed) -> SandboxConfig {
