@@ -24,7 +24,7 @@ const RETRY_PAUSE: Duration = Duration::from_secs(5);
 /// tried again beside it.
 pub(crate) async fn take_over_turns(rooms: &Arc<Rooms>) -> Result<(), StoreError> {
     let mut left = Vec::new();
-    for (tenant, turn) in rooms.store.running_turns().await? {
+    for (tenant, turn) in rooms.store.orphaned_turns().await? {
         if let Err(error) = take_over_or_close(rooms, &tenant, &turn).await {
             tracing::error!(turn = %turn.id, error = &error as &dyn std::error::Error, "a turn was not taken over; trying again");
             left.push((tenant, turn.id));
@@ -102,7 +102,7 @@ async fn take_over(
         Err(error) => return Ok(Err(error.message)),
     };
     let listed = rooms.turns.list(&turn.session, &turn.id);
-    let generation = rooms.store.take_over(&turn.id, turn.generation).await?;
+    let generation = rooms.store.take_over(&turn.session, &turn.id, turn.generation).await?;
     let next_seq = rooms.store.last_seq(&turn.id).await?.map_or(0, |last| last + 1);
     let (step_seq, started_at) = (turn.step_seq, turn.started_at);
     let start = TurnStart { turn: turn.id.clone(), generation, next_seq, step_seq, started_at };

@@ -8,7 +8,7 @@ use std::time::Duration;
 use palisade_inference::Router;
 use palisade_protocol::{Error, SessionId};
 use palisade_sandbox::{SandboxConfig, SandboxError, SandboxFactory};
-use palisade_store::{Store, StoreError};
+use palisade_store::{OpenStore, Store, StoreError, StoreUrl};
 use palisade_vault::Keys;
 use palisade_workspace::{Workspace, WorkspaceError};
 use tokio_util::sync::CancellationToken;
@@ -99,6 +99,9 @@ pub enum StartError {
         /// Whose.
         model: String,
     },
+    /// The kernel's randomness.
+    #[error("the server cannot give itself a name")]
+    Random(#[from] palisade_vault::NoRandomness),
     /// The part that makes cages.
     #[error("sandboxes cannot be made")]
     Sandbox(#[from] SandboxError),
@@ -113,9 +116,15 @@ impl Runtime {
             Ok(None) => return Err(StartError::Locked { path: path() }),
             Err(source) => return Err(StartError::Folder { path: path(), source }),
         };
-        let (store, writer) = Store::open(&config.data_dir.join("palisade.db")).await?;
+        let OpenStore { store, tasks: of_store, notices: _ } =
+            Store::open(&StoreUrl::Sqlite(config.data_dir.join("palisade.db"))).await?;
         let tasks = TaskTracker::new();
-        tasks.spawn(writer);
+        for task in of_store {
+            tasks.spawn(task);
+        }
+        let server = palisade_vault::random_hex::<8>()?;
+        store.register_server(&server).await?;
+        store.remove_other_servers().await?;
         let mut tenants = HashMap::new();
         for tenant in config.tenants {
             tenants.insert(tenant.name.clone(), open_tenant(&config.data_dir, tenant)?);

@@ -1,8 +1,10 @@
 //! The conversation page by page, for people and clients; the agent reads it whole.
 
-use futures_util::TryStreamExt as _;
+use std::ops::ControlFlow;
+
 use palisade_protocol::{Item, SessionId, TurnId};
 
+use crate::engine::query;
 use crate::read::{corrupt, from_json, reading};
 use crate::{Store, StoreError};
 
@@ -27,26 +29,32 @@ impl Store {
         items_max: usize,
         bytes_max: usize,
     ) -> Result<(Vec<PlacedItem>, bool), StoreError> {
-        let mut rows = sqlx::query_as::<_, (i64, String, String)>(
+        let (mut rows, mut bytes, mut more) = (Vec::new(), 0, false);
+        let page = query(
             "SELECT idx, turn_id, body FROM item WHERE session_id = $1 AND idx >= $2 ORDER BY idx LIMIT $3",
-        )
-        .bind(session.as_str())
-        .bind(i64::try_from(from).unwrap_or(i64::MAX))
-        // One more than asked tells whether there is more.
-        .bind(items_max as i64 + 1)
-        .fetch(&self.readers);
-        let (mut items, mut bytes) = (Vec::new(), 0);
-        while let Some((index, turn, body)) = rows.try_next().await.map_err(reading("items"))? {
-            if items.len() == items_max || bytes >= bytes_max {
-                return Ok((items, true));
-            }
-            bytes += body.len();
-            items.push(PlacedItem {
+        );
+        page.bind(session.as_str())
+            .bind(i64::try_from(from).unwrap_or(i64::MAX))
+            // One more than asked tells whether there is more.
+            .bind(items_max as i64 + 1)
+            .each(&self.readers, |row: (i64, String, String)| {
+                if rows.len() == items_max || bytes >= bytes_max {
+                    more = true;
+                    return ControlFlow::Break(());
+                }
+                bytes += row.2.len();
+                rows.push(row);
+                ControlFlow::Continue(())
+            })
+            .await
+            .map_err(reading("items"))?;
+        let item = |(index, turn, body): (i64, String, String)| {
+            Ok(PlacedItem {
                 index: index.unsigned_abs(),
                 turn: TurnId::parse(&turn).map_err(corrupt("a turn's id"))?,
                 item: from_json("an item", &body)?,
-            });
-        }
-        Ok((items, false))
+            })
+        };
+        Ok((rows.into_iter().map(item).collect::<Result<_, StoreError>>()?, more))
     }
 }

@@ -1,15 +1,16 @@
 //! What can go wrong with the store, in its own terms.
 
-use std::path::PathBuf;
-
 use palisade_protocol::{Error, ErrorKind, SessionId, TenantName, TurnId};
+use sqlx::error::DatabaseError;
+use sqlx::postgres::PgDatabaseError;
 
 /// One variant per way to fail.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages say it")]
 pub enum StoreError {
-    #[error("cannot open the database {file}")]
-    Open { file: PathBuf, source: sqlx::Error },
+    /// `place` names no password.
+    #[error("cannot open the database {place}")]
+    Open { place: String, source: sqlx::Error },
     #[error("cannot migrate the database")]
     Migrate { source: sqlx::migrate::MigrateError },
     #[error("cannot read {what}")]
@@ -34,6 +35,15 @@ pub enum StoreError {
     /// The commit came from an attempt that no longer owns the turn; nothing of it was written.
     #[error("turn {0} is not ours any more")]
     Fenced(TurnId),
+    /// This server was taken for dead, and its turns are others' from now on.
+    #[error("the server's lease is over")]
+    LeaseOver,
+    /// The database cannot be reached; nothing of the group was written.
+    #[error("the database cannot be reached: {why}")]
+    Lost { why: String },
+    /// The database was lost during a commit, and has not come back: whether it was written is not known.
+    #[error("the database was lost during a commit")]
+    InDoubt { source: sqlx::Error },
     /// The disk is full; nothing of the group was written.
     #[error("the disk is full")]
     Full,
@@ -72,22 +82,104 @@ impl From<StoreError> for Error {
                 "store.stopped",
                 "the server is shutting down; try again shortly",
             ),
-            StoreError::Full => full(error),
-            StoreError::Write { source, .. } | StoreError::Commit { source } if is_full(source) => {
-                full(error)
+            _ if error.is_full() => {
+                let message = "the server's disk is full; nothing was written";
+                Error::new(ErrorKind::StorageFull, "storage.full", message).caused_by(error)
+            }
+            _ if error.fault() == Fault::Lost => {
+                let message = "the server cannot reach its database; try again shortly";
+                Error::new(ErrorKind::Unavailable, "store.unavailable", message).caused_by(error)
             }
             _ => Error::bug(error),
         }
     }
 }
 
-fn full(cause: StoreError) -> Error {
-    let message = "the server's disk is full; nothing was written";
-    Error::new(ErrorKind::StorageFull, "storage.full", message).caused_by(cause)
+/// How far a fault reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// One write, which is undone by itself.
+    Refused,
+    /// The whole transaction, which another server's stood in the way of; again, and it may pass.
+    Contention,
+    /// The connection; whatever was not committed is undone.
+    Lost,
+    /// The whole transaction.
+    Group,
 }
 
-/// SQLITE_FULL (13), with its extended codes.
-pub(crate) fn is_full(source: &sqlx::Error) -> bool {
-    let code = source.as_database_error().and_then(|e| e.code()).and_then(|c| c.parse::<i32>().ok());
-    code.is_some_and(|code| code & 0xff == 13)
+impl StoreError {
+    /// What the database said, if it was the database.
+    pub(crate) fn database(&self) -> Option<&sqlx::Error> {
+        match self {
+            Self::Open { source, .. }
+            | Self::Read { source, .. }
+            | Self::Write { source, .. }
+            | Self::InDoubt { source }
+            | Self::Commit { source } => Some(source),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn fault(&self) -> Fault {
+        match (self, self.database()) {
+            (Self::Lost { .. } | Self::InDoubt { .. }, _) => Fault::Lost,
+            (_, Some(source)) => fault_of(source),
+            _ => Fault::Refused,
+        }
+    }
+
+    /// Whether it was for want of room.
+    pub(crate) fn is_full(&self) -> bool {
+        let database = self.database().and_then(sqlx::Error::as_database_error);
+        matches!(self, Self::Full)
+            || database.is_some_and(|error| match postgres_code(error) {
+                Some(code) => code == "53100",
+                None => sqlite_code(error) == Some(13),
+            })
+    }
+}
+
+/// Codes: <https://sqlite.org/rescode.html>, <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
+fn fault_of(source: &sqlx::Error) -> Fault {
+    let Some(error) = source.as_database_error() else {
+        return match source {
+            sqlx::Error::RowNotFound
+            | sqlx::Error::Encode(_)
+            | sqlx::Error::Decode(_)
+            | sqlx::Error::ColumnDecode { .. }
+            | sqlx::Error::ColumnNotFound(_) => Fault::Refused,
+            _ => Fault::Lost,
+        };
+    };
+    let Some(code) = postgres_code(error) else {
+        // No memory (7), interrupted (9), an I/O error (10), a full disk (13): SQLite may have rolled back by itself,
+        // and what would be written next would be outside the transaction.
+        return if matches!(sqlite_code(error), Some(7 | 9 | 10 | 13)) {
+            Fault::Group
+        } else {
+            Fault::Refused
+        };
+    };
+    match code {
+        "40001" | "40P01" | "55P03" => Fault::Contention,
+        // A transaction that said nothing for too long was ended, with its connection.
+        "25P03" => Fault::Lost,
+        _ => match code.get(..2) {
+            // The connection, and a server that is being stopped or started.
+            Some("08" | "57") => Fault::Lost,
+            // A transaction that cannot go on, resources, the system, PostgreSQL itself.
+            Some("25" | "40" | "53" | "58" | "XX") => Fault::Group,
+            _ => Fault::Refused,
+        },
+    }
+}
+
+fn postgres_code(error: &dyn DatabaseError) -> Option<&str> {
+    error.try_downcast_ref::<PgDatabaseError>().map(PgDatabaseError::code)
+}
+
+/// The primary code of an extended one.
+fn sqlite_code(error: &dyn DatabaseError) -> Option<i32> {
+    Some(error.code()?.parse::<i32>().ok()? & 0xff)
 }

@@ -35,6 +35,13 @@ impl Wakers {
         }
     }
 
+    /// Everybody is to look: something may have been missed.
+    pub(crate) fn wake_all(&self) {
+        for waker in self.lock().values() {
+            waker.send_modify(|_| {});
+        }
+    }
+
     pub(crate) fn subscribe(&self, turn: &TurnId) -> Subscription {
         let changed = self.lock().entry(turn.clone()).or_insert_with(|| watch::channel(0).0).subscribe();
         Subscription { wakers: self.clone(), turn: turn.clone(), changed }
@@ -70,7 +77,7 @@ pub struct Follower {
 impl Store {
     /// Follows `turn` from the event after `after`; `None` is from the beginning.
     pub fn follow(&self, turn: &TurnId, after: Option<u64>) -> Follower {
-        let subscription = self.subscribe(turn);
+        let subscription = self.wakers.subscribe(turn);
         let next = after.map_or(0, |seq| seq.saturating_add(1));
         Follower { store: self.clone(), turn: turn.clone(), next, subscription, ended: false }
     }

@@ -1,87 +1,126 @@
-//! The only SQL of Palisade: sessions, turns, the event log and the conversation items.
+//! The only SQL of Palisade: sessions, turns, the event log and the conversation items, on SQLite or PostgreSQL.
 //!
 //! All writes go through one writer task that commits whatever is waiting as one group, so that a delta costs
 //! microseconds; all reads are plain queries. An event is a row before anybody can see it. Nothing here knows
 //! what an event means, decides who may see what, or calls another room.
 
 mod conversation;
+mod engine;
 mod error;
 mod follow;
 mod lifetimes;
+mod link;
+mod notices;
 mod read;
+mod servers;
+mod sessions;
+mod sweep;
+mod turns;
 mod write;
 mod writer;
 
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::str::FromStr as _;
 
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
-};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::sqlite::SqlitePoolOptions;
+use tokio::sync::{mpsc, watch};
 
 pub use conversation::PlacedItem;
+pub use engine::StoreUrl;
 pub use error::StoreError;
 pub use follow::Follower;
 pub use lifetimes::DueSession;
+pub use notices::Notice;
 pub use read::{KeyUse, Turn, TurnState};
+pub use servers::ServerBeat;
 pub use write::{ClientAnswer, Commit, IdempotencyKey, NewSession, NewTurn};
 
-/// Connections that read; the one that writes is apart.
-const READERS_MAX: u32 = 4;
+use engine::{Connection, Readers};
+use link::{Link, Source};
 
-/// The write-ahead log above which the writer makes room, in bytes. Readers that are never idle keep the
-/// database's own, passive checkpoints from ever completing.
-pub(crate) const WAL_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// Connections that read a file; the one that writes is apart.
+const SQLITE_READERS_MAX: u32 = 4;
+/// Connections that read a database server: each answer is a way there and back, so more are on the way at once.
+const POSTGRES_READERS_MAX: u32 = 16;
 
 /// The store of one server: a handle that is cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Store {
-    readers: SqlitePool,
+    readers: Readers,
     writer: writer::Writer,
     wakers: follow::Wakers,
+    server: watch::Receiver<String>,
 }
 
-/// The task that owns the writing connection; it ends when the last [`Store`] is dropped.
-pub type WriterTask = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+/// A task of the store's; it ends when the last [`Store`] is dropped, or whoever takes the notices.
+pub type StoreTask = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// A store that was opened.
+pub struct OpenStore {
+    /// The handle.
+    pub store: Store,
+    /// For the caller to run: what writes, and what listens to other servers.
+    pub tasks: Vec<StoreTask>,
+    /// What other servers did; nobody, where a store has one server only.
+    pub notices: mpsc::Receiver<Notice>,
+}
 
 impl Store {
-    /// Opens (and makes, and migrates) the database at `file`. The caller runs the returned task.
-    pub async fn open(file: &Path) -> Result<(Self, WriterTask), StoreError> {
-        let options = SqliteConnectOptions::new()
-            .filename(file)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            // What a checkpoint has emptied is given back to the disk.
-            .pragma("journal_size_limit", WAL_BYTES_MAX.to_string())
-            // FULL: an acknowledged event survives power loss, not only a crash of the process.
-            .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(Duration::from_secs(10));
-        let open = |source| StoreError::Open { file: file.to_owned(), source };
-        let writing = SqlitePoolOptions::new()
-            .max_connections(1)
-            // The file is local: a connection that was good stays good, and asking costs a change of threads.
-            .test_before_acquire(false)
-            .idle_timeout(None)
-            .max_lifetime(None)
-            .connect_with(options.clone())
-            .await
-            .map_err(open)?;
-        sqlx::migrate!().run(&writing).await.map_err(|source| StoreError::Migrate { source })?;
-        let readers = SqlitePoolOptions::new()
-            .max_connections(READERS_MAX)
-            .test_before_acquire(false)
-            .connect_with(options.read_only(true))
-            .await
-            .map_err(open)?;
+    /// Opens (and makes, and migrates) the database.
+    pub async fn open(url: &StoreUrl) -> Result<OpenStore, StoreError> {
         let wakers = follow::Wakers::default();
-        let (writer, task) = writer::start(writing, wal_of(file), wakers.clone());
-        Ok((Self { readers, writer, wakers }, Box::pin(task)))
+        let (sender, notices) = notices::channel();
+        let (named, server) = watch::channel(String::new());
+        let (mut link, readers) = match url {
+            StoreUrl::Sqlite(file) => {
+                let options = link::sqlite_options(file);
+                let readers = SqlitePoolOptions::new()
+                    .max_connections(SQLITE_READERS_MAX)
+                    // The file is local: a connection that was good stays good, and asking costs a change of threads.
+                    .test_before_acquire(false)
+                    .connect_lazy_with(options.clone().read_only(true));
+                (Link::new(Source::Sqlite { options, wal: link::wal_of(file) }), Readers::Sqlite(readers))
+            }
+            StoreUrl::Postgres(url) => {
+                let options = PgConnectOptions::from_str(url)
+                    .map_err(|source| StoreError::Open { place: "of this URL".to_owned(), source })?
+                    .application_name("palisade")
+                    .statement_cache_capacity(link::STATEMENTS_MAX);
+                let readers = PgPoolOptions::new()
+                    .max_connections(POSTGRES_READERS_MAX)
+                    .acquire_timeout(link::READ_WAIT_MAX)
+                    .test_before_acquire(false)
+                    .connect_lazy_with(options.clone());
+                (Link::new(Source::Postgres { options }), Readers::Postgres(readers))
+            }
+        };
+        let place = link.place();
+        let open = |source| StoreError::Open { place, source };
+        let migrator = sqlx::migrate!();
+        let migrated = match link.connection().await.map_err(open)? {
+            Connection::Sqlite(connection) => migrator.run(connection).await,
+            Connection::Postgres(connection) => migrator.run(connection).await,
+        };
+        migrated.map_err(|source| StoreError::Migrate { source })?;
+        let mut tasks: Vec<StoreTask> = Vec::new();
+        if let Readers::Postgres(pool) = &readers {
+            let own = server.clone();
+            let is_own = move |name: &str| *own.borrow() == name;
+            tasks.push(Box::pin(notices::listen(pool.clone(), wakers.clone(), is_own, sender)));
+        }
+        let (writer, task) = writer::start(link, wakers.clone(), named);
+        tasks.push(Box::pin(task));
+        Ok(OpenStore { store: Self { readers, writer, wakers, server }, tasks, notices })
     }
-}
 
-/// Where SQLite keeps the write-ahead log of a database.
-fn wal_of(file: &Path) -> PathBuf {
-    let mut name = file.as_os_str().to_owned();
-    name.push("-wal");
-    name.into()
+    /// Whether other servers may use the same database at the same time.
+    pub fn is_shared(&self) -> bool {
+        matches!(self.readers, Readers::Postgres(_))
+    }
+
+    /// Finishes what was asked before, and ends the writer: every later write is [`StoreError::Stopped`].
+    pub async fn close(&self) {
+        // Stopped already is as good.
+        let _ = self.writer.write(write::Write::Close).await;
+    }
 }

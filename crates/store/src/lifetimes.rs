@@ -2,10 +2,11 @@
 //! reader, a file request or a look at a session never makes it live longer.
 
 use palisade_protocol::{SessionId, TenantName};
-use sqlx::SqliteConnection;
 
+use crate::engine::{Connection, query, query_built};
 use crate::read::{corrupt, reading};
-use crate::write::{delete_session, writing};
+use crate::sessions;
+use crate::write::writing;
 use crate::{Store, StoreError};
 
 /// A session whose time is over.
@@ -34,17 +35,17 @@ impl Store {
         idle_s: f64,
         limit: i64,
     ) -> Result<Vec<DueSession>, StoreError> {
-        let rows: Vec<(String, String, bool)> = sqlx::query_as(sqlx::AssertSqlSafe(format!(
+        let rows = query_built(format!(
             "SELECT tenant, id, TRUE AS expired FROM session WHERE created_at + ttl <= $1
              UNION ALL
              SELECT tenant, id, FALSE AS expired FROM session
              WHERE NOT persistent AND last_activity <= $2 AND created_at + ttl > $1 AND {USED_AND_FREE}
              LIMIT $3"
-        )))
+        ))
         .bind(now)
         .bind(now - idle_s)
         .bind(limit)
-        .fetch_all(&self.readers)
+        .all::<(String, String, bool)>(&self.readers)
         .await
         .map_err(reading("due sessions"))?;
         rows.into_iter()
@@ -64,16 +65,16 @@ impl Store {
         tenant: Option<&TenantName>,
         idle_s: f64,
     ) -> Result<Option<f64>, StoreError> {
-        let (expiry, last_end): (Option<f64>, Option<f64>) = sqlx::query_as(sqlx::AssertSqlSafe(format!(
+        let (expiry, last_end) = query_built(format!(
             "SELECT
                (SELECT created_at + ttl FROM session WHERE $1 IS NULL OR tenant = $1
                 ORDER BY created_at + ttl LIMIT 1),
                (SELECT last_activity FROM session
                 WHERE NOT persistent AND ($1 IS NULL OR tenant = $1) AND {USED_AND_FREE}
                 ORDER BY last_activity LIMIT 1)"
-        )))
+        ))
         .bind(tenant.map(TenantName::as_str))
-        .fetch_one(&self.readers)
+        .one::<(Option<f64>, Option<f64>)>(&self.readers)
         .await
         .map_err(reading("what falls due next"))?;
         let idle_end = last_end.map(|ended_at| ended_at + idle_s);
@@ -83,38 +84,39 @@ impl Store {
 
 /// Deletes the session, unless it has become busy or was used again after `inactive_since`.
 pub(crate) async fn delete_idle_session(
-    db: &mut SqliteConnection,
+    db: &mut Connection,
     tenant: &TenantName,
     session: &SessionId,
     inactive_since: f64,
     used_only: bool,
 ) -> Result<u64, StoreError> {
     let condition = if used_only { USED_AND_FREE } else { FREE };
-    let idle: i64 = sqlx::query_scalar(sqlx::AssertSqlSafe(format!(
-        "SELECT COUNT(*) FROM session WHERE id = $1 AND last_activity <= $2 AND {condition}"
-    )))
-    .bind(session.as_str())
-    .bind(inactive_since)
-    .fetch_one(&mut *db)
-    .await
-    .map_err(writing("an idle session"))?;
-    if idle == 0 {
+    // The row is held before its turns are looked at: a turn that starts touches it first.
+    let lock = db.for_update();
+    let find = query_built(format!("SELECT id FROM session WHERE id = $1 AND last_activity <= $2{lock}"));
+    let found = find.bind(session.as_str()).bind(inactive_since).optional::<(String,)>(&mut *db);
+    let found = found.await.map_err(writing("an idle session"))?.is_some();
+    let free = query_built(format!("SELECT id FROM session WHERE id = $1 AND {condition}"));
+    let free = free.bind(session.as_str()).optional::<(String,)>(&mut *db);
+    if !found || free.await.map_err(writing("an idle session"))?.is_none() {
         return Err(StoreError::NoSuchSession(session.clone()));
     }
-    delete_session(db, tenant, session).await
+    sessions::delete(db, tenant, session).await
 }
 
 /// Refuses one session more than the tenant may have.
 pub(crate) async fn check_session_count(
-    db: &mut SqliteConnection,
+    db: &mut Connection,
     tenant: &TenantName,
     sessions_max: u64,
 ) -> Result<(), StoreError> {
-    let count: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM session WHERE tenant = $1")
-        .bind(tenant.as_str())
-        .fetch_one(db)
-        .await
-        .map_err(writing("a session"))?;
+    // One server at a time counts, or two would take the same last place.
+    let hold = query(
+        "INSERT INTO tenant_lock (tenant) VALUES ($1) ON CONFLICT (tenant) DO UPDATE SET tenant = excluded.tenant",
+    );
+    hold.bind(tenant.as_str()).execute(&mut *db).await.map_err(writing("a session"))?;
+    let count = query("SELECT COUNT(*) FROM session WHERE tenant = $1").bind(tenant.as_str());
+    let (count,) = count.one::<(i64,)>(db).await.map_err(writing("a session"))?;
     if count.unsigned_abs() < sessions_max {
         return Ok(());
     }

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "clippy takes only test functions for tests, not what they call")]
 
+mod engines;
+
 use palisade_protocol::item::TurnOutcome;
 use palisade_protocol::session::SessionStatus;
 use palisade_protocol::{FileAccess, Item, Session, SessionId, TenantName, TurnId};
@@ -12,17 +14,25 @@ const CREATED: f64 = 1_777_223_000.0;
 const TTL: u64 = 1000;
 const IDLE_S: f64 = 300.0;
 
+use engines::{Engine, on_both_engines};
+
+on_both_engines!(
+    a_session_falls_due_at_its_ttl_or_when_idle_and_not_a_moment_before,
+    what_was_found_idle_and_is_used_again_is_not_deleted,
+    no_turn_starts_beyond_the_ttl,
+    a_tenant_has_as_many_sessions_as_it_may_and_no_more,
+    a_page_ends_where_its_bytes_or_its_items_do,
+);
+
 struct Fixture {
     store: Store,
     tenant: TenantName,
-    _folder: tempfile::TempDir,
+    _engine: Engine,
 }
 
-async fn fixture() -> Fixture {
-    let folder = tempfile::tempdir().unwrap();
-    let (store, writer) = Store::open(&folder.path().join("palisade.db")).await.unwrap();
-    tokio::runtime::Handle::current().spawn(writer);
-    Fixture { store, tenant: TenantName::parse("acme").unwrap(), _folder: folder }
+async fn fixture(engine: Engine) -> Fixture {
+    let store = engine.open().await;
+    Fixture { store, tenant: TenantName::parse("acme").unwrap(), _engine: engine }
 }
 
 impl Fixture {
@@ -83,9 +93,8 @@ impl Fixture {
     }
 }
 
-#[tokio::test]
-async fn a_session_falls_due_at_its_ttl_or_when_idle_and_not_a_moment_before() {
-    let fixture = fixture().await;
+async fn a_session_falls_due_at_its_ttl_or_when_idle_and_not_a_moment_before(engine: Engine) {
+    let fixture = fixture(engine).await;
     let used = fixture.create(1, false, 9).await.unwrap();
     let unused = fixture.create(2, false, 9).await.unwrap();
     let persistent = fixture.create(3, true, 9).await.unwrap();
@@ -116,9 +125,8 @@ async fn a_session_falls_due_at_its_ttl_or_when_idle_and_not_a_moment_before() {
     assert_eq!(fixture.store.next_due(Some(&other), IDLE_S).await.unwrap(), None);
 }
 
-#[tokio::test]
-async fn what_was_found_idle_and_is_used_again_is_not_deleted() {
-    let fixture = fixture().await;
+async fn what_was_found_idle_and_is_used_again_is_not_deleted(engine: Engine) {
+    let fixture = fixture(engine).await;
     let id = fixture.create(1, false, 9).await.unwrap();
     let tenant = &fixture.tenant;
     let refused = |result: Result<(), StoreError>| {
@@ -140,18 +148,16 @@ async fn what_was_found_idle_and_is_used_again_is_not_deleted() {
     assert_eq!(fixture.store.items(&id).await.unwrap(), []);
 }
 
-#[tokio::test]
-async fn no_turn_starts_beyond_the_ttl() {
-    let fixture = fixture().await;
+async fn no_turn_starts_beyond_the_ttl(engine: Engine) {
+    let fixture = fixture(engine).await;
     let id = fixture.create(1, true, 9).await.unwrap();
     let late = fixture.start_turn(&id, 1, CREATED + TTL as f64).await;
     assert!(matches!(late, Err(StoreError::NoSuchSession(_))), "{late:?}");
     fixture.start_turn(&id, 1, CREATED + TTL as f64 - 0.001).await.unwrap();
 }
 
-#[tokio::test]
-async fn a_tenant_has_as_many_sessions_as_it_may_and_no_more() {
-    let fixture = fixture().await;
+async fn a_tenant_has_as_many_sessions_as_it_may_and_no_more(engine: Engine) {
+    let fixture = fixture(engine).await;
     let first = fixture.create(1, false, 2).await.unwrap();
     fixture.create(2, false, 2).await.unwrap();
     let third = fixture.create(3, false, 2).await;
@@ -162,9 +168,8 @@ async fn a_tenant_has_as_many_sessions_as_it_may_and_no_more() {
     other.create(4, false, 2).await.unwrap();
 }
 
-#[tokio::test]
-async fn a_page_ends_where_its_bytes_or_its_items_do() {
-    let fixture = fixture().await;
+async fn a_page_ends_where_its_bytes_or_its_items_do(engine: Engine) {
+    let fixture = fixture(engine).await;
     let id = fixture.create(1, false, 9).await.unwrap();
     for n in 0..4 {
         let turn = fixture.start_turn(&id, n, CREATED + f64::from(n)).await.unwrap();

@@ -2,33 +2,41 @@
 
 #![expect(clippy::unwrap_used, reason = "clippy takes only test functions for tests, not what they call")]
 
+mod engines;
+
 use palisade_protocol::item::TurnOutcome;
 use palisade_protocol::session::SessionStatus;
 use palisade_protocol::{Event, FileAccess, Item, Session, SessionId, TenantName, TurnId};
 use palisade_store::{Commit, NewSession, NewTurn, Store, StoreError, TurnState};
 use serde_json::json;
 
+use engines::{Engine, on_both_engines};
+
+on_both_engines!(
+    a_session_reads_back_as_it_was_written_and_only_for_its_tenant,
+    one_turn_at_a_time_and_the_session_is_free_after_its_end,
+    of_fifty_at_once_exactly_one_starts,
+    a_commit_after_the_end_or_of_another_generation_changes_nothing,
+    a_refused_write_does_not_take_its_neighbours_along,
+    a_follower_gets_every_event_once_in_order_and_then_the_end,
+    what_was_acknowledged_survives_reopening,
+    a_deleted_session_leaves_nothing_after_the_sweep,
+    the_sweep_takes_only_turns_that_ended_before,
+);
+
 struct Fixture {
     store: Store,
-    folder: tempfile::TempDir,
+    engine: Engine,
     tenant: TenantName,
     session: SessionId,
 }
 
-/// Opens the store; its writer runs until the last handle is dropped.
-async fn open(folder: &tempfile::TempDir) -> Store {
-    let (store, writer) = Store::open(&folder.path().join("palisade.db")).await.unwrap();
-    tokio::runtime::Handle::current().spawn(writer);
-    store
-}
-
-async fn fixture() -> Fixture {
-    let folder = tempfile::tempdir().unwrap();
-    let store = open(&folder).await;
+async fn fixture(engine: Engine) -> Fixture {
+    let store = engine.open().await;
     let tenant = TenantName::parse("acme").unwrap();
     let session = SessionId::from_random([1; 6]);
     store.create_session(new_session(&tenant, &session)).await.unwrap();
-    Fixture { store, folder, tenant, session }
+    Fixture { store, engine, tenant, session }
 }
 
 fn new_session(tenant: &TenantName, id: &SessionId) -> NewSession {
@@ -89,9 +97,8 @@ impl Fixture {
     }
 }
 
-#[tokio::test]
-async fn a_session_reads_back_as_it_was_written_and_only_for_its_tenant() {
-    let f = fixture().await;
+async fn a_session_reads_back_as_it_was_written_and_only_for_its_tenant(engine: Engine) {
+    let f = fixture(engine).await;
     let expected = new_session(&f.tenant, &f.session).session;
     assert_eq!(f.store.session(&f.tenant, &f.session).await.unwrap(), Some(expected));
     let other = TenantName::parse("other").unwrap();
@@ -100,9 +107,8 @@ async fn a_session_reads_back_as_it_was_written_and_only_for_its_tenant() {
     assert!(f.store.sessions(&other, 10).await.unwrap().is_empty());
 }
 
-#[tokio::test]
-async fn one_turn_at_a_time_and_the_session_is_free_after_its_end() {
-    let f = fixture().await;
+async fn one_turn_at_a_time_and_the_session_is_free_after_its_end(engine: Engine) {
+    let f = fixture(engine).await;
     f.start(1).await.unwrap();
     assert!(f.store.session(&f.tenant, &f.session).await.unwrap().unwrap().busy);
     assert!(matches!(f.start(2).await, Err(StoreError::Busy(_))));
@@ -112,9 +118,8 @@ async fn one_turn_at_a_time_and_the_session_is_free_after_its_end() {
     f.start(2).await.unwrap();
 }
 
-#[tokio::test]
-async fn of_fifty_at_once_exactly_one_starts() {
-    let f = fixture().await;
+async fn of_fifty_at_once_exactly_one_starts(engine: Engine) {
+    let f = fixture(engine).await;
     let mut starts = tokio::task::JoinSet::new();
     let f = std::sync::Arc::new(f);
     for n in 0..50 {
@@ -126,9 +131,8 @@ async fn of_fifty_at_once_exactly_one_starts() {
     assert_eq!(f.store.items(&f.session).await.unwrap().len(), 1, "a refused turn leaves no item");
 }
 
-#[tokio::test]
-async fn a_commit_after_the_end_or_of_another_generation_changes_nothing() {
-    let f = fixture().await;
+async fn a_commit_after_the_end_or_of_another_generation_changes_nothing(engine: Engine) {
+    let f = fixture(engine).await;
     f.start(1).await.unwrap();
     let stale = Commit { generation: 0, ..f.commit(1, 1, false) };
     assert!(matches!(f.store.commit(stale).await, Err(StoreError::Fenced(_))));
@@ -137,9 +141,8 @@ async fn a_commit_after_the_end_or_of_another_generation_changes_nothing() {
     assert_eq!(f.store.last_seq(&turn_id(1)).await.unwrap(), Some(1));
 }
 
-#[tokio::test]
-async fn a_refused_write_does_not_take_its_neighbours_along() {
-    let f = std::sync::Arc::new(fixture().await);
+async fn a_refused_write_does_not_take_its_neighbours_along(engine: Engine) {
+    let f = std::sync::Arc::new(fixture(engine).await);
     f.start(1).await.unwrap();
     let mut writes = tokio::task::JoinSet::new();
     for seq in 1..=100 {
@@ -156,9 +159,8 @@ async fn a_refused_write_does_not_take_its_neighbours_along() {
     assert_eq!(events.len(), 51);
 }
 
-#[tokio::test]
-async fn a_follower_gets_every_event_once_in_order_and_then_the_end() {
-    let f = fixture().await;
+async fn a_follower_gets_every_event_once_in_order_and_then_the_end(engine: Engine) {
+    let f = fixture(engine).await;
     f.start(1).await.unwrap();
     let mut early = f.store.follow(&turn_id(1), None);
     let reader = async {
@@ -184,13 +186,12 @@ async fn a_follower_gets_every_event_once_in_order_and_then_the_end() {
     assert_eq!(replayed, seen[151..], "a replay is the same bytes");
 }
 
-#[tokio::test]
-async fn what_was_acknowledged_survives_reopening() {
-    let f = fixture().await;
+async fn what_was_acknowledged_survives_reopening(engine: Engine) {
+    let f = fixture(engine).await;
     f.start(1).await.unwrap();
     f.store.set_metadata(&f.session, "deck_status".into(), json!("building")).await.unwrap();
     f.store.commit(f.commit(1, 1, false)).await.unwrap();
-    let again = open(&f.folder).await;
+    let again = f.engine.open().await;
     assert_eq!(
         again.events(&turn_id(1), 0, 10).await.unwrap(),
         f.store.events(&turn_id(1), 0, 10).await.unwrap()
@@ -198,12 +199,11 @@ async fn what_was_acknowledged_survives_reopening() {
     assert_eq!(again.items(&f.session).await.unwrap(), vec![Item::UserMessage { text: "hello".into() }]);
     let session = again.session(&f.tenant, &f.session).await.unwrap().unwrap();
     assert_eq!(session.metadata["deck_status"], "building");
-    assert_eq!(again.running_turns().await.unwrap()[0].1.id, turn_id(1));
+    assert_eq!(again.orphaned_turns().await.unwrap()[0].1.id, turn_id(1));
 }
 
-#[tokio::test]
-async fn a_deleted_session_leaves_nothing_after_the_sweep() {
-    let f = fixture().await;
+async fn a_deleted_session_leaves_nothing_after_the_sweep(engine: Engine) {
+    let f = fixture(engine).await;
     f.start(1).await.unwrap();
     f.store.delete_session(&f.tenant, &f.session).await.unwrap();
     assert_eq!(f.store.turn(&turn_id(1)).await.unwrap(), None);
@@ -212,9 +212,8 @@ async fn a_deleted_session_leaves_nothing_after_the_sweep() {
     assert!(matches!(f.store.commit(f.commit(1, 1, false)).await, Err(StoreError::Fenced(_))));
 }
 
-#[tokio::test]
-async fn the_sweep_takes_only_turns_that_ended_before() {
-    let f = fixture().await;
+async fn the_sweep_takes_only_turns_that_ended_before(engine: Engine) {
+    let f = fixture(engine).await;
     f.start(1).await.unwrap();
     f.store.commit(f.commit(1, 1, true)).await.unwrap();
     f.start(2).await.unwrap();

@@ -1,0 +1,273 @@
+//! The two engines behind the store: SQLite, which needs nothing, and PostgreSQL, which several servers share.
+//!
+//! A query is one text for both: `$N` parameters and plain types. What only one engine has stays in this file and in
+//! `link.rs`. Nothing here knows a table.
+
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+
+use futures_util::{StreamExt as _, stream::BoxStream};
+use sqlx::postgres::{PgArguments, PgPool, PgRow};
+use sqlx::sqlite::{SqliteArguments, SqlitePool, SqliteRow};
+use sqlx::{
+    Arguments, AssertSqlSafe, Encode, Executor, FromRow, PgConnection, Postgres, SqlSafeStr, SqlStr, Sqlite,
+    SqliteConnection, Type,
+};
+
+/// Where a store is.
+#[derive(Clone)]
+pub enum StoreUrl {
+    /// A file of this machine; one server.
+    Sqlite(PathBuf),
+    /// A database that several servers may share: `postgres://user:password@host/database`.
+    Postgres(String),
+}
+
+// The URL may hold a password.
+impl std::fmt::Debug for StoreUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Sqlite(file) => write!(f, "Sqlite({})", file.display()),
+            Self::Postgres(_) => f.write_str("Postgres(…)"),
+        }
+    }
+}
+
+/// Connections that read.
+#[derive(Clone, Debug)]
+pub(crate) enum Readers {
+    Sqlite(SqlitePool),
+    Postgres(PgPool),
+}
+
+/// The connection that writes.
+#[derive(Debug)]
+pub(crate) enum Connection {
+    Sqlite(SqliteConnection),
+    Postgres(PgConnection),
+}
+
+impl Connection {
+    /// What makes a SELECT hold the rows it read until the transaction ends. On SQLite the transaction holds them
+    /// all, for there is one writer at a time.
+    pub(crate) fn for_update(&self) -> &'static str {
+        match self {
+            Self::Sqlite(_) => "",
+            Self::Postgres(_) => " FOR UPDATE",
+        }
+    }
+
+    /// One statement without parameters or rows, as BEGIN is.
+    pub(crate) async fn run(&mut self, sql: &'static str) -> Result<(), sqlx::Error> {
+        match self {
+            Self::Sqlite(connection) => sqlx::raw_sql(sql).execute(connection).await.map(drop),
+            Self::Postgres(connection) => sqlx::raw_sql(sql).execute(connection).await.map(drop),
+        }
+    }
+}
+
+/// Where a query runs: a reader or the writing connection.
+pub(crate) enum Target<'a> {
+    SqlitePool(&'a SqlitePool),
+    Sqlite(&'a mut SqliteConnection),
+    PostgresPool(&'a PgPool),
+    Postgres(&'a mut PgConnection),
+}
+
+impl<'a> From<&'a Readers> for Target<'a> {
+    fn from(readers: &'a Readers) -> Self {
+        match readers {
+            Readers::Sqlite(pool) => Self::SqlitePool(pool),
+            Readers::Postgres(pool) => Self::PostgresPool(pool),
+        }
+    }
+}
+
+impl<'a> From<&'a mut Connection> for Target<'a> {
+    fn from(connection: &'a mut Connection) -> Self {
+        match connection {
+            Connection::Sqlite(connection) => Self::Sqlite(connection),
+            Connection::Postgres(connection) => Self::Postgres(connection),
+        }
+    }
+}
+
+/// A parameter.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Value<'q> {
+    Text(&'q str),
+    MaybeText(Option<&'q str>),
+    Int(i64),
+    MaybeFloat(Option<f64>),
+    Float(f64),
+    Bool(bool),
+}
+
+macro_rules! value_from {
+    ($($from:ty => $variant:ident),*) => {
+        $(impl<'q> From<$from> for Value<'q> {
+            fn from(value: $from) -> Self {
+                Self::$variant(value)
+            }
+        })*
+    };
+}
+
+value_from!(&'q str => Text, Option<&'q str> => MaybeText, i64 => Int, f64 => Float, Option<f64> => MaybeFloat, bool => Bool);
+
+impl<'q> From<&'q String> for Value<'q> {
+    fn from(value: &'q String) -> Self {
+        Self::Text(value)
+    }
+}
+
+/// What rows are read into: tuples and structs that both engines can fill.
+pub(crate) trait Columns:
+    for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Send + Unpin
+{
+}
+impl<T: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Send + Unpin> Columns for T {}
+
+/// A statement with its parameters.
+pub(crate) struct Query<'q> {
+    sql: SqlStr,
+    values: Vec<Value<'q>>,
+}
+
+/// A statement of one text for both engines.
+pub(crate) fn query<'q>(sql: &'static str) -> Query<'q> {
+    Query { sql: sql.into_sql_str(), values: Vec::new() }
+}
+
+/// The same, for a text put together from constants; never from what anybody sent.
+pub(crate) fn query_built<'q>(sql: String) -> Query<'q> {
+    Query { sql: AssertSqlSafe(sql).into_sql_str(), values: Vec::new() }
+}
+
+/// `(($1, $2), ($3, $4), …)` without the outer parentheses: placeholders of `rows` rows, counted on from `from`.
+pub(crate) fn placeholders(from: usize, rows: usize, columns: usize) -> String {
+    use std::fmt::Write as _;
+    let mut text = String::with_capacity(rows * columns * 5);
+    for row in 0..rows {
+        text.push_str(if row == 0 { "(" } else { ", (" });
+        for column in 0..columns {
+            let comma = if column == 0 { "" } else { ", " };
+            // Writing to a String does not fail.
+            let _ = write!(text, "{comma}${}", from + row * columns + column);
+        }
+        text.push(')');
+    }
+    text
+}
+
+impl<'q> Query<'q> {
+    /// The next parameter.
+    pub(crate) fn bind(mut self, value: impl Into<Value<'q>>) -> Self {
+        self.values.push(value.into());
+        self
+    }
+
+    /// The number of rows changed.
+    pub(crate) async fn execute(self, target: impl Into<Target<'_>>) -> Result<u64, sqlx::Error> {
+        match target.into() {
+            Target::SqlitePool(pool) => Ok(self.on_sqlite()?.execute(pool).await?.rows_affected()),
+            Target::Sqlite(connection) => Ok(self.on_sqlite()?.execute(connection).await?.rows_affected()),
+            Target::PostgresPool(pool) => Ok(self.on_postgres()?.execute(pool).await?.rows_affected()),
+            Target::Postgres(connection) => {
+                Ok(self.on_postgres()?.execute(connection).await?.rows_affected())
+            }
+        }
+    }
+
+    /// Every row; say LIMIT where there may be many.
+    pub(crate) async fn all<T: Columns>(self, target: impl Into<Target<'_>>) -> Result<Vec<T>, sqlx::Error> {
+        let mut all = Vec::new();
+        self.each(target, |row| {
+            all.push(row);
+            ControlFlow::Continue(())
+        })
+        .await?;
+        Ok(all)
+    }
+
+    /// The first row, if there is one.
+    pub(crate) async fn optional<T: Columns>(
+        self,
+        target: impl Into<Target<'_>>,
+    ) -> Result<Option<T>, sqlx::Error> {
+        let mut first = None;
+        self.each(target, |row| {
+            first = Some(row);
+            ControlFlow::Break(())
+        })
+        .await?;
+        Ok(first)
+    }
+
+    /// The row that must be there.
+    pub(crate) async fn one<T: Columns>(self, target: impl Into<Target<'_>>) -> Result<T, sqlx::Error> {
+        self.optional(target).await?.ok_or(sqlx::Error::RowNotFound)
+    }
+
+    /// Row by row, so that whoever reads may stop before memory is full.
+    pub(crate) async fn each<T: Columns>(
+        self,
+        target: impl Into<Target<'_>>,
+        taken: impl FnMut(T) -> ControlFlow<()>,
+    ) -> Result<(), sqlx::Error> {
+        match target.into() {
+            Target::SqlitePool(pool) => take_rows(pool.fetch(self.on_sqlite()?), taken).await,
+            Target::Sqlite(connection) => take_rows(connection.fetch(self.on_sqlite()?), taken).await,
+            Target::PostgresPool(pool) => take_rows(pool.fetch(self.on_postgres()?), taken).await,
+            Target::Postgres(connection) => take_rows(connection.fetch(self.on_postgres()?), taken).await,
+        }
+    }
+
+    fn on_sqlite(self) -> Result<sqlx::query::Query<'q, Sqlite, SqliteArguments>, sqlx::Error> {
+        Ok(sqlx::query_with(self.sql, arguments(&self.values)?))
+    }
+
+    fn on_postgres(self) -> Result<sqlx::query::Query<'q, Postgres, PgArguments>, sqlx::Error> {
+        Ok(sqlx::query_with(self.sql, arguments(&self.values)?))
+    }
+}
+
+async fn take_rows<R, T: for<'r> FromRow<'r, R>>(
+    mut rows: BoxStream<'_, Result<R, sqlx::Error>>,
+    mut taken: impl FnMut(T) -> ControlFlow<()>,
+) -> Result<(), sqlx::Error>
+where
+    R: sqlx::Row,
+{
+    while let Some(row) = rows.next().await {
+        if taken(T::from_row(&row?)?).is_break() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn arguments<A: Arguments>(values: &[Value<'_>]) -> Result<A, sqlx::Error>
+where
+    for<'t> &'t str: Encode<'t, A::Database> + Type<A::Database>,
+    for<'t> Option<&'t str>: Encode<'t, A::Database> + Type<A::Database>,
+    for<'t> i64: Encode<'t, A::Database> + Type<A::Database>,
+    for<'t> f64: Encode<'t, A::Database> + Type<A::Database>,
+    for<'t> Option<f64>: Encode<'t, A::Database> + Type<A::Database>,
+    for<'t> bool: Encode<'t, A::Database> + Type<A::Database>,
+{
+    let mut arguments = A::default();
+    arguments.reserve(values.len(), values.len() * size_of::<i64>());
+    for value in values {
+        match *value {
+            Value::Text(text) => arguments.add(text),
+            Value::MaybeText(text) => arguments.add(text),
+            Value::Int(number) => arguments.add(number),
+            Value::Float(number) => arguments.add(number),
+            Value::MaybeFloat(number) => arguments.add(number),
+            Value::Bool(flag) => arguments.add(flag),
+        }
+        .map_err(sqlx::Error::Encode)?;
+    }
+    Ok(arguments)
+}

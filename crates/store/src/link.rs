@@ -1,0 +1,188 @@
+//! The writing connection: opened, set up, opened again when it was lost. It never decides what is written.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use sqlx::postgres::PgConnectOptions;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions as _, Connection as _};
+
+use crate::engine::{Connection, query};
+use crate::notices::Told;
+
+/// The write-ahead log above which the writer makes room, in bytes. Readers that are never idle keep the
+/// database's own, passive checkpoints from ever completing.
+pub(crate) const WAL_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// What PostgreSQL is to do about a server that holds rows and says nothing (it was stopped, its host is gone), and
+/// about one that waits for such a row: less than a lease, so that whoever takes over need not wait.
+const POSTGRES_SETTINGS: &str = "SET idle_in_transaction_session_timeout = '8s'; SET lock_timeout = '10s';
+     SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 3";
+
+/// How to come to the database.
+pub(crate) enum Source {
+    Sqlite { options: SqliteConnectOptions, wal: PathBuf },
+    Postgres { options: PgConnectOptions },
+}
+
+pub(crate) struct Link {
+    source: Source,
+    connection: Option<Connection>,
+}
+
+/// What became of a transaction whose COMMIT was not answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Committed,
+    NotCommitted,
+    InProgress,
+}
+
+impl Link {
+    pub(crate) fn new(source: Source) -> Self {
+        Self { source, connection: None }
+    }
+
+    /// The connection, opened if need be.
+    pub(crate) async fn connection(&mut self) -> Result<&mut Connection, sqlx::Error> {
+        if self.connection.is_none() {
+            self.connection = Some(self.connect().await?);
+        }
+        self.connection.as_mut().ok_or(sqlx::Error::PoolClosed)
+    }
+
+    async fn connect(&self) -> Result<Connection, sqlx::Error> {
+        match &self.source {
+            Source::Sqlite { options, .. } => Ok(Connection::Sqlite(options.connect().await?)),
+            Source::Postgres { options } => {
+                let mut connection = Connection::Postgres(options.connect().await?);
+                connection.run(POSTGRES_SETTINGS).await?;
+                Ok(connection)
+            }
+        }
+    }
+
+    /// Gives the connection up; with it goes whatever it had begun.
+    pub(crate) async fn close(&mut self) {
+        // What cannot be closed politely is gone all the same.
+        let _ = match self.connection.take() {
+            Some(Connection::Sqlite(connection)) => connection.close().await,
+            Some(Connection::Postgres(connection)) => connection.close_hard().await,
+            None => Ok(()),
+        };
+    }
+
+    /// Takes the lock at once where there is one for the whole database, so that no reader's lock can stand in
+    /// the way of an upgrade later.
+    pub(crate) async fn begin(&mut self) -> Result<&mut Connection, sqlx::Error> {
+        let connection = self.connection().await?;
+        let begin = match connection {
+            Connection::Sqlite(_) => "BEGIN IMMEDIATE",
+            Connection::Postgres(_) => "BEGIN",
+        };
+        connection.run(begin).await?;
+        Ok(connection)
+    }
+
+    /// On PostgreSQL: tells the other servers when this transaction commits, and gives it a name by which its outcome
+    /// can be asked for should the answer be lost.
+    pub(crate) async fn announce(&mut self, told: &Told) -> Result<Option<String>, sqlx::Error> {
+        let connection = self.connection().await?;
+        if matches!(connection, Connection::Sqlite(_)) {
+            return Ok(None);
+        }
+        for payload in told.payloads() {
+            query("SELECT 1 FROM (SELECT pg_notify($1, $2)) AS told")
+                .bind(crate::notices::CHANNEL)
+                .bind(&payload)
+                .execute(&mut *connection)
+                .await?;
+        }
+        let (name,) = query("SELECT pg_current_xact_id()::text").one::<(String,)>(connection).await?;
+        Ok(Some(name))
+    }
+
+    /// What became of the transaction of this name.
+    pub(crate) async fn outcome_of(&mut self, name: &str) -> Result<Outcome, sqlx::Error> {
+        let connection = self.connection().await?;
+        let status = query("SELECT pg_xact_status($1::text::xid8)").bind(name);
+        let (status,) = status.one::<(Option<String>,)>(connection).await?;
+        Ok(match status.as_deref() {
+            Some("committed") => Outcome::Committed,
+            Some("in progress") => Outcome::InProgress,
+            _ => Outcome::NotCommitted,
+        })
+    }
+
+    /// Waits for readers to leave SQLite's write-ahead log, and begins it anew. Of no harm when they do not: the next
+    /// look tries again.
+    pub(crate) async fn keep_wal_small(&mut self) {
+        let Source::Sqlite { wal, .. } = &self.source else { return };
+        let bytes = std::fs::metadata(wal).map_or(0, |found| found.len());
+        if bytes <= WAL_BYTES_MAX {
+            return;
+        }
+        let emptied = match self.connection().await {
+            Ok(connection) => connection.run("PRAGMA wal_checkpoint(RESTART)").await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = emptied {
+            tracing::warn!(
+                bytes,
+                error = &error as &dyn std::error::Error,
+                "the write-ahead log was not emptied"
+            );
+        }
+    }
+
+    /// Where the database is, for people; without a password.
+    pub(crate) fn place(&self) -> String {
+        match &self.source {
+            Source::Sqlite { options, .. } => options.get_filename().display().to_string(),
+            Source::Postgres { options } => {
+                let host = options.get_socket().map_or_else(
+                    || format!("{}:{}", options.get_host(), options.get_port()),
+                    |socket| socket.display().to_string(),
+                );
+                format!(
+                    "postgres://{}@{host}/{}",
+                    options.get_username(),
+                    options.get_database().unwrap_or("")
+                )
+            }
+        }
+    }
+
+    /// Whether a lost connection is worth another try: another machine may come back, a file does not.
+    pub(crate) fn is_remote(&self) -> bool {
+        matches!(self.source, Source::Postgres { .. })
+    }
+}
+
+/// SQLite as every connection of ours uses it.
+pub(crate) fn sqlite_options(file: &std::path::Path) -> SqliteConnectOptions {
+    use sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
+    SqliteConnectOptions::new()
+        .filename(file)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        // What a checkpoint has emptied is given back to the disk.
+        .pragma("journal_size_limit", WAL_BYTES_MAX.to_string())
+        // FULL: an acknowledged event survives power loss, not only a crash of the process.
+        .synchronous(SqliteSynchronous::Full)
+        .busy_timeout(Duration::from_secs(10))
+        .statement_cache_capacity(STATEMENTS_MAX)
+}
+
+/// Prepared statements kept on a connection: those of the code, and one for each number of rows in an INSERT.
+pub(crate) const STATEMENTS_MAX: usize = 256;
+
+/// Where SQLite keeps the write-ahead log of a database.
+pub(crate) fn wal_of(file: &std::path::Path) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push("-wal");
+    name.into()
+}
+
+/// How long a read waits for a connection.
+pub(crate) const READ_WAIT_MAX: Duration = Duration::from_secs(10);

@@ -1,0 +1,71 @@
+//! What is kept for a time only goes in small bites, so that no other write waits for long.
+
+use palisade_protocol::TurnId;
+
+use crate::engine::{Connection, query};
+use crate::write::{Write, writing};
+use crate::{Store, StoreError};
+
+/// Turns looked at in one sweep.
+const TURNS_PER_SWEEP_MAX: i64 = 64;
+
+impl Store {
+    /// Forgets idempotency keys that were taken before (Unix seconds).
+    pub async fn sweep_keys(&self, created_before: f64) -> Result<u64, StoreError> {
+        self.writer.write(Write::SweepKeys { created_before }).await
+    }
+
+    /// Deletes at most `rows_max` events of turns that ended before `ended_before` (Unix seconds) or whose
+    /// session is gone; returns how many went. Fewer than `rows_max` does not mean that none are left.
+    pub async fn sweep_events(&self, ended_before: f64, rows_max: i64) -> Result<u64, StoreError> {
+        self.writer.write(Write::SweepEvents { ended_before, rows_max }).await
+    }
+}
+
+pub(crate) async fn keys(db: &mut Connection, created_before: f64) -> Result<u64, StoreError> {
+    let sweep = query("DELETE FROM idempotency_key WHERE created_at < $1").bind(created_before);
+    sweep.execute(db).await.map_err(writing("old idempotency keys"))
+}
+
+/// Takes the events of turns that may go, oldest first; the number is of events. Two servers may sweep at a time:
+/// then one finds less.
+pub(crate) async fn events(
+    db: &mut Connection,
+    evictable_before: f64,
+    rows_max: i64,
+) -> Result<u64, StoreError> {
+    let turns = query("SELECT turn_id FROM evictable_turn WHERE since < $1 ORDER BY since LIMIT $2")
+        .bind(evictable_before)
+        .bind(TURNS_PER_SWEEP_MAX)
+        .all::<(String,)>(&mut *db)
+        .await
+        .map_err(writing("old events"))?;
+    let mut swept = 0;
+    for (turn,) in turns {
+        let left = rows_max - swept;
+        // The lowest numbers first; the index tells where they end.
+        let gone = query(
+            "DELETE FROM event WHERE turn_id = $1
+               AND seq < (SELECT COALESCE(MIN(seq), 0) FROM event WHERE turn_id = $1) + $2",
+        )
+        .bind(&turn)
+        .bind(left)
+        .execute(&mut *db)
+        .await
+        .map_err(writing("old events"))?;
+        swept += gone.cast_signed();
+        if gone.cast_signed() == left {
+            break;
+        }
+        let done = query("DELETE FROM evictable_turn WHERE turn_id = $1").bind(&turn);
+        done.execute(&mut *db).await.map_err(writing("old events"))?;
+    }
+    Ok(swept.unsigned_abs())
+}
+
+/// From here on the turn's events are kept for a while only.
+pub(crate) async fn make_evictable(db: &mut Connection, turn: &TurnId, since: f64) -> Result<(), StoreError> {
+    let listed = query("INSERT INTO evictable_turn (turn_id, since) VALUES ($1, $2)");
+    let listed = listed.bind(turn.as_str()).bind(since).execute(db).await;
+    listed.map(drop).map_err(writing("a turn's end"))
+}

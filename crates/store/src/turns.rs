@@ -1,0 +1,289 @@
+//! Turns: started, appended to, ended, taken over. Every write of a turn names the attempt that makes it, and an
+//! attempt that does not own the turn any more changes nothing; on PostgreSQL the turn's row is held from that look
+//! until the commit, so that a take-over and a commit come one after the other.
+
+use std::collections::HashSet;
+
+use palisade_protocol::event::RenderedEvent;
+use palisade_protocol::item::TurnOutcome;
+use palisade_protocol::{Item, SessionId, TurnId};
+
+use crate::engine::{Connection, placeholders, query, query_built};
+use crate::sweep::make_evictable;
+use crate::write::{Commit, Write, to_json, unless_taken, writing};
+use crate::{ClientAnswer, IdempotencyKey, NewTurn, Store, StoreError};
+
+/// Rows in one INSERT: each number of rows is a statement of its own, which is prepared once.
+const ROWS_PER_INSERT_MAX: usize = 64;
+
+impl Store {
+    /// Starts a turn, unless the session is gone ([`StoreError::NoSuchSession`]) or has one
+    /// ([`StoreError::Busy`]). Durable when this returns.
+    pub async fn start_turn(&self, new: NewTurn) -> Result<(), StoreError> {
+        self.writer.write(Write::StartTurn(new)).await.map(drop)
+    }
+
+    /// Appends to a running turn; durable, and visible to every reader, when this returns.
+    pub async fn commit(&self, commit: Commit) -> Result<(), StoreError> {
+        self.writer.write(Write::Commit(commit)).await.map(drop)
+    }
+
+    /// Keeps a client's answers for the turn to take up; all of them or none.
+    pub async fn answer_calls(&self, turn: &TurnId, answers: Vec<ClientAnswer>) -> Result<(), StoreError> {
+        self.writer.write(Write::AnswerCalls { turn: turn.clone(), answers }).await.map(drop)
+    }
+
+    /// Lets a running turn go in good order: whoever takes it over counts no crash.
+    pub async fn release(&self, turn: &TurnId, generation: i64) -> Result<(), StoreError> {
+        self.writer.write(Write::Release { turn: turn.clone(), generation }).await.map(drop)
+    }
+
+    /// Writes down that somebody wants the turn cancelled; whether it was still running.
+    pub async fn request_cancel(&self, turn: &TurnId) -> Result<bool, StoreError> {
+        Ok(self.writer.write(Write::RequestCancel { turn: turn.clone() }).await? > 0)
+    }
+
+    /// Makes the attempt after `generation` the turn's owner, on this server, and returns its number. Refused as
+    /// [`StoreError::Fenced`] when somebody else was quicker or the turn has ended.
+    pub async fn take_over(
+        &self,
+        session: &SessionId,
+        turn: &TurnId,
+        generation: i64,
+    ) -> Result<i64, StoreError> {
+        let (session, turn) = (session.clone(), turn.clone());
+        self.writer.write(Write::TakeOver { session, turn, generation }).await?;
+        Ok(generation + 1)
+    }
+}
+
+pub(crate) async fn start(db: &mut Connection, server: &str, new: &NewTurn) -> Result<u64, StoreError> {
+    // A session over its ttl is gone, whether or not it has been taken away yet.
+    let touched = query(
+        "UPDATE session SET last_activity = $1 WHERE id = $2 AND tenant = $3 AND created_at + ttl > $1",
+    )
+    .bind(new.now)
+    .bind(new.session.as_str())
+    .bind(new.tenant.as_str())
+    .execute(&mut *db)
+    .await
+    .map_err(writing("a session"))?;
+    if touched == 0 {
+        return Err(StoreError::NoSuchSession(new.session.clone()));
+    }
+    // Before the turn: a retry while the first is running is a replay and no conflict.
+    if let Some(key) = &new.key {
+        take_key(db, new, key).await?;
+    }
+    query(
+        "INSERT INTO turn (id, session_id, state, generation, owner, started_at)
+         VALUES ($1, $2, 'running', 1, $3, $4)",
+    )
+    .bind(new.id.as_str())
+    .bind(new.session.as_str())
+    .bind(server)
+    .bind(new.now)
+    .execute(&mut *db)
+    .await
+    .map_err(unless_taken("a turn", StoreError::Busy(new.session.clone())))?;
+    append_events(db, &of_turn(&new.id, &new.events)).await?;
+    append_items(db, &new.session, &new.id, &new.items).await?;
+    Ok(1)
+}
+
+async fn take_key(db: &mut Connection, new: &NewTurn, key: &IdempotencyKey) -> Result<(), StoreError> {
+    query(
+        "INSERT INTO idempotency_key (tenant, key, session_id, body_hash, turn_id, created_at)
+         VALUES ($1, $2, $3, $4, $5, $6)",
+    )
+    .bind(new.tenant.as_str())
+    .bind(&key.key)
+    .bind(new.session.as_str())
+    .bind(&key.body_hash)
+    .bind(new.id.as_str())
+    .bind(new.now)
+    .execute(db)
+    .await
+    .map(drop)
+    .map_err(unless_taken("an idempotency key", StoreError::KeyTaken))
+}
+
+/// Writes many appends with few statements: one answer for each, with its place. An `Err` is of all of them.
+pub(crate) async fn append_all(
+    db: &mut Connection,
+    appends: &[(usize, &Commit)],
+) -> Result<Vec<(usize, Result<u64, StoreError>)>, StoreError> {
+    let Some((_, last)) = appends.last() else { return Ok(Vec::new()) };
+    // The number of placeholders is a power of two, so that few statements are prepared; the last stands in for
+    // those that are not there.
+    let asked = appends.len().next_power_of_two();
+    let find = format!(
+        "SELECT id, generation FROM turn WHERE id IN {} AND state = 'running' ORDER BY id{}",
+        placeholders(1, 1, asked),
+        db.for_update()
+    );
+    let mut find = query_built(find);
+    for at in 0..asked {
+        find = find.bind(appends.get(at).map_or(last, |(_, commit)| commit).turn.as_str());
+    }
+    let owned: HashSet<(String, i64)> =
+        find.all(&mut *db).await.map_err(writing("a turn's fence"))?.into_iter().collect();
+    let is_owned = |commit: &Commit| owned.contains(&(commit.turn.as_str().to_owned(), commit.generation));
+    let ours = appends.iter().filter(|(_, commit)| is_owned(commit));
+    let events: Vec<_> = ours.flat_map(|(_, commit)| of_turn(&commit.turn, &commit.events)).collect();
+    append_events(db, &events).await?;
+    let answer = |commit: &Commit| match is_owned(commit) {
+        true => Ok(0),
+        false => Err(StoreError::Fenced(commit.turn.clone())),
+    };
+    Ok(appends.iter().map(|(at, commit)| (*at, answer(commit))).collect())
+}
+
+/// A commit with items or an end; one of events alone comes here when it must be written for itself.
+pub(crate) async fn commit(db: &mut Connection, commit: &Commit) -> Result<u64, StoreError> {
+    let last_seq = commit.events.last().map_or(-1, |event| event.seq.cast_signed());
+    let is_step = !commit.items.is_empty();
+    // The fence and what changes of the turn are one statement. What the readers have seen up to a step's end will
+    // not be said again by a take-over.
+    let owned = query(
+        "UPDATE turn SET state = $1, ended_at = $2,
+                step_seq = CASE WHEN NOT $3 THEN step_seq WHEN $4 >= 0 THEN $4
+                           ELSE COALESCE((SELECT MAX(seq) FROM event WHERE turn_id = $5), 0) END
+         WHERE id = $5 AND generation = $6 AND state = 'running'",
+    )
+    .bind(commit.end.map_or("running", |(outcome, _)| state_name(outcome)))
+    .bind(commit.end.map(|(_, now)| now))
+    .bind(is_step)
+    .bind(last_seq)
+    .bind(commit.turn.as_str())
+    .bind(commit.generation)
+    .execute(&mut *db)
+    .await
+    .map_err(writing("a turn's fence"))?;
+    if owned == 0 {
+        return Err(StoreError::Fenced(commit.turn.clone()));
+    }
+    append_events(db, &of_turn(&commit.turn, &commit.events)).await?;
+    append_items(db, &commit.session, &commit.turn, &commit.items).await?;
+    if let Some((_, now)) = commit.end {
+        end(db, commit, now).await?;
+    }
+    Ok(0)
+}
+
+/// What follows from a turn's end.
+async fn end(db: &mut Connection, commit: &Commit, now: f64) -> Result<(), StoreError> {
+    make_evictable(db, &commit.turn, now).await?;
+    let forget = query("DELETE FROM client_result WHERE turn_id = $1").bind(commit.turn.as_str());
+    forget.execute(&mut *db).await.map_err(writing("a turn's end"))?;
+    let touch =
+        query("UPDATE session SET last_activity = $1 WHERE id = $2").bind(now).bind(commit.session.as_str());
+    touch.execute(db).await.map(drop).map_err(writing("a session"))
+}
+
+/// The state's name in the table.
+fn state_name(outcome: TurnOutcome) -> &'static str {
+    match outcome {
+        TurnOutcome::Completed => "completed",
+        TurnOutcome::Cancelled => "cancelled",
+        TurnOutcome::Failed => "failed",
+    }
+}
+
+/// All of them or none: a client that has to repeat its request should not wonder which were taken.
+pub(crate) async fn answer_calls(
+    db: &mut Connection,
+    turn: &TurnId,
+    answers: &[ClientAnswer],
+) -> Result<u64, StoreError> {
+    for answer in answers {
+        let kept = query(
+            "INSERT INTO client_result (turn_id, call_id, content, is_error)
+             SELECT id, $2, $3, $4 FROM turn WHERE id = $1 AND state = 'running'",
+        )
+        .bind(turn.as_str())
+        .bind(&answer.call_id)
+        .bind(&answer.content)
+        .bind(answer.is_error)
+        .execute(&mut *db)
+        .await
+        .map_err(unless_taken("a client's answer", StoreError::AnsweredTwice(answer.call_id.clone())))?;
+        if kept == 0 {
+            return Err(StoreError::Fenced(turn.clone()));
+        }
+    }
+    Ok(answers.len() as u64)
+}
+
+pub(crate) async fn release(db: &mut Connection, turn: &TurnId, generation: i64) -> Result<u64, StoreError> {
+    query("UPDATE turn SET released = TRUE WHERE id = $1 AND generation = $2 AND state = 'running'")
+        .bind(turn.as_str())
+        .bind(generation)
+        .execute(db)
+        .await
+        .map_err(writing("a turn's release"))
+}
+
+pub(crate) async fn request_cancel(db: &mut Connection, turn: &TurnId) -> Result<u64, StoreError> {
+    let ask = query("UPDATE turn SET cancel_requested = TRUE WHERE id = $1 AND state = 'running'");
+    ask.bind(turn.as_str()).execute(db).await.map_err(writing("a cancel"))
+}
+
+/// The next attempt owns the turn from here on; commits of the one before are refused.
+pub(crate) async fn take_over(
+    db: &mut Connection,
+    server: &str,
+    turn: &TurnId,
+    generation: i64,
+) -> Result<u64, StoreError> {
+    let taken = query(
+        "UPDATE turn SET generation = generation + 1, owner = $1, released = FALSE,
+                crashes = crashes + CASE WHEN released THEN 0 ELSE 1 END
+         WHERE id = $2 AND generation = $3 AND state = 'running'",
+    )
+    .bind(server)
+    .bind(turn.as_str())
+    .bind(generation)
+    .execute(db)
+    .await
+    .map_err(writing("a turn's owner"))?;
+    if taken == 0 { Err(StoreError::Fenced(turn.clone())) } else { Ok(taken) }
+}
+
+fn of_turn<'e>(turn: &'e TurnId, events: &'e [RenderedEvent]) -> Vec<(&'e TurnId, &'e RenderedEvent)> {
+    events.iter().map(|event| (turn, event)).collect()
+}
+
+async fn append_events(db: &mut Connection, events: &[(&TurnId, &RenderedEvent)]) -> Result<(), StoreError> {
+    for rows in events.chunks(ROWS_PER_INSERT_MAX) {
+        let values = placeholders(1, rows.len(), 4);
+        let mut insert = query_built(format!("INSERT INTO event (turn_id, seq, kind, data) VALUES {values}"));
+        for (turn, event) in rows {
+            insert =
+                insert.bind(turn.as_str()).bind(event.seq.cast_signed()).bind(&event.kind).bind(&event.data);
+        }
+        insert.execute(&mut *db).await.map_err(writing("events"))?;
+    }
+    Ok(())
+}
+
+async fn append_items(
+    db: &mut Connection,
+    session: &SessionId,
+    turn: &TurnId,
+    items: &[Item],
+) -> Result<(), StoreError> {
+    for item in items {
+        query(
+            "INSERT INTO item (session_id, idx, turn_id, body)
+             SELECT $1, COALESCE(MAX(idx), -1) + 1, $2, $3 FROM item WHERE session_id = $1",
+        )
+        .bind(session.as_str())
+        .bind(turn.as_str())
+        .bind(&to_json("an item", item)?)
+        .execute(&mut *db)
+        .await
+        .map_err(writing("an item"))?;
+    }
+    Ok(())
+}
