@@ -81,6 +81,7 @@ struct Rooms {
     bundled_skills: Vec<BundledSkill>,
     hands: Hands,
     turns: Turns,
+    endings: lifetimes::Endings,
     probe: ready::Probe,
     metrics: Metrics,
     /// Every task the runtime starts, so that shutdown can wait for them.

@@ -1,12 +1,14 @@
 //! Sessions end by themselves: after their `ttl`, whatever they do, and when idle for too long after a response.
 //! When is read from the store and never from traffic, so that neither a reader nor a restart moves it.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
 use palisade_protocol::{Error, ErrorKind, Session, SessionId, TenantName, limits};
 use palisade_store::{DueSession, StoreError};
+use tokio::sync::watch;
 
 use crate::Rooms;
 use crate::clock::now;
@@ -22,8 +24,10 @@ const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(5);
 const BATCH_MAX: i64 = 64;
 /// Sessions that are destroyed at the same time.
 const AT_ONCE_MAX: usize = 8;
-/// How long one session may hold up the others; its end goes on all the same.
-const ONE_MAX: Duration = Duration::from_secs(60);
+/// How long a client waits for a session's end, and the other sessions that are due; it goes on all the same.
+const WAIT_MAX: Duration = Duration::from_secs(10);
+/// When a client should ask again whether a session that takes long is gone, in seconds.
+const ENDING_RETRY_AFTER_S: u64 = 5;
 
 /// Why a session is destroyed.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -36,6 +40,13 @@ pub(crate) enum Cause {
     Expired,
     /// It was not used after its last response.
     Idle,
+}
+
+impl Cause {
+    /// Whether the session stays if it has been used in the meantime.
+    fn has_condition(self) -> bool {
+        matches!(self, Self::Idle | Self::DeletedIfIdle { .. })
+    }
 }
 
 /// Destroys sessions as they fall due, until the server drains.
@@ -72,38 +83,131 @@ async fn look(rooms: &Arc<Rooms>) -> Result<Duration, StoreError> {
     Ok(until_next.unwrap_or(LOOK).clamp(PAUSE_MIN, LOOK))
 }
 
-/// Whether it is gone, or need not go any more. In a task of its own, so that none is left half destroyed.
+/// Whether it is gone, or need not go any more.
 async fn end_session(rooms: &Arc<Rooms>, due: DueSession) -> bool {
-    let (task, id) = (rooms.clone(), due.id.clone());
+    // It goes on by itself and holds up nobody.
+    if rooms.endings.is_running(&due.id) {
+        return false;
+    }
     let cause = if due.expired { Cause::Expired } else { Cause::Idle };
-    let ending = rooms.tasks.spawn(async move { destroy_session(&task, &due.tenant, &due.id, cause).await });
-    match tokio::time::timeout(ONE_MAX, ending).await {
-        Ok(Ok(Ok(()))) => true,
+    match destroy_session(rooms, &due.tenant, &due.id, cause).await {
+        Ok(()) => true,
         // Deleted or used in the meantime.
-        Ok(Ok(Err(error))) if error.kind == ErrorKind::NotFound => true,
-        Ok(Ok(Err(error))) => {
-            tracing::error!(session = %id, error = &error as &dyn std::error::Error, "a due session was not destroyed");
-            false
-        }
-        Ok(Err(panicked)) => {
-            tracing::error!(session = %id, error = &panicked as &dyn std::error::Error, "destroying a session panicked");
-            false
-        }
-        Err(_) => {
-            tracing::error!(session = %id, "a due session takes long to destroy");
+        Err(error) if error.kind == ErrorKind::NotFound => true,
+        Err(error) => {
+            tracing::error!(session = %due.id, error = &error as &dyn std::error::Error, "a due session was not destroyed");
             false
         }
     }
 }
 
 /// Destroys a session: its turn ends, its sandbox with every process in it, its record and its own folder go. The
-/// workspace and `.memory/` stay.
+/// workspace and `.memory/` stay. In a task of its own, so that none is left half destroyed: who waits for it does
+/// so for a bounded time, and it goes on without them.
 pub(crate) async fn destroy_session(
-    rooms: &Rooms,
+    rooms: &Arc<Rooms>,
     tenant: &TenantName,
     id: &SessionId,
     cause: Cause,
 ) -> Result<(), Error> {
+    let by = tokio::time::Instant::now() + WAIT_MAX;
+    loop {
+        let (mut known, running) = begin_or_join(rooms, tenant, id, cause);
+        let outcome = match tokio::time::timeout_at(by, known.wait_for(Option::is_some)).await {
+            Ok(Ok(outcome)) => outcome.clone(),
+            Ok(Err(_)) => return Err(Error::bug("destroying a session panicked")),
+            Err(_) => return Err(not_yet(rooms, id)),
+        };
+        match outcome {
+            // That one had a condition, and we have none.
+            Some(Err(error))
+                if error.kind == ErrorKind::NotFound && running.has_condition() && !cause.has_condition() => {
+            }
+            Some(Err(error)) => {
+                return Err(Error::new(error.kind, error.code, error.message.clone()).caused_by(error));
+            }
+            _ => return Ok(()),
+        }
+    }
+}
+
+/// What is known of an ending: nothing yet, how it went, or why it has not succeeded so far.
+type Known = Option<Result<(), Arc<Error>>>;
+
+/// The sessions that are being destroyed: one task each, however many ask for it.
+#[derive(Default)]
+pub(crate) struct Endings {
+    running: Mutex<HashMap<SessionId, (Cause, watch::Receiver<Known>)>>,
+}
+
+impl Endings {
+    fn is_running(&self, id: &SessionId) -> bool {
+        self.lock().contains_key(id)
+    }
+
+    // The map is whole after any panic, so a poisoned lock is still good.
+    fn lock(&self) -> MutexGuard<'_, HashMap<SessionId, (Cause, watch::Receiver<Known>)>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes the session off the list, however its task ends.
+struct OffTheList<'a>(&'a Endings, &'a SessionId);
+
+impl Drop for OffTheList<'_> {
+    fn drop(&mut self) {
+        self.0.lock().remove(self.1);
+    }
+}
+
+/// The ending that runs, or a new one; and its cause.
+fn begin_or_join(
+    rooms: &Arc<Rooms>,
+    tenant: &TenantName,
+    id: &SessionId,
+    cause: Cause,
+) -> (watch::Receiver<Known>, Cause) {
+    let mut running = rooms.endings.lock();
+    if let Some((cause, known)) = running.get(id) {
+        return (known.clone(), *cause);
+    }
+    let (tell, known) = watch::channel(None);
+    running.insert(id.clone(), (cause, known.clone()));
+    let (rooms, tenant, id) = (rooms.clone(), tenant.clone(), id.clone());
+    rooms.tasks.clone().spawn(async move {
+        let listed = OffTheList(&rooms.endings, &id);
+        let outcome = destroy_in_the_end(&rooms, &tenant, &id, cause, &tell).await;
+        // Off the list first: whoever hears of a failure may begin anew.
+        drop(listed);
+        tell.send_replace(Some(outcome.map_err(Arc::new)));
+    });
+    (known, cause)
+}
+
+/// What a client asked for is tried until there is room; what falls due is looked for again anyway.
+async fn destroy_in_the_end(
+    rooms: &Rooms,
+    tenant: &TenantName,
+    id: &SessionId,
+    cause: Cause,
+    tell: &watch::Sender<Known>,
+) -> Result<(), Error> {
+    loop {
+        match destroy(rooms, tenant, id, cause).await {
+            Err(error) if error.kind == ErrorKind::StorageFull && cause == Cause::Deleted => {
+                tracing::error!(session = %id, error = &error as &dyn std::error::Error, "a session was not destroyed; trying again");
+                tell.send_replace(Some(Err(Arc::new(no_room_yet()))));
+            }
+            outcome => return outcome,
+        }
+        tokio::select! {
+            () = rooms.draining.cancelled() => return Err(no_room_yet()),
+            () = tokio::time::sleep(PAUSE_AFTER_FAILURE) => {}
+        }
+    }
+}
+
+async fn destroy(rooms: &Rooms, tenant: &TenantName, id: &SessionId, cause: Cause) -> Result<(), Error> {
     match cause {
         // Decided by the store once more: a message may have come since it was found idle.
         Cause::Idle => {
@@ -131,6 +235,21 @@ pub(crate) async fn destroy_session(
     }
     tracing::info!(tenant = %tenant, session = %id, ?cause, "session destroyed");
     Ok(())
+}
+
+/// Why a session is not gone although it was waited for.
+fn not_yet(rooms: &Rooms, id: &SessionId) -> Error {
+    if rooms.turns.lacks_room(id) {
+        return no_room_yet();
+    }
+    let message =
+        "the session is being destroyed and takes long; repeat the request to learn when it is gone";
+    Error::new(ErrorKind::Unavailable, "session.ending", message).retry_after(ENDING_RETRY_AFTER_S)
+}
+
+fn no_room_yet() -> Error {
+    let message = "the server's disk is full, so the session is not gone yet; it goes once there is room: repeat the request to learn when";
+    Error::new(ErrorKind::StorageFull, "storage.full", message)
 }
 
 /// What the readers of a turn are told that its session took down with it.

@@ -113,7 +113,7 @@ async fn take_over(
 }
 
 /// Ends a turn that nobody drives any more, with an error that says why.
-pub(crate) async fn close_turn(
+async fn close_turn(
     rooms: &Rooms,
     session: &SessionId,
     turn: &TurnId,

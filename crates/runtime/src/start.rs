@@ -139,6 +139,7 @@ impl Runtime {
             bundled_skills: config.bundled_skills,
             hands: Hands::default(),
             turns: Turns::default(),
+            endings: crate::lifetimes::Endings::default(),
             probe: crate::ready::Probe::default(),
             metrics: Metrics::default(),
             tasks,

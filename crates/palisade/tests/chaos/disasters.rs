@@ -3,14 +3,15 @@
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use palisade_testkit::stream::joined;
 use palisade_testkit::upstream::{Answer, Gate, ScriptedUpstream};
-use palisade_testkit::{Server, server};
+use palisade_testkit::{Server, server, wait_for};
 use reqwest::Method;
 use serde_json::json;
 use tokio::process::Command;
@@ -73,10 +74,7 @@ async fn a_full_disk_is_told_and_survived() {
     upstream.push((0..40).fold(answer, |answer, _| answer.delta(&long)).done());
     let mut stream = server.send(&session, "go").await;
     stream.until("text.delta").await;
-    // The mount is the server's alone; this is how to see it from here.
-    let root = PathBuf::from(format!("/proc/{}/root", server.pid().unwrap().as_raw_nonzero()));
-    let filler = root.join(server.folder.path().strip_prefix("/").unwrap()).join("data/filler");
-    fill(&filler);
+    let filler = fill(&server);
     gate.open();
 
     let (status, code) = refused_in_the_end(&server).await;
@@ -122,12 +120,63 @@ async fn refused_in_the_end(server: &Server) -> (u16, String) {
     panic!("a full disk refused nothing");
 }
 
-fn fill(file: &Path) {
+/// Takes all the room there is; whoever removes this file gives it back.
+fn fill(server: &Server) -> PathBuf {
     use std::io::Write as _;
-    let mut filler = std::fs::File::create(file).unwrap();
+    // The mount is the server's alone; this is how to see it from here.
+    let root = PathBuf::from(format!("/proc/{}/root", server.pid().unwrap().as_raw_nonzero()));
+    let file = root.join(server.folder.path().strip_prefix("/").unwrap()).join("data/filler");
+    let mut filler = std::fs::File::create(&file).unwrap();
     for size in [1024 * 1024, 4096] {
         while filler.write_all(&vec![0; size]).is_ok() {}
     }
+    file
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_a_full_disk_keeps_goes_by_itself_once_there_is_room() {
+    let Some(wrapper) = Wrapper::new("mount -t tmpfs -o size=48m,mode=755 tmpfs \"$DATA\"") else { return };
+    let (upstream, gate) = (ScriptedUpstream::start().await.unwrap(), Gate::new());
+    let server = Server::start(&wrapper.path(), &upstream, "").await;
+    let (busy, idle) = (server.session(json!({})).await, server.session(json!({})).await);
+    let long = json!({"content": "x".repeat(100_000)});
+    let answer = Answer::stream().say("before").wait(&gate);
+    upstream.push((0..40).fold(answer, |answer, _| answer.delta(&long)).done());
+    let mut stream = server.send(&busy, "go").await;
+    stream.until("text.delta").await;
+    let filler = fill(&server);
+    refused_in_the_end(&server).await;
+    gate.open();
+    wait_for("an end that cannot be written", || async {
+        server.log().contains("a turn's end could not be written").then_some(())
+    })
+    .await;
+
+    let delete = |id: &str| server.request(Method::DELETE, &format!("/v1/sessions/{id}"));
+    let began = Instant::now();
+    let refused = join_all([&busy, &busy, &busy, &idle].map(|id| server.refused(delete(id)))).await;
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    for refused in refused {
+        assert_eq!(refused, (507, "storage.full".to_owned()));
+    }
+    std::fs::remove_file(&filler).unwrap();
+    for id in [&busy, &idle] {
+        wait_for("the session's end", || async {
+            let response = server.request(Method::GET, &format!("/v1/sessions/{id}")).send().await.unwrap();
+            (response.status() == 404).then_some(())
+        })
+        .await;
+        assert_eq!(delete(id).send().await.unwrap().status(), 404);
+        let destroyed = || {
+            let log = server.log();
+            log.lines()
+                .filter(|line| line.contains("session destroyed") && line.contains(id.as_str()))
+                .count()
+        };
+        wait_for("the end of its folder", || async { (destroyed() > 0).then_some(()) }).await;
+        assert_eq!(destroyed(), 1, "however many asked");
+    }
+    server.session(json!({})).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

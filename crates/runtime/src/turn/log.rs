@@ -1,13 +1,11 @@
 //! One turn's end of the log: numbers events, keeps them within their bound, and appends them with items.
 
 use palisade_protocol::event::RenderedEvent;
-use palisade_protocol::item::TurnOutcome;
 use palisade_protocol::limits::EVENT_DATA_BYTES_MAX;
 use palisade_protocol::{Event, Item, SessionId, TurnId};
 use palisade_store::{Commit, Store, StoreError};
 
 use super::TurnStart;
-use crate::clock::now;
 
 /// Room for JSON escapes: a control character becomes six bytes.
 const DELTA_BYTES_MAX: usize = EVENT_DATA_BYTES_MAX / 8;
@@ -40,36 +38,14 @@ impl TurnLog {
         let from = self.next_seq;
         let events: Vec<RenderedEvent> =
             events.into_iter().flat_map(bounded).map(|event| self.number(&event)).collect();
-        let appended = self.store.commit(self.commit(events, items, None)).await;
+        let (session, turn) = (self.session.clone(), self.turn.clone());
+        let commit = Commit { session, turn, generation: self.generation, events, items, end: None };
+        let appended = self.store.commit(commit).await;
         if appended.is_err() {
             // Nothing of it was written: the numbers are free again.
             self.next_seq = from;
         }
         appended
-    }
-
-    /// The terminal event, and the end of the turn, as one.
-    pub(super) async fn end(&mut self, event: Event, outcome: TurnOutcome) -> Result<(), StoreError> {
-        // Not counted up before it is written, so that it can be tried again.
-        let event = event.render(self.next_seq);
-        let items = vec![Item::TurnEnded { outcome }];
-        self.store.commit(self.commit(vec![event], items, Some((outcome, now())))).await
-    }
-
-    fn commit(
-        &self,
-        events: Vec<RenderedEvent>,
-        items: Vec<Item>,
-        end: Option<(TurnOutcome, f64)>,
-    ) -> Commit {
-        Commit {
-            session: self.session.clone(),
-            turn: self.turn.clone(),
-            generation: self.generation,
-            events,
-            items,
-            end,
-        }
     }
 
     fn number(&mut self, event: &Event) -> RenderedEvent {

@@ -3,18 +3,19 @@
 
 mod answer;
 mod client_tool;
+mod end;
 mod log;
 mod model;
 mod registry;
 mod reopen;
 mod tool;
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use palisade_agent::Step;
-use palisade_protocol::item::TurnOutcome;
 use palisade_protocol::{Event, Item, Session, ToolOutput, TurnId, Usage};
 use palisade_sandbox::SandboxSpec;
 use palisade_store::StoreError;
@@ -24,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use crate::Rooms;
 use crate::clock::now;
 use crate::skills::SessionKeep;
+use end::Ending;
 use log::TurnLog;
 pub(crate) use registry::{Listed, Turns};
 
@@ -33,9 +35,6 @@ const TURN_TIMEOUT: Duration = Duration::from_secs(90 * 60);
 const CANCEL_WAIT_MAX: Duration = Duration::from_millis(700);
 /// How long a running tool may go on once the server drains: its outcome would be unknown otherwise.
 const DRAIN_GRACE: Duration = Duration::from_secs(5);
-/// Between tries to write a turn's end, when the disk refuses it: doubling from the first to the second.
-const END_WAIT_MIN: Duration = Duration::from_millis(100);
-const END_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// A turn to be driven.
 pub(crate) struct TurnJob {
@@ -62,7 +61,7 @@ pub(crate) struct TurnStart {
 
 /// Why a turn stops. Everything but `Stopped` becomes its terminal event.
 enum TurnEnd {
-    Completed,
+    Completed(Usage),
     Cancelled,
     Failed {
         code: String,
@@ -109,19 +108,21 @@ pub(crate) fn spawn(rooms: &Arc<Rooms>, job: TurnJob, listed: Listed) {
 
 /// Drives a turn to its end, whatever happens: a panic of ours must not leave the session busy.
 async fn drive(rooms: Arc<Rooms>, job: TurnJob) {
+    let ending = Ending::of(&job);
     let (session, turn) = (job.session.id.clone(), job.start.turn.clone());
-    if std::panic::AssertUnwindSafe(drive_to_end(rooms.clone(), job)).catch_unwind().await.is_ok() {
-        return;
-    }
-    tracing::error!(session = %session, turn = %turn, "a turn panicked");
-    rooms.hands.close(&session).await;
-    let message = "The server failed unexpectedly in this turn; the log has the details.";
-    if let Err(error) = crate::recover::close_turn(&rooms, &session, &turn, "internal", message).await {
-        tracing::error!(turn = %turn, error = &error as &dyn std::error::Error, "a turn that panicked was not closed");
-    }
+    let end = match AssertUnwindSafe(drive_to_end(rooms.clone(), job)).catch_unwind().await {
+        Ok(end) => end,
+        Err(_) => {
+            tracing::error!(session = %session, turn = %turn, "a turn panicked");
+            rooms.hands.close(&session).await;
+            let message = "The server failed unexpectedly in this turn; the log has the details.".to_owned();
+            TurnEnd::Failed { code: "internal".to_owned(), message }
+        }
+    };
+    ending.write(&rooms, end).await;
 }
 
-async fn drive_to_end(rooms: Arc<Rooms>, job: TurnJob) {
+async fn drive_to_end(rooms: Arc<Rooms>, job: TurnJob) -> TurnEnd {
     let log = TurnLog::new(&rooms.store, &job.session.id, &job.start);
     let elapsed = Duration::try_from_secs_f64(now() - job.start.started_at).unwrap_or_default();
     let deadline = tokio::time::Instant::now() + TURN_TIMEOUT.saturating_sub(elapsed);
@@ -132,7 +133,7 @@ async fn drive_to_end(rooms: Arc<Rooms>, job: TurnJob) {
         Err(end) => end,
     };
     driver.end_processes(matches!(end, TurnEnd::Cancelled)).await;
-    driver.finish(end).await;
+    end
 }
 
 enum Never {}
@@ -161,7 +162,7 @@ impl Driver {
                     );
                     self.close_call(&call, output).await?;
                 }
-                Step::Finish => return Err(TurnEnd::Completed),
+                Step::Finish => return Err(TurnEnd::Completed(self.usage())),
                 Step::TooManyModelCalls => {
                     return Err(TurnEnd::Failed {
                         code: "turn.too_many_steps".into(),
@@ -233,58 +234,6 @@ impl Driver {
         async move {
             draining.cancelled().await;
             tokio::time::sleep(DRAIN_GRACE).await;
-        }
-    }
-
-    /// Leaves the turn to the next server. Without this it would count as a crash, which is no more than a pity.
-    async fn release(&self) {
-        let start = &self.job.start;
-        if let Err(error) = self.rooms.store.release(&start.turn, start.generation).await {
-            tracing::warn!(turn = %start.turn, error = &error as &dyn std::error::Error, "a turn was not released");
-        }
-    }
-
-    /// Writes the terminal event, and tries until it is written: only then is the session free.
-    async fn finish(&mut self, end: TurnEnd) {
-        let id = self.job.start.turn.clone();
-        // A cancel that was answered before this line holds; one that comes after it is too late.
-        let cancelled = self.rooms.turns.seal(&id);
-        let (event, outcome) = match end {
-            TurnEnd::Stopped if !cancelled => return self.release().await,
-            _ if self.rooms.turns.has_expired(&id) => {
-                let code = "session.expired".to_owned();
-                let error = crate::lifetimes::expired_message(&self.job.session);
-                (Event::Failed { id, error, code }, TurnOutcome::Failed)
-            }
-            _ if cancelled => (Event::Cancelled { id, status: "cancelled" }, TurnOutcome::Cancelled),
-            TurnEnd::Completed => {
-                (Event::Completed { id, status: "completed", usage: self.usage() }, TurnOutcome::Completed)
-            }
-            TurnEnd::Cancelled | TurnEnd::Stopped => {
-                (Event::Cancelled { id, status: "cancelled" }, TurnOutcome::Cancelled)
-            }
-            TurnEnd::Failed { code, message } => {
-                (Event::Failed { id, error: message, code }, TurnOutcome::Failed)
-            }
-        };
-        self.rooms.metrics.turn_ended(outcome);
-        let mut wait = END_WAIT_MIN;
-        loop {
-            match self.log.end(event.clone(), outcome).await {
-                Ok(()) => {
-                    tracing::info!(session = %self.job.session.id, turn = %self.job.start.turn, ?outcome, "turn ended");
-                    return;
-                }
-                Err(StoreError::Fenced(_) | StoreError::Stopped) => return,
-                Err(error) => {
-                    tracing::error!(turn = %self.job.start.turn, error = &error as &dyn std::error::Error, "a turn's end could not be written; trying again");
-                }
-            }
-            tokio::select! {
-                // The next process takes it over.
-                () = self.rooms.draining.cancelled() => return,
-                () = tokio::time::sleep(wait) => wait = (wait * 2).min(END_WAIT_MAX),
-            }
         }
     }
 

@@ -24,6 +24,8 @@ struct Running {
     answered: Arc<Notify>,
     /// Its outcome is fixed: it is too late to cancel it.
     sealed: bool,
+    /// Its end could not be written for want of room.
+    lacks_room: bool,
 }
 
 /// A turn's place on the list; dropped when its task ends, however it ends.
@@ -47,6 +49,7 @@ impl Turns {
             ended: CancellationToken::new(),
             answered: answered.clone(),
             sealed: false,
+            lacks_room: false,
         };
         self.lock().insert(turn.clone(), running);
         Listed { turns: self.clone(), turn: turn.clone(), cancel, answered }
@@ -76,6 +79,18 @@ impl Turns {
         let Some(running) = turns.get_mut(turn) else { return false };
         running.sealed = true;
         running.cancel.is_cancelled()
+    }
+
+    /// The turn's end could not be written, and is tried again.
+    pub(crate) fn end_refused(&self, turn: &TurnId, lacks_room: bool) {
+        if let Some(running) = self.lock().get_mut(turn) {
+            running.lacks_room = lacks_room;
+        }
+    }
+
+    /// Whether a turn of the session does not end for want of room.
+    pub(crate) fn lacks_room(&self, session: &SessionId) -> bool {
+        self.lock().values().any(|running| running.session == *session && running.lacks_room)
     }
 
     /// Cancels whatever the session runs, and waits for its end.

@@ -1,0 +1,97 @@
+//! The end of a turn: one terminal event and the session's freedom in one commit, tried until it is written. A turn
+//! that failed by a panic of ours ends on this path as well; nothing here may leave a session busy.
+
+use std::time::Duration;
+
+use palisade_protocol::item::TurnOutcome;
+use palisade_protocol::{Error, ErrorKind, Event, Item, Session, TurnId};
+use palisade_store::{Commit, StoreError};
+
+use super::{TurnEnd, TurnJob};
+use crate::Rooms;
+use crate::clock::now;
+
+/// Between tries to write a turn's end, when the disk refuses it: doubling from the first to the second.
+const WAIT_MIN: Duration = Duration::from_millis(100);
+const WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// What is left of a job when its driver is gone.
+pub(super) struct Ending {
+    session: Session,
+    turn: TurnId,
+    generation: i64,
+}
+
+impl Ending {
+    pub(super) fn of(job: &TurnJob) -> Self {
+        let (session, start) = (job.session.clone(), &job.start);
+        Self { session, turn: start.turn.clone(), generation: start.generation }
+    }
+
+    /// Writes the terminal event, and tries until it is written: only then is the session free.
+    pub(super) async fn write(self, rooms: &Rooms, end: TurnEnd) {
+        let Some((event, outcome)) = self.said(rooms, end) else { return self.release(rooms).await };
+        rooms.metrics.turn_ended(outcome);
+        let mut wait = WAIT_MIN;
+        loop {
+            match self.commit(rooms, &event, outcome).await {
+                Ok(()) => {
+                    tracing::info!(session = %self.session.id, turn = %self.turn, ?outcome, "turn ended");
+                    return;
+                }
+                Err(StoreError::Fenced(_) | StoreError::Stopped) => return,
+                Err(error) => {
+                    tracing::error!(turn = %self.turn, error = &error as &dyn std::error::Error, "a turn's end could not be written; trying again");
+                    rooms.turns.end_refused(&self.turn, Error::from(error).kind == ErrorKind::StorageFull);
+                }
+            }
+            tokio::select! {
+                // The next process takes it over.
+                () = rooms.draining.cancelled() => return,
+                () = tokio::time::sleep(wait) => wait = (wait * 2).min(WAIT_MAX),
+            }
+        }
+    }
+
+    /// The terminal event; none for a turn that goes on elsewhere.
+    fn said(&self, rooms: &Rooms, end: TurnEnd) -> Option<(Event, TurnOutcome)> {
+        let id = self.turn.clone();
+        // A cancel that was answered before this line holds; one that comes after it is too late.
+        let cancelled = rooms.turns.seal(&id);
+        Some(match end {
+            TurnEnd::Stopped if !cancelled => return None,
+            _ if rooms.turns.has_expired(&id) => {
+                let error = crate::lifetimes::expired_message(&self.session);
+                (Event::Failed { id, error, code: "session.expired".to_owned() }, TurnOutcome::Failed)
+            }
+            TurnEnd::Completed(usage) if !cancelled => {
+                (Event::Completed { id, status: "completed", usage }, TurnOutcome::Completed)
+            }
+            TurnEnd::Failed { code, message } if !cancelled => {
+                (Event::Failed { id, error: message, code }, TurnOutcome::Failed)
+            }
+            _ => (Event::Cancelled { id, status: "cancelled" }, TurnOutcome::Cancelled),
+        })
+    }
+
+    /// Numbered after what the store has: what a driver that is gone had still under way is in it, or is refused.
+    async fn commit(&self, rooms: &Rooms, event: &Event, outcome: TurnOutcome) -> Result<(), StoreError> {
+        let next_seq = rooms.store.last_seq(&self.turn).await?.map_or(0, |last| last + 1);
+        let commit = Commit {
+            session: self.session.id.clone(),
+            turn: self.turn.clone(),
+            generation: self.generation,
+            events: vec![event.render(next_seq)],
+            items: vec![Item::TurnEnded { outcome }],
+            end: Some((outcome, now())),
+        };
+        rooms.store.commit(commit).await
+    }
+
+    /// Leaves the turn to the next server. Without this it would count as a crash, which is no more than a pity.
+    async fn release(&self, rooms: &Rooms) {
+        if let Err(error) = rooms.store.release(&self.turn, self.generation).await {
+            tracing::warn!(turn = %self.turn, error = &error as &dyn std::error::Error, "a turn was not released");
+        }
+    }
+}
