@@ -11,7 +11,7 @@ use palisade_protocol::{Item, SessionId, TurnId};
 use crate::engine::{Connection, placeholders, query, query_built};
 use crate::sweep::make_evictable;
 use crate::write::{Commit, Write, to_json, unless_taken, writing};
-use crate::{ClientAnswer, IdempotencyKey, NewTurn, Store, StoreError};
+use crate::{ClientAnswer, IdempotencyKey, NewTurn, Store, StoreError, audit, metering};
 
 /// Rows in one INSERT: each number of rows is a statement of its own, which is prepared once.
 const ROWS_PER_INSERT_MAX: usize = 64;
@@ -76,16 +76,19 @@ pub(crate) async fn start(db: &mut Connection, server: &str, new: &NewTurn) -> R
         take_key(db, new, key).await?;
     }
     query(
-        "INSERT INTO turn (id, session_id, state, generation, owner, started_at)
-         VALUES ($1, $2, 'running', 1, $3, $4)",
+        "INSERT INTO turn (id, session_id, state, generation, owner, started_at, caller, ledger)
+         VALUES ($1, $2, 'running', 1, $3, $4, $5, $6)",
     )
     .bind(new.id.as_str())
     .bind(new.session.as_str())
     .bind(server)
     .bind(new.now)
+    .bind(&new.account.caller)
+    .bind(new.account.charge.as_ref().map(|charge| charge.ledger.as_str()))
     .execute(&mut *db)
     .await
     .map_err(unless_taken("a turn", StoreError::Busy(new.session.clone())))?;
+    metering::admit(db, new).await?;
     append_events(db, &of_turn(&new.id, &new.events)).await?;
     append_items(db, &new.session, &new.id, &new.items).await?;
     Ok(1)
@@ -141,6 +144,13 @@ pub(crate) async fn append_all(
 
 /// A commit with items or an end; one of events alone comes here when it must be written for itself.
 pub(crate) async fn commit(db: &mut Connection, commit: &Commit) -> Result<u64, StoreError> {
+    if let Some((_, now)) = commit.end {
+        // The session before the turn, in the order in which a delete takes them: two servers never wait for each
+        // other in a circle.
+        let touch = query("UPDATE session SET last_activity = $1 WHERE id = $2");
+        let touch = touch.bind(now).bind(commit.session.as_str()).execute(&mut *db).await;
+        touch.map_err(writing("a session"))?;
+    }
     let last_seq = commit.events.last().map_or(-1, |event| event.seq.cast_signed());
     let is_step = !commit.items.is_empty();
     // The fence and what changes of the turn are one statement. What the readers have seen up to a step's end will
@@ -165,7 +175,14 @@ pub(crate) async fn commit(db: &mut Connection, commit: &Commit) -> Result<u64, 
     }
     append_events(db, &of_turn(&commit.turn, &commit.events)).await?;
     append_items(db, &commit.session, &commit.turn, &commit.items).await?;
-    if let Some((_, now)) = commit.end {
+    if let Some(call) = &commit.metered {
+        metering::meter(db, &commit.turn, call).await?;
+    }
+    if let Some(skill) = &commit.skill {
+        audit::record_skill(db, &commit.turn, skill).await?;
+    }
+    if let Some((outcome, now)) = commit.end {
+        metering::settle(db, &commit.turn, outcome, now).await?;
         end(db, commit, now).await?;
     }
     Ok(0)
@@ -175,14 +192,11 @@ pub(crate) async fn commit(db: &mut Connection, commit: &Commit) -> Result<u64, 
 async fn end(db: &mut Connection, commit: &Commit, now: f64) -> Result<(), StoreError> {
     make_evictable(db, &commit.turn, now).await?;
     let forget = query("DELETE FROM client_result WHERE turn_id = $1").bind(commit.turn.as_str());
-    forget.execute(&mut *db).await.map_err(writing("a turn's end"))?;
-    let touch =
-        query("UPDATE session SET last_activity = $1 WHERE id = $2").bind(now).bind(commit.session.as_str());
-    touch.execute(db).await.map(drop).map_err(writing("a session"))
+    forget.execute(db).await.map(drop).map_err(writing("a turn's end"))
 }
 
 /// The state's name in the table.
-fn state_name(outcome: TurnOutcome) -> &'static str {
+pub(crate) fn state_name(outcome: TurnOutcome) -> &'static str {
     match outcome {
         TurnOutcome::Completed => "completed",
         TurnOutcome::Cancelled => "cancelled",

@@ -82,6 +82,11 @@ impl Postgres {
         }
     }
 
+    /// Its Unix socket.
+    pub fn socket(&self) -> PathBuf {
+        self.folder.path().join(".s.PGSQL.5432")
+    }
+
     /// The URL of a new, empty database.
     ///
     /// # Panics
