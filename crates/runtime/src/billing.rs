@@ -9,8 +9,10 @@ use palisade_protocol::money::{CreditMode, Tariff};
 use palisade_protocol::prompt::PromptMessage;
 use palisade_protocol::{LedgerName, MicroCredits, Prompt, Usage};
 
-use crate::StartError;
+use palisade_store::{Charge, TurnAccount};
+
 use crate::tenant::TenantConfig;
+use crate::{OpCtx, StartError};
 
 /// What an operator says about a ledger.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +53,21 @@ impl Billing {
     /// The terms of a tenant's ledger; `None` for one that has none.
     pub(crate) fn terms(&self, tenant: &TenantConfig) -> Option<&LedgerConfig> {
         tenant.ledger.as_ref().and_then(|name| self.ledgers.get(name))
+    }
+
+    /// Who starts a turn, what that caller may use, and who pays.
+    pub(crate) fn account(&self, ctx: &OpCtx, tenant: &TenantConfig) -> TurnAccount {
+        let charge = self.terms(tenant).map(|terms| Charge {
+            ledger: terms.name.clone(),
+            mode: terms.mode,
+            minimum: terms.minimum,
+        });
+        TurnAccount { caller: ctx.token_id().to_owned(), rate: tenant.rate, charge }
+    }
+
+    /// Every ledger that is configured.
+    pub(crate) fn ledgers(&self) -> impl Iterator<Item = &LedgerConfig> {
+        self.ledgers.values()
     }
 
     /// The terms of a ledger that is configured.

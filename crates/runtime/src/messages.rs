@@ -1,5 +1,8 @@
 //! Send a message, follow a turn, cancel it.
 
+use std::time::Duration;
+
+use palisade_protocol::money::CreditMode;
 use palisade_protocol::{Error, ErrorKind, Event, Item, SessionId, TurnId, limits};
 use palisade_store::{Follower, IdempotencyKey, NewTurn, StoreError, Turn, TurnState};
 
@@ -57,6 +60,9 @@ impl Runtime {
             None => return Err(Error::no_such_session()),
         };
         let sandbox_spec = hands::spec(tenant, &session, &keep)?;
+        let account = self.rooms.billing.account(ctx, &tenant.config);
+        let is_prepaid = account.charge.as_ref().is_some_and(|charge| charge.mode == CreditMode::Hard);
+        let timeout = Duration::from_secs(tenant.config.turn_timeout_s);
         let turn = TurnId::from_random(palisade_vault::random().map_err(Error::bug)?);
         let listed = self.rooms.turns.list(id, &turn);
         if self.rooms.draining.is_cancelled() {
@@ -73,10 +79,11 @@ impl Runtime {
             key: key.clone(),
             events: vec![created.render(0)],
             items: vec![Item::UserMessage { text: message }],
+            account,
         };
         let (cancel, answered) = (listed.cancel.clone(), listed.answered.clone());
         let start = TurnStart { turn: turn.clone(), generation: 1, next_seq: 1, step_seq: 0, started_at };
-        let job = TurnJob { session, keep, sandbox_spec, start, cancel, answered };
+        let job = TurnJob { session, keep, sandbox_spec, start, cancel, answered, timeout, is_prepaid };
         // In a task of its own: a caller that hangs up between the commit and the start would leave a turn that
         // nobody drives.
         let rooms = self.rooms.clone();

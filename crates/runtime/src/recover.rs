@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use palisade_protocol::item::TurnOutcome;
+use palisade_protocol::money::CreditMode;
 use palisade_protocol::{Event, Item, SessionId, TenantName, TurnId};
 use palisade_store::{Commit, StoreError, Turn, TurnState};
 
@@ -107,7 +108,10 @@ async fn take_over(
     let (step_seq, started_at) = (turn.step_seq, turn.started_at);
     let start = TurnStart { turn: turn.id.clone(), generation, next_seq, step_seq, started_at };
     let (cancel, answered) = (listed.cancel.clone(), listed.answered.clone());
-    spawn(rooms, TurnJob { session, keep, sandbox_spec, start, cancel, answered }, listed);
+    let is_prepaid = rooms.billing.terms(&tenant.config).is_some_and(|terms| terms.mode == CreditMode::Hard);
+    let timeout = Duration::from_secs(tenant.config.turn_timeout_s);
+    let job = TurnJob { session, keep, sandbox_spec, start, cancel, answered, timeout, is_prepaid };
+    spawn(rooms, job, listed);
     tracing::info!(tenant = %name, session = %turn.session, turn = %turn.id, attempt = generation, "turn taken over");
     Ok(Ok(()))
 }
@@ -139,6 +143,8 @@ async fn end_turn(
         generation: row.generation,
         events: vec![event.render(next_seq)],
         items: vec![Item::TurnEnded { outcome }],
+        metered: None,
+        skill: None,
         end: Some((outcome, now())),
     };
     rooms.store.commit(commit).await

@@ -151,6 +151,9 @@ impl Runtime {
             events_retention_s: config.events_retention_s as f64,
             session_idle_s: config.session_idle_s as f64,
         });
+        for ledger in rooms.billing.ledgers() {
+            rooms.store.open_ledger(&ledger.name, ledger.opening, now()).await?;
+        }
         let leftovers = find_leftovers(&rooms).await?;
         let cleaner = rooms.clone();
         rooms.tasks.spawn(async move { remove_leftovers(&cleaner, leftovers).await });
@@ -217,6 +220,9 @@ async fn keep_house(rooms: Arc<Rooms>) {
         rooms.hands.close_idle(|session| rooms.turns.is_running(session)).await;
         if let Err(error) = rooms.store.sweep_keys(now() - KEY_KEPT_S).await {
             tracing::error!(error = &error as &dyn std::error::Error, "old idempotency keys were not swept");
+        }
+        if let Err(error) = rooms.store.sweep_usage(now()).await {
+            tracing::error!(error = &error as &dyn std::error::Error, "old usage was not swept");
         }
         loop {
             match rooms.store.sweep_events(now() - rooms.events_retention_s, SWEEP_ROWS_MAX).await {

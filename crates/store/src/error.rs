@@ -1,6 +1,6 @@
 //! What can go wrong with the store, in its own terms.
 
-use palisade_protocol::{Error, ErrorKind, SessionId, TenantName, TurnId};
+use palisade_protocol::{Error, ErrorKind, LedgerName, MicroCredits, SessionId, TenantName, TurnId};
 use sqlx::error::DatabaseError;
 use sqlx::postgres::PgDatabaseError;
 
@@ -35,6 +35,16 @@ pub enum StoreError {
     /// The commit came from an attempt that no longer owns the turn; nothing of it was written.
     #[error("turn {0} is not ours any more")]
     Fenced(TurnId),
+    /// In hard mode: what can be spent, and what would be needed.
+    #[error("the ledger {ledger} has {available} credits to spend, and {needed} are needed")]
+    CreditsExhausted { ledger: LedgerName, available: MicroCredits, needed: MicroCredits },
+    /// The caller has used what it may in this window.
+    #[error("the {window}'s usage limit is reached for {wait_s} s")]
+    UsageLimit { window: &'static str, wait_s: u64 },
+    #[error("there is no ledger {0}")]
+    NoSuchLedger(LedgerName),
+    #[error("a posting with the key {0:?} is there, with another amount or of another kind")]
+    PostingDiffers(String),
     /// This server was taken for dead, and its turns are others' from now on.
     #[error("the server's lease is over")]
     LeaseOver,
@@ -76,6 +86,27 @@ impl From<StoreError> for Error {
             StoreError::AnsweredTwice(call) => {
                 let message = format!("the call {call:?} was answered before");
                 Error::new(ErrorKind::Conflict, "tool.answered", message)
+            }
+            StoreError::CreditsExhausted { available, needed, .. } => Error::new(
+                ErrorKind::OutOfCredits,
+                "credits.exhausted",
+                format!(
+                    "there are {available} credits left to spend and {needed} are needed; an operator can add some"
+                ),
+            ),
+            StoreError::UsageLimit { window, wait_s } => Error::new(
+                ErrorKind::LimitReached,
+                "usage.limit",
+                format!("the usage limit of the {window} is reached; there is room again in {wait_s} s, and GET /v1/usage says how much is used"),
+            )
+            .retry_after(*wait_s),
+            StoreError::NoSuchLedger(ledger) => {
+                let message = format!("there is no ledger {:?}", ledger.as_str());
+                Error::new(ErrorKind::NotFound, "ledger.not_found", message)
+            }
+            StoreError::PostingDiffers(key) => {
+                let message = format!("the key {key:?} was used for another posting; take a new key for a new one");
+                Error::new(ErrorKind::Conflict, "ledger.key_used", message)
             }
             StoreError::Stopped => Error::new(
                 ErrorKind::Unavailable,

@@ -2,17 +2,21 @@
 //! this same cursor; a slow reader costs a cursor and never a queue.
 
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use palisade_protocol::TurnId;
 use palisade_protocol::event::RenderedEvent;
 use tokio::sync::watch;
 
+use crate::read::{EventRow, event_of, events_from, reading};
 use crate::{Store, StoreError, TurnState};
 
-/// Events taken from the table at once. A delta has at most 64 KiB; the input of a call, which is one event, has at
-/// most what one answer of a model may have.
+/// Events taken from the table at once.
 const BATCH_MAX: i64 = 64;
+/// Bytes of events after which a batch takes no further one: what a reader who has stalled is held with. One event
+/// is always taken, and may be longer.
+const BATCH_BYTES_MAX: usize = 64 * 1024;
 
 /// Which turns somebody is waiting on.
 #[derive(Clone, Debug, Default)]
@@ -107,7 +111,7 @@ impl Follower {
         while !self.ended {
             // Marked as seen before the read: what is committed after it wakes us again.
             self.subscription.changed.borrow_and_update();
-            let events = self.store.events(&self.turn, self.next, BATCH_MAX).await?;
+            let events = self.batch().await?;
             if events.first().is_some_and(|first| first.seq != self.next) {
                 return Err(StoreError::Evicted(self.turn.clone()));
             }
@@ -120,5 +124,18 @@ impl Follower {
             self.subscription.changed.changed().await.map_err(|_| StoreError::Stopped)?;
         }
         Ok(None)
+    }
+
+    async fn batch(&self) -> Result<Vec<RenderedEvent>, StoreError> {
+        let (mut events, mut bytes) = (Vec::new(), 0);
+        let rows = events_from(&self.turn, self.next, BATCH_MAX);
+        rows.each(&self.store.readers, |row: EventRow| {
+            bytes += row.2.len();
+            events.push(event_of(row));
+            if bytes < BATCH_BYTES_MAX { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        })
+        .await
+        .map_err(reading("events"))?;
+        Ok(events)
     }
 }

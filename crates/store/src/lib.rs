@@ -1,15 +1,19 @@
-//! The only SQL of Palisade: sessions, turns, the event log and the conversation items, on SQLite or PostgreSQL.
+//! The only SQL of Palisade: sessions, turns, the event log, the conversation items and the ledgers, on SQLite or
+//! PostgreSQL.
 //!
 //! All writes go through one writer task that commits whatever is waiting as one group, so that a delta costs
 //! microseconds; all reads are plain queries. An event is a row before anybody can see it. Nothing here knows
 //! what an event means, decides who may see what, or calls another room.
 
+mod audit;
 mod conversation;
 mod engine;
 mod error;
 mod follow;
+mod ledger;
 mod lifetimes;
 mod link;
+mod metering;
 mod notices;
 mod read;
 mod servers;
@@ -25,11 +29,14 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::SqlitePoolOptions;
 use tokio::sync::{mpsc, watch};
 
+pub use audit::{AuditRange, SkillUse};
 pub use conversation::PlacedItem;
 pub use engine::StoreUrl;
 pub use error::StoreError;
 pub use follow::Follower;
+pub use ledger::{LedgerEntry, LedgerState, Posting, PostingKind};
 pub use lifetimes::DueSession;
+pub use metering::{CallerUsage, Charge, MeteredCall, TurnAccount};
 pub use notices::Notice;
 pub use read::{KeyUse, Turn, TurnState};
 pub use servers::ServerBeat;

@@ -6,7 +6,7 @@ use palisade_protocol::{Item, Session, SessionId, TenantName, TurnId};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::engine::{query, query_built};
+use crate::engine::{Query, query, query_built};
 use crate::{Store, StoreError};
 
 /// A turn's row.
@@ -68,7 +68,13 @@ pub(crate) const RUNNING: &str =
      FROM turn JOIN session ON session.id = turn.session_id WHERE turn.state = 'running'";
 
 /// Columns of an event.
-type EventRow = (i64, String, String);
+pub(crate) type EventRow = (i64, String, String);
+
+pub(crate) fn events_from(turn: &TurnId, from: u64, limit: i64) -> Query<'_> {
+    let rows =
+        query("SELECT seq, kind, data FROM event WHERE turn_id = $1 AND seq >= $2 ORDER BY seq LIMIT $3");
+    rows.bind(turn.as_str()).bind(i64::try_from(from).unwrap_or(i64::MAX)).bind(limit)
+}
 
 impl Store {
     /// The record of a tenant's session; another tenant's does not exist.
@@ -116,10 +122,8 @@ impl Store {
         from: u64,
         limit: i64,
     ) -> Result<Vec<RenderedEvent>, StoreError> {
-        let rows =
-            query("SELECT seq, kind, data FROM event WHERE turn_id = $1 AND seq >= $2 ORDER BY seq LIMIT $3");
-        let rows = rows.bind(turn.as_str()).bind(i64::try_from(from).unwrap_or(i64::MAX)).bind(limit);
-        let rows = rows.all::<EventRow>(&self.readers).await.map_err(reading("events"))?;
+        let rows = events_from(turn, from, limit).all::<EventRow>(&self.readers).await;
+        let rows = rows.map_err(reading("events"))?;
         Ok(rows.into_iter().map(event_of).collect())
     }
 
@@ -196,7 +200,7 @@ impl Store {
     }
 }
 
-fn event_of((seq, kind, data): EventRow) -> RenderedEvent {
+pub(crate) fn event_of((seq, kind, data): EventRow) -> RenderedEvent {
     RenderedEvent { seq: seq.unsigned_abs(), kind, data }
 }
 

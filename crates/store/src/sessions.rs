@@ -1,12 +1,14 @@
 //! Sessions come, change their metadata, and go.
 
-use palisade_protocol::{SessionId, TenantName};
+use palisade_protocol::item::TurnOutcome;
+use palisade_protocol::{SessionId, TenantName, TurnId};
 use serde_json::Value;
 
-use crate::engine::{Connection, query};
+use crate::engine::{Connection, query, query_built};
 use crate::lifetimes::check_session_count;
+use crate::read::corrupt;
 use crate::write::{Write, to_json, writing};
-use crate::{NewSession, Store, StoreError};
+use crate::{NewSession, Store, StoreError, metering};
 
 impl Store {
     /// Creates a session; durable when this returns.
@@ -74,7 +76,7 @@ pub(crate) async fn set_metadata(
     value: &Value,
 ) -> Result<u64, StoreError> {
     let find = format!("SELECT metadata FROM session WHERE id = $1{}", db.for_update());
-    let stored = crate::engine::query_built(find).bind(session.as_str()).optional::<(String,)>(&mut *db);
+    let stored = query_built(find).bind(session.as_str()).optional::<(String,)>(&mut *db);
     let (stored,) = stored
         .await
         .map_err(writing("metadata"))?
@@ -90,6 +92,20 @@ pub(crate) async fn set_metadata(
     set.execute(db).await.map_err(writing("metadata"))
 }
 
+/// A turn that goes with its session was cancelled: nobody pays for it, and nothing stays set aside.
+async fn settle_running(db: &mut Connection, session: &SessionId) -> Result<(), StoreError> {
+    let running = format!(
+        "SELECT id, started_at FROM turn WHERE session_id = $1 AND state = 'running'{}",
+        db.for_update()
+    );
+    let running = query_built(running).bind(session.as_str()).all::<(String, f64)>(&mut *db).await;
+    for (turn, started_at) in running.map_err(writing("a session"))? {
+        let turn = TurnId::parse(&turn).map_err(corrupt("a turn's id"))?;
+        metering::settle(db, &turn, TurnOutcome::Cancelled, started_at).await?;
+    }
+    Ok(())
+}
+
 /// Deletes the session, its turns and its items. Its events are orphans from then on, which no reader can name,
 /// and the sweep takes them in small bites.
 pub(crate) async fn delete(
@@ -97,6 +113,7 @@ pub(crate) async fn delete(
     tenant: &TenantName,
     session: &SessionId,
 ) -> Result<u64, StoreError> {
+    settle_running(db, session).await?;
     let deleted = query("DELETE FROM session WHERE id = $1 AND tenant = $2")
         .bind(session.as_str())
         .bind(tenant.as_str())

@@ -3,11 +3,14 @@
 
 use palisade_protocol::event::RenderedEvent;
 use palisade_protocol::item::TurnOutcome;
-use palisade_protocol::{Item, Session, SessionId, TenantName, TurnId};
+use palisade_protocol::{Item, MicroCredits, Session, SessionId, TenantName, TurnId};
 use serde_json::Value;
 
+use crate::audit::SkillUse;
 use crate::engine::Connection;
-use crate::{StoreError, lifetimes, servers, sessions, sweep, turns};
+use crate::ledger::Posting;
+use crate::metering::{MeteredCall, TurnAccount};
+use crate::{StoreError, ledger, lifetimes, metering, servers, sessions, sweep, turns};
 
 /// A session to be created.
 #[derive(Debug, Clone)]
@@ -39,6 +42,8 @@ pub struct NewTurn {
     pub items: Vec<Item>,
     /// Taken with the turn, or not at all.
     pub key: Option<IdempotencyKey>,
+    /// Who starts it, what that caller may use, and who pays.
+    pub account: TurnAccount,
 }
 
 /// What a client calls a request, so that it can be repeated without being done twice.
@@ -63,7 +68,12 @@ pub struct Commit {
     pub events: Vec<RenderedEvent>,
     /// For the agent.
     pub items: Vec<Item>,
-    /// Ends the turn: how, and when (Unix seconds). The session is free from this commit on.
+    /// The model call whose answer is among the items.
+    pub metered: Option<MeteredCall>,
+    /// The skill whose text is among the items.
+    pub skill: Option<SkillUse>,
+    /// Ends the turn: how, and when (Unix seconds). The session is free from this commit on, and what the turn has
+    /// used is paid.
     pub end: Option<(TurnOutcome, f64)>,
 }
 
@@ -91,6 +101,24 @@ pub(crate) enum Write {
     Release {
         turn: TurnId,
         generation: i64,
+    },
+    Reserve {
+        turn: TurnId,
+        generation: i64,
+        estimate: MicroCredits,
+    },
+    OpenLedger {
+        posting: Posting,
+        /// Whether there is something to begin with, be it nothing.
+        is_stated: bool,
+        at: f64,
+    },
+    Post {
+        posting: Posting,
+        at: f64,
+    },
+    SweepUsage {
+        before_minute: i64,
     },
     RequestCancel {
         turn: TurnId,
@@ -139,7 +167,11 @@ impl Write {
     /// A commit of nothing but events, which are most of all writes and can be written many at once.
     pub(crate) fn as_append(&self) -> Option<&Commit> {
         match self {
-            Self::Commit(commit) if commit.items.is_empty() && commit.end.is_none() => Some(commit),
+            Self::Commit(commit)
+                if commit.items.is_empty() && commit.end.is_none() && commit.metered.is_none() =>
+            {
+                Some(commit)
+            }
             _ => None,
         }
     }
@@ -158,6 +190,12 @@ pub(crate) async fn apply(db: &mut Connection, server: &str, write: &Write) -> R
         Write::Commit(commit) => turns::commit(db, commit).await,
         Write::AnswerCalls { turn, answers } => turns::answer_calls(db, turn, answers).await,
         Write::Release { turn, generation } => turns::release(db, turn, *generation).await,
+        Write::Reserve { turn, generation, estimate } => {
+            metering::reserve(db, turn, *generation, *estimate).await
+        }
+        Write::OpenLedger { posting, is_stated, at } => ledger::open(db, posting, *is_stated, *at).await,
+        Write::Post { posting, at } => ledger::post(db, posting, *at).await,
+        Write::SweepUsage { before_minute } => metering::sweep(db, *before_minute).await,
         Write::RequestCancel { turn } => turns::request_cancel(db, turn).await,
         Write::TakeOver { turn, generation, .. } => turns::take_over(db, server, turn, *generation).await,
         Write::SweepKeys { created_before } => sweep::keys(db, *created_before).await,

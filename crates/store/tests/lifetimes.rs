@@ -7,7 +7,7 @@ mod engines;
 use palisade_protocol::item::TurnOutcome;
 use palisade_protocol::session::SessionStatus;
 use palisade_protocol::{FileAccess, Item, Session, SessionId, TenantName, TurnId};
-use palisade_store::{Commit, DueSession, NewSession, NewTurn, Store, StoreError};
+use palisade_store::{Commit, DueSession, NewSession, NewTurn, Store, StoreError, TurnAccount};
 use serde_json::{Value, json};
 
 const CREATED: f64 = 1_777_223_000.0;
@@ -66,6 +66,7 @@ impl Fixture {
             events: Vec::new(),
             items: vec![Item::UserMessage { text: "hello".into() }],
             key: None,
+            account: TurnAccount::default(),
         };
         self.store.start_turn(new).await.map(|()| id)
     }
@@ -77,6 +78,8 @@ impl Fixture {
             generation: 1,
             events: Vec::new(),
             items: vec![Item::TurnEnded { outcome: TurnOutcome::Completed }],
+            metered: None,
+            skill: None,
             end: Some((TurnOutcome::Completed, now)),
         };
         self.store.commit(commit).await.unwrap();

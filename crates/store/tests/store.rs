@@ -7,7 +7,7 @@ mod engines;
 use palisade_protocol::item::TurnOutcome;
 use palisade_protocol::session::SessionStatus;
 use palisade_protocol::{Event, FileAccess, Item, Session, SessionId, TenantName, TurnId};
-use palisade_store::{Commit, NewSession, NewTurn, Store, StoreError, TurnState};
+use palisade_store::{Commit, NewSession, NewTurn, Store, StoreError, TurnAccount, TurnState};
 use serde_json::json;
 
 use engines::{Engine, on_both_engines};
@@ -80,6 +80,7 @@ impl Fixture {
                 events: vec![text("first").render(0)],
                 items: vec![Item::UserMessage { text: "hello".into() }],
                 key: None,
+                account: TurnAccount::default(),
             })
             .await
     }
@@ -92,6 +93,8 @@ impl Fixture {
             generation: 1,
             events: vec![event.render(seq)],
             items: vec![],
+            metered: None,
+            skill: None,
             end: end.then_some((TurnOutcome::Cancelled, 1777223001.0)),
         }
     }

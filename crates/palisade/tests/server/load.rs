@@ -251,3 +251,33 @@ async fn readers_that_stall_cost_nobody_else_anything_and_lose_nothing() {
         assert!(frames(&woken) == whole, "turn {turn}: who stalled has every event once too");
     }
 }
+
+/// Readers of one turn that has ended, who all stop reading, and what each may cost the server, in KiB: a batch of
+/// events, and what the connection takes before it asks for no more.
+const STALLED_READERS: usize = 60;
+const STALLED_KIB_MAX: u64 = 1024;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_stalls_costs_a_batch_of_bytes_however_long_the_events_are() {
+    let (server, upstream) = start().await;
+    let session = server.session(json!({})).await;
+    // Each character is six on the wire, so that events are as long as they may be.
+    let long = json!({"content": "\u{1}".repeat(40_000)});
+    let answer = (0..30).fold(Answer::stream(), |answer, _| answer.delay(EVERY / 4).delta(&long));
+    upstream.push(answer.done());
+    let mut stream = server.send(&session, "go").await;
+    stream.until("message.completed").await;
+    let path = format!("/v1/sessions/{session}/responses/{}/events", stream.turn);
+    let before = private_kib(&server);
+    let readers = join_all((0..STALLED_READERS).map(|_| stall(&server, &path))).await;
+    palisade_testkit::wait_for("every reader's first bytes", || async {
+        readers.iter().all(|reader| bytes_in_sockets(reader) > 0).then_some(())
+    })
+    .await;
+    let Some((before, after)) = before.zip(private_kib(&server)) else {
+        eprintln!("skipped: the server's memory, which smaps_rollup shows to root only");
+        return;
+    };
+    let each = after.saturating_sub(before) / STALLED_READERS as u64;
+    assert!(each <= STALLED_KIB_MAX, "a reader who has stalled costs {each} KiB");
+}

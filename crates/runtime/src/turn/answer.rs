@@ -30,6 +30,8 @@ enum Block {
 /// A whole answer.
 pub(super) struct Finished {
     pub(super) item: Item,
+    /// As the upstream counted.
+    pub(super) usage: Usage,
     /// The first call, whose block is open and has its whole input.
     pub(super) open_call: Option<ToolCall>,
     /// To be shown once the calls are done.
@@ -87,7 +89,7 @@ impl Answer {
         let open_call = calls.first().cloned();
         let item =
             Item::AssistantMessage { text: self.text, reasoning: self.reasoning, calls, usage: self.usage };
-        Finished { item, open_call, late_text: self.late_text }
+        Finished { item, usage: self.usage, open_call, late_text: self.late_text }
     }
 
     /// Closes the open block of an answer that broke off.

@@ -83,6 +83,8 @@ impl Ending {
             generation: self.generation,
             events: vec![event.render(next_seq)],
             items: vec![Item::TurnEnded { outcome }],
+            metered: None,
+            skill: None,
             end: Some((outcome, now())),
         };
         rooms.store.commit(commit).await

@@ -3,7 +3,7 @@
 use palisade_protocol::event::RenderedEvent;
 use palisade_protocol::limits::EVENT_DATA_BYTES_MAX;
 use palisade_protocol::{Event, Item, SessionId, TurnId};
-use palisade_store::{Commit, Store, StoreError};
+use palisade_store::{Commit, MeteredCall, SkillUse, Store, StoreError};
 
 use super::TurnStart;
 
@@ -32,6 +32,36 @@ impl TurnLog {
     /// Durable, and visible to every reader, when this returns. Must be awaited to its end: a number is used as
     /// soon as it is given out.
     pub(super) async fn append(&mut self, events: Vec<Event>, items: Vec<Item>) -> Result<(), StoreError> {
+        self.append_all(events, items, None, None).await
+    }
+
+    /// The same for an answer, with what it cost.
+    pub(super) async fn append_metered(
+        &mut self,
+        events: Vec<Event>,
+        items: Vec<Item>,
+        metered: MeteredCall,
+    ) -> Result<(), StoreError> {
+        self.append_all(events, items, Some(metered), None).await
+    }
+
+    /// The same for a call's outcome, with the skill that it was.
+    pub(super) async fn append_skill(
+        &mut self,
+        events: Vec<Event>,
+        items: Vec<Item>,
+        skill: Option<SkillUse>,
+    ) -> Result<(), StoreError> {
+        self.append_all(events, items, None, skill).await
+    }
+
+    async fn append_all(
+        &mut self,
+        events: Vec<Event>,
+        items: Vec<Item>,
+        metered: Option<MeteredCall>,
+        skill: Option<SkillUse>,
+    ) -> Result<(), StoreError> {
         if events.is_empty() && items.is_empty() {
             return Ok(());
         }
@@ -39,7 +69,8 @@ impl TurnLog {
         let events: Vec<RenderedEvent> =
             events.into_iter().flat_map(bounded).map(|event| self.number(&event)).collect();
         let (session, turn) = (self.session.clone(), self.turn.clone());
-        let commit = Commit { session, turn, generation: self.generation, events, items, end: None };
+        let generation = self.generation;
+        let commit = Commit { session, turn, generation, events, items, metered, skill, end: None };
         let appended = self.store.commit(commit).await;
         if appended.is_err() {
             // Nothing of it was written: the numbers are free again.

@@ -5,6 +5,7 @@ mod answer;
 mod client_tool;
 mod end;
 mod log;
+mod metered;
 mod model;
 mod registry;
 mod reopen;
@@ -29,8 +30,6 @@ use end::Ending;
 use log::TurnLog;
 pub(crate) use registry::{Listed, Turns};
 
-/// The longest a turn may run (contract §1).
-const TURN_TIMEOUT: Duration = Duration::from_secs(90 * 60);
 /// How long a cancel waits for the sandbox to end the turn's processes, before the sandbox itself is ended.
 const CANCEL_WAIT_MAX: Duration = Duration::from_millis(700);
 /// How long a running tool may go on once the server drains: its outcome would be unknown otherwise.
@@ -45,6 +44,10 @@ pub(crate) struct TurnJob {
     pub(crate) cancel: CancellationToken,
     /// Rung when the client has answered a call.
     pub(crate) answered: Arc<Notify>,
+    /// How long the turn may run, all attempts together.
+    pub(crate) timeout: Duration,
+    /// Credits are set aside before they are used.
+    pub(crate) is_prepaid: bool,
 }
 
 /// Where one attempt at a turn begins.
@@ -67,14 +70,17 @@ enum TurnEnd {
         code: String,
         message: String,
     },
-    /// The server drains, or the turn is not ours any more: nothing is said, somebody else goes on.
+    /// The server drains or lets go, or the turn is not ours any more: nothing is said, somebody else goes on.
     Stopped,
 }
 
 impl From<StoreError> for TurnEnd {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Fenced(_) | StoreError::Stopped => Self::Stopped,
+            // A database that is lost is somebody else's to write to, too: this server lets its turns go by then.
+            StoreError::Fenced(_) | StoreError::Stopped | StoreError::Lost { .. } | StoreError::InDoubt { .. } => {
+                Self::Stopped
+            }
             other => {
                 let error = palisade_protocol::Error::from(other);
                 tracing::error!(error = &error as &dyn std::error::Error, cause = ?error.source, "a turn could not be written");
@@ -91,6 +97,8 @@ struct Driver {
     log: TurnLog,
     items: Vec<Item>,
     deadline: tokio::time::Instant,
+    /// Cancelled when this server has to let its turns go.
+    lease_over: CancellationToken,
     /// The call whose block readers see as open, with its whole input.
     open_call: Option<String>,
     /// Text of the latest answer that waits for the answer's calls.
@@ -125,9 +133,10 @@ async fn drive(rooms: Arc<Rooms>, job: TurnJob) {
 async fn drive_to_end(rooms: Arc<Rooms>, job: TurnJob) -> TurnEnd {
     let log = TurnLog::new(&rooms.store, &job.session.id, &job.start);
     let elapsed = Duration::try_from_secs_f64(now() - job.start.started_at).unwrap_or_default();
-    let deadline = tokio::time::Instant::now() + TURN_TIMEOUT.saturating_sub(elapsed);
+    let deadline = tokio::time::Instant::now() + job.timeout.saturating_sub(elapsed);
     let (items, open_call, late_text) = (Vec::new(), None, String::new());
-    let mut driver = Driver { rooms, job, log, items, deadline, open_call, late_text };
+    let lease_over = rooms.lease.over();
+    let mut driver = Driver { rooms, job, log, items, deadline, lease_over, open_call, late_text };
     let end = match driver.steps().await {
         Ok(never) => match never {},
         Err(end) => end,
@@ -220,9 +229,10 @@ impl Driver {
         tokio::select! {
             biased;
             () = self.job.cancel.cancelled() => Err(TurnEnd::Cancelled),
+            () = self.lease_over.cancelled() => Err(TurnEnd::Stopped),
             () = tokio::time::sleep_until(self.deadline) => Err(TurnEnd::Failed {
                 code: "turn.timeout".into(),
-                message: format!("The turn ran longer than {} minutes.", TURN_TIMEOUT.as_secs() / 60),
+                message: format!("The turn ran longer than the {} s that a turn may take.", self.job.timeout.as_secs()),
             }),
             done = waiting => Ok(done),
         }

@@ -2,7 +2,7 @@
 
 use futures_util::{FutureExt as _, StreamExt as _};
 use palisade_inference::{CallIds, InferenceError};
-use palisade_protocol::{Event, Item, Prompt};
+use palisade_protocol::{Event, Prompt};
 
 use super::answer::{Answer, Finished};
 use super::{Driver, TurnEnd};
@@ -14,6 +14,7 @@ impl Driver {
     /// Asks the model. The first call it makes has its block open already when this returns.
     pub(super) async fn call_model(&mut self) -> Result<(), TurnEnd> {
         let prompt = palisade_agent::prompt(&self.job.keep.agent, &self.items);
+        self.reserve(&prompt).await?;
         self.rooms.metrics.model_called(&self.job.session.model);
         let Finished { open_call, late_text, .. } = self.stream_answer(prompt).await?;
         self.open_call = open_call.map(|call| call.id);
@@ -51,8 +52,7 @@ impl Driver {
             self.append(std::mem::take(&mut events), Vec::new()).await?;
         }
         let finished = answer.finish(&mut events);
-        let item: Item = finished.item.clone();
-        self.append(events, vec![item]).await?;
+        self.keep_answer(events, finished.item.clone(), finished.usage).await?;
         Ok(finished)
     }
 

@@ -63,7 +63,11 @@ impl Driver {
             is_error: output.is_error,
             code: output.code.clone(),
         });
-        self.append(events, vec![Item::ToolFinished { call_id: call.id.clone(), output }]).await
+        let skill = self.skill_use(call, &output);
+        let item = Item::ToolFinished { call_id: call.id.clone(), output };
+        self.log.append_skill(events, vec![item.clone()], skill).await?;
+        self.items.push(item);
+        Ok(())
     }
 
     async fn perform(&mut self, call: &ToolCall, action: Action) -> Result<ToolOutput, TurnEnd> {
