@@ -2,6 +2,7 @@
 //! idle. Losing one costs a tool result and nothing else.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,8 @@ pub(crate) struct Hands {
 #[derive(Clone)]
 struct Awake {
     sandbox: Arc<Sandbox>,
+    /// Where its first process is named for other servers.
+    _mark: Arc<Mark>,
     used: Instant,
 }
 
@@ -41,7 +44,8 @@ impl Hands {
             self.close(id).await;
         }
         let sandbox = start(rooms, job).await?;
-        self.lock().insert(id.clone(), Awake { sandbox: sandbox.clone(), used: Instant::now() });
+        let mark = Arc::new(Mark::write(rooms.lease.mark_of(id), &sandbox));
+        self.lock().insert(id.clone(), Awake { sandbox: sandbox.clone(), _mark: mark, used: Instant::now() });
         Ok(sandbox)
     }
 
@@ -88,6 +92,11 @@ impl Hands {
         }
     }
 
+    /// The sessions whose sandboxes are awake.
+    pub(crate) fn sessions(&self) -> Vec<SessionId> {
+        self.lock().keys().cloned().collect()
+    }
+
     /// How many sandboxes are awake.
     pub(crate) fn count(&self) -> usize {
         self.lock().len()
@@ -102,6 +111,29 @@ impl Hands {
     // The map is whole after any panic, so a poisoned lock is still good.
     fn lock(&self) -> MutexGuard<'_, HashMap<SessionId, Awake>> {
         self.awake.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A file that names a sandbox's first process; goes with the sandbox.
+struct Mark {
+    path: PathBuf,
+}
+
+impl Mark {
+    fn write(path: PathBuf, sandbox: &Sandbox) -> Self {
+        let written = sandbox.mark().map(|mark| std::fs::write(&path, mark.to_string()));
+        if let Some(Err(error)) = written {
+            // Without it a server that stands still keeps its sandbox until it goes on.
+            tracing::warn!(path = %path.display(), %error, "a sandbox was not marked");
+        }
+        Self { path }
+    }
+}
+
+impl Drop for Mark {
+    fn drop(&mut self) {
+        // Gone with the server's folder, or there was none.
+        let _ = std::fs::remove_file(&self.path);
     }
 }
 

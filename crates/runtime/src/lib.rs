@@ -10,6 +10,7 @@ mod context;
 mod conversation;
 mod files;
 mod hands;
+mod lease;
 mod lifetimes;
 mod lock;
 mod messages;
@@ -41,7 +42,7 @@ pub use conversation::{ConversationItem, ConversationPage};
 pub use files::{Entry, FileUpload, Opened, ReadFile};
 pub use messages::{Cancelled, Sent, TurnStream};
 pub use metrics::Metrics;
-pub use palisade_store::ClientAnswer;
+pub use palisade_store::{ClientAnswer, StoreUrl};
 pub use ready::{PartState, Readiness};
 pub use sessions::BulkDelete;
 pub use skills::BundledSkill;
@@ -80,6 +81,7 @@ struct Rooms {
     sandboxes: SandboxFactory,
     bundled_skills: Vec<BundledSkill>,
     hands: Hands,
+    lease: lease::Lease,
     turns: Turns,
     endings: lifetimes::Endings,
     probe: ready::Probe,
@@ -151,6 +153,12 @@ impl Runtime {
         self.rooms.turns.all_ended().await;
         self.rooms.hands.close_all().await;
         self.rooms.sandboxes.shutdown().await;
+        if let Err(error) = self.rooms.store.leave().await {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the other servers will wait for this one's lease"
+            );
+        }
         self.rooms.store.close().await;
         self.rooms.tasks.close();
         self.rooms.tasks.wait().await;

@@ -1,92 +1,107 @@
-//! Picks up the turns that an earlier process left running: each goes on by itself from its last durable step.
-//! The number of attempts is bounded; what cannot go on is closed with an error, so that no session stays busy.
+//! Picks up the turns that another process left running: each goes on by itself from its last durable step. The number of attempts is bounded; what cannot go on is closed with an error, so that no session stays busy.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use palisade_protocol::item::TurnOutcome;
 use palisade_protocol::money::CreditMode;
-use palisade_protocol::{Event, Item, SessionId, TenantName, TurnId};
-use palisade_store::{Commit, StoreError, Turn, TurnState};
+use palisade_protocol::{Event, Item, TenantName};
+use palisade_store::{Commit, StoreError, Turn};
 
 use crate::Rooms;
 use crate::clock::now;
 use crate::hands;
 use crate::skills::SessionKeep;
-use crate::turn::{TurnJob, TurnStart, spawn};
+use crate::turn::{Listed, TurnJob, TurnStart, spawn};
 
 /// Attempts at one turn, the first included.
 const ATTEMPTS_MAX: i64 = 5;
 
-/// Between two tries at a turn that could not be taken over, because the disk is full, say.
+/// Between two tries at turns that could not be taken over, because the disk is full, say.
 const RETRY_PAUSE: Duration = Duration::from_secs(5);
 
-/// Takes over every turn that says it is running. One that fails does not keep the server from starting: it is
-/// tried again beside it.
-pub(crate) async fn take_over_turns(rooms: &Arc<Rooms>) -> Result<(), StoreError> {
-    let mut left = Vec::new();
+/// Takes over every turn that nobody drives; whether none is left. One that fails does not keep the others waiting.
+pub(crate) async fn take_over_turns(rooms: &Arc<Rooms>) -> Result<bool, StoreError> {
+    let mut is_none_left = true;
     for (tenant, turn) in rooms.store.orphaned_turns().await? {
-        if let Err(error) = take_over_or_close(rooms, &tenant, &turn).await {
-            tracing::error!(turn = %turn.id, error = &error as &dyn std::error::Error, "a turn was not taken over; trying again");
-            left.push((tenant, turn.id));
+        match take_over_or_close(rooms, &tenant, &turn).await {
+            // Another server was quicker.
+            Ok(()) | Err(StoreError::Fenced(_)) => {}
+            Err(error) => {
+                tracing::error!(turn = %turn.id, error = &error as &dyn std::error::Error, "a turn was not taken over; trying again");
+                is_none_left = false;
+            }
         }
     }
-    if !left.is_empty() {
-        let again = rooms.clone();
-        rooms.tasks.spawn(async move { retry(again, left).await });
-    }
-    Ok(())
+    Ok(is_none_left)
 }
 
-async fn retry(rooms: Arc<Rooms>, mut left: Vec<(TenantName, TurnId)>) {
-    while !left.is_empty() {
+/// Tries until none is left, or the server drains.
+pub(crate) async fn retry(rooms: Arc<Rooms>) {
+    loop {
         tokio::select! {
             () = rooms.draining.cancelled() => return,
             () = tokio::time::sleep(RETRY_PAUSE) => {}
         }
-        let mut still = Vec::new();
-        for (tenant, id) in left {
-            let taken = match rooms.store.turn(&id).await {
-                Ok(Some(turn)) if turn.state == TurnState::Running => {
-                    take_over_or_close(&rooms, &tenant, &turn).await
-                }
-                Ok(_) => Ok(()),
-                Err(error) => Err(error),
-            };
-            if taken.is_err() {
-                still.push((tenant, id));
-            }
+        if matches!(take_over_turns(&rooms).await, Ok(true)) {
+            return;
         }
-        left = still;
     }
 }
 
+/// From the take-over on the turn is this server's, so that whatever fails after it gives it back.
 async fn take_over_or_close(rooms: &Arc<Rooms>, tenant: &TenantName, turn: &Turn) -> Result<(), StoreError> {
+    let listed = rooms.turns.list(&turn.session, &turn.id);
+    let generation = rooms.store.take_over(&turn.session, &turn.id, turn.generation).await?;
+    // A server that stands still has ended nothing of what it drove.
+    rooms.lease.end_sandbox_of(&turn.owner, &turn.session).await;
+    let taken = drive_or_close(rooms, tenant, turn, generation, listed).await;
+    if taken.is_err() {
+        rooms.store.release(&turn.id, generation).await?;
+    }
+    taken
+}
+
+async fn drive_or_close(
+    rooms: &Arc<Rooms>,
+    tenant: &TenantName,
+    turn: &Turn,
+    generation: i64,
+    listed: Listed,
+) -> Result<(), StoreError> {
     if turn.cancel_requested {
         let event = Event::Cancelled { id: turn.id.clone(), status: "cancelled" };
-        return end_turn(rooms, &turn.session, &turn.id, event, TurnOutcome::Cancelled).await;
+        return end_turn(rooms, turn, generation, event, TurnOutcome::Cancelled).await;
     }
     // This one included, unless the turn was let go in good order.
     if turn.crashes + i64::from(!turn.released) >= ATTEMPTS_MAX {
         let message = format!(
             "The server was restarted {ATTEMPTS_MAX} times while this turn ran; it was given up. Send a message to go on."
         );
-        return close_turn(rooms, &turn.session, &turn.id, "turn.too_many_attempts", &message).await;
+        return close_turn(rooms, turn, generation, "turn.too_many_attempts", &message).await;
     }
-    if let Err(why) = take_over(rooms, tenant, turn).await? {
-        tracing::error!(tenant = %tenant, session = %turn.session, turn = %turn.id, why, "a turn could not go on");
-        let message = "The server was restarted while this turn ran, and it could not go on. What it had done so far is kept; send a message to go on.";
-        return close_turn(rooms, &turn.session, &turn.id, "turn.interrupted", message).await;
+    match job(rooms, tenant, turn, generation, &listed).await? {
+        Ok(job) => {
+            spawn(rooms, job, listed);
+            tracing::info!(tenant = %tenant, session = %turn.session, turn = %turn.id, attempt = generation, "turn taken over");
+            Ok(())
+        }
+        Err(why) => {
+            tracing::error!(tenant = %tenant, session = %turn.session, turn = %turn.id, why, "a turn could not go on");
+            let message = "The server was restarted while this turn ran, and it could not go on. What it had done so far is kept; send a message to go on.";
+            close_turn(rooms, turn, generation, "turn.interrupted", message).await
+        }
     }
-    Ok(())
 }
 
 /// The inner error says why this turn cannot be driven here.
-async fn take_over(
-    rooms: &Arc<Rooms>,
+async fn job(
+    rooms: &Rooms,
     name: &TenantName,
     turn: &Turn,
-) -> Result<Result<(), String>, StoreError> {
+    generation: i64,
+    listed: &Listed,
+) -> Result<Result<TurnJob, String>, StoreError> {
     let Some(tenant) = rooms.tenants.get(name) else {
         return Ok(Err("its tenant is not configured".to_owned()));
     };
@@ -102,45 +117,39 @@ async fn take_over(
         Ok(spec) => spec,
         Err(error) => return Ok(Err(error.message)),
     };
-    let listed = rooms.turns.list(&turn.session, &turn.id);
-    let generation = rooms.store.take_over(&turn.session, &turn.id, turn.generation).await?;
     let next_seq = rooms.store.last_seq(&turn.id).await?.map_or(0, |last| last + 1);
     let (step_seq, started_at) = (turn.step_seq, turn.started_at);
     let start = TurnStart { turn: turn.id.clone(), generation, next_seq, step_seq, started_at };
     let (cancel, answered) = (listed.cancel.clone(), listed.answered.clone());
     let is_prepaid = rooms.billing.terms(&tenant.config).is_some_and(|terms| terms.mode == CreditMode::Hard);
     let timeout = Duration::from_secs(tenant.config.turn_timeout_s);
-    let job = TurnJob { session, keep, sandbox_spec, start, cancel, answered, timeout, is_prepaid };
-    spawn(rooms, job, listed);
-    tracing::info!(tenant = %name, session = %turn.session, turn = %turn.id, attempt = generation, "turn taken over");
-    Ok(Ok(()))
+    Ok(Ok(TurnJob { session, keep, sandbox_spec, start, cancel, answered, timeout, is_prepaid }))
 }
 
 /// Ends a turn that nobody drives any more, with an error that says why.
 async fn close_turn(
     rooms: &Rooms,
-    session: &SessionId,
-    turn: &TurnId,
+    turn: &Turn,
+    generation: i64,
     code: &str,
     message: &str,
 ) -> Result<(), StoreError> {
-    let event = Event::Failed { id: turn.clone(), error: message.to_owned(), code: code.to_owned() };
-    end_turn(rooms, session, turn, event, TurnOutcome::Failed).await
+    let event = Event::Failed { id: turn.id.clone(), error: message.to_owned(), code: code.to_owned() };
+    end_turn(rooms, turn, generation, event, TurnOutcome::Failed).await
 }
 
 async fn end_turn(
     rooms: &Rooms,
-    session: &SessionId,
-    turn: &TurnId,
+    turn: &Turn,
+    generation: i64,
     event: Event,
     outcome: TurnOutcome,
 ) -> Result<(), StoreError> {
-    let Some(row) = rooms.store.turn(turn).await? else { return Ok(()) };
-    let next_seq = rooms.store.last_seq(turn).await?.map_or(0, |last| last + 1);
+    let next_seq = rooms.store.last_seq(&turn.id).await?.map_or(0, |last| last + 1);
     let commit = Commit {
-        session: session.clone(),
-        turn: turn.clone(),
-        generation: row.generation,
+        session: turn.session.clone(),
+        turn: turn.id.clone(),
+        generation,
         events: vec![event.render(next_seq)],
         items: vec![Item::TurnEnded { outcome }],
         metered: None,

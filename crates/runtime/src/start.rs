@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 use crate::billing::{Billing, LedgerConfig};
 use crate::clock::now;
 use crate::hands::Hands;
+use crate::lease::{self, Lease, Others};
 use crate::lock::DataDirLock;
 use crate::metrics::Metrics;
 use crate::sessions::blocking;
@@ -37,8 +38,10 @@ const UPLOAD_LEFT_AFTER: Duration = Duration::from_secs(3600);
 
 /// What the runtime is made of.
 pub struct RuntimeConfig {
-    /// Holds the database and the tenants' folders; must exist and belong to the server's uid.
+    /// Holds the tenants' folders, and the database where it is a file; must exist and belong to the server's uid.
     pub data_dir: PathBuf,
+    /// A database that several servers share, each with the same data directory; without it a file there.
+    pub store: Option<StoreUrl>,
     /// At least one.
     pub tenants: Vec<TenantConfig>,
     /// Who may call.
@@ -111,20 +114,24 @@ impl Runtime {
     /// Starts everything but the listener.
     pub async fn start(config: RuntimeConfig) -> Result<Self, StartError> {
         let path = || config.data_dir.clone();
-        let lock = match DataDirLock::take(&config.data_dir).await {
+        let url = config.store.unwrap_or_else(|| StoreUrl::Sqlite(config.data_dir.join("palisade.db")));
+        let is_shared = matches!(url, StoreUrl::Postgres(_));
+        let lock = match DataDirLock::take(&config.data_dir, is_shared).await {
             Ok(Some(lock)) => lock,
             Ok(None) => return Err(StartError::Locked { path: path() }),
             Err(source) => return Err(StartError::Folder { path: path(), source }),
         };
-        let OpenStore { store, tasks: of_store, notices: _ } =
-            Store::open(&StoreUrl::Sqlite(config.data_dir.join("palisade.db"))).await?;
+        let OpenStore { store, tasks: of_store, notices } = Store::open(&url).await?;
         let tasks = TaskTracker::new();
         for task in of_store {
             tasks.spawn(task);
         }
-        let server = palisade_vault::random_hex::<8>()?;
-        store.register_server(&server).await?;
-        store.remove_other_servers().await?;
+        let lease = Lease::take(&store, &config.data_dir).await?;
+        let mut others = Others::default();
+        let is_alone = match is_shared {
+            true => others.bury(&store, &config.data_dir).await? == 1,
+            false => store.remove_other_servers().await.map(|()| true)?,
+        };
         let mut tenants = HashMap::new();
         for tenant in config.tenants {
             tenants.insert(tenant.name.clone(), open_tenant(&config.data_dir, tenant)?);
@@ -138,6 +145,7 @@ impl Runtime {
             sandboxes: SandboxFactory::new(config.sandbox)?,
             bundled_skills: config.bundled_skills,
             hands: Hands::default(),
+            lease,
             turns: Turns::default(),
             endings: crate::lifetimes::Endings::default(),
             probe: crate::ready::Probe::default(),
@@ -154,13 +162,22 @@ impl Runtime {
         for ledger in rooms.billing.ledgers() {
             rooms.store.open_ledger(&ledger.name, ledger.opening, now()).await?;
         }
-        let leftovers = find_leftovers(&rooms).await?;
+        // What another server is just making looks like a leftover.
+        let leftovers = if is_alone { find_leftovers(&rooms).await? } else { Vec::new() };
         let cleaner = rooms.clone();
         rooms.tasks.spawn(async move { remove_leftovers(&cleaner, leftovers).await });
         let keeper = rooms.clone();
         rooms.tasks.spawn(async move { keep_house(keeper).await });
         // Last, because each goes on at once.
-        crate::recover::take_over_turns(&rooms).await?;
+        let is_none_left = crate::recover::take_over_turns(&rooms).await?;
+        let keeper = rooms.clone();
+        if is_shared {
+            rooms.tasks.spawn(async move { lease::keep(keeper, others).await });
+            let keeper = rooms.clone();
+            rooms.tasks.spawn(async move { lease::heed(keeper, notices).await });
+        } else if !is_none_left {
+            rooms.tasks.spawn(async move { crate::recover::retry(keeper).await });
+        }
         let keeper = rooms.clone();
         rooms.tasks.spawn(async move { crate::lifetimes::end_due_sessions(keeper).await });
         Ok(Self { rooms })

@@ -8,6 +8,7 @@
 mod control;
 mod error;
 mod factory;
+mod mark;
 mod plan;
 mod probe;
 mod sandbox;
@@ -16,6 +17,7 @@ mod warden;
 
 pub use error::SandboxError;
 pub use factory::{Rootfs, SandboxConfig, SandboxFactory};
+pub use mark::ProcessMark;
 pub use palisade_hand_protocol::{Edit, FileOp, Glob, Grep, GrepMode, Read, Write};
 pub use plan::SandboxSpec;
 pub use probe::probe;

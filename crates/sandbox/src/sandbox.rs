@@ -26,7 +26,7 @@ use crate::plan::RootMount;
 use crate::probe::hint_for;
 use crate::spawner::Launch;
 use crate::warden::{News, Outlets, STATUS_UPDATES_MAX, Shared, attend};
-use crate::{SandboxError, SandboxFactory, SandboxSpec};
+use crate::{ProcessMark, SandboxError, SandboxFactory, SandboxSpec};
 
 /// From the start to the hand's word that it is ready, in milliseconds.
 const START_MS_MAX: u64 = 10_000;
@@ -132,6 +132,11 @@ impl Sandbox {
             _stop: stop,
             _factory: factory.clone(),
         })
+    }
+
+    /// Names its first process to other servers of this machine.
+    pub fn mark(&self) -> Option<&ProcessMark> {
+        self.shared.mark.get()
     }
 
     /// Runs a command and gives `output` its stdout and stderr, merged, as they come. Returns when the command

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::SandboxError;
 use crate::control::{Control, watch};
+use crate::mark::ProcessMark;
 use crate::spawner::Monitor;
 
 /// News of one call that can be waiting: it is started (or refused) and it ends.
@@ -49,6 +50,8 @@ pub(crate) struct Shared {
     next_id: AtomicU64,
     death: OnceLock<String>,
     hand: OnceLock<OwnedFd>,
+    /// The same for other servers of this machine.
+    pub(crate) mark: OnceLock<ProcessMark>,
 }
 
 impl Shared {
@@ -63,6 +66,7 @@ impl Shared {
             next_id: AtomicU64::new(1),
             death: OnceLock::new(),
             hand: OnceLock::new(),
+            mark: OnceLock::new(),
         }
     }
 
@@ -177,6 +181,9 @@ fn hand_out(shared: &Shared, outlets: &mut Outlets, reply: Reply, sender: Option
             let hand =
                 pidfd_open(sender, PidfdFlags::NONBLOCK).map_err(|e| format!("its first process: {e}"))?;
             let _ = shared.hand.set(hand);
+            if let Ok(mark) = ProcessMark::of(sender) {
+                let _ = shared.mark.set(mark);
+            }
             if let Some(ready) = outlets.ready.take() {
                 let _ = ready.send(roots);
             }

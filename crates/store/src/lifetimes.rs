@@ -28,7 +28,8 @@ const FREE: &str =
     "NOT EXISTS (SELECT 1 FROM turn WHERE turn.session_id = session.id AND turn.state = 'running')";
 
 impl Store {
-    /// At most `limit` sessions whose time is over at `now`.
+    /// At most `limit` sessions whose time is over at `now`, but for those whose turn another server drives: that one
+    /// ends it, and then the session.
     pub async fn due_sessions(
         &self,
         now: f64,
@@ -36,7 +37,10 @@ impl Store {
         limit: i64,
     ) -> Result<Vec<DueSession>, StoreError> {
         let rows = query_built(format!(
-            "SELECT tenant, id, TRUE AS expired FROM session WHERE created_at + ttl <= $1
+            "SELECT tenant, id, TRUE AS expired FROM session
+             WHERE created_at + ttl <= $1 AND NOT EXISTS (
+               SELECT 1 FROM turn JOIN server ON server.id = turn.owner
+               WHERE turn.session_id = session.id AND turn.state = 'running' AND turn.owner <> $4)
              UNION ALL
              SELECT tenant, id, FALSE AS expired FROM session
              WHERE NOT persistent AND last_activity <= $2 AND created_at + ttl > $1 AND {USED_AND_FREE}
@@ -45,6 +49,7 @@ impl Store {
         .bind(now)
         .bind(now - idle_s)
         .bind(limit)
+        .bind(&self.server())
         .all::<(String, String, bool)>(&self.readers)
         .await
         .map_err(reading("due sessions"))?;

@@ -20,6 +20,8 @@ pub struct Turn {
     pub state: TurnState,
     /// The attempt that owns it.
     pub generation: i64,
+    /// The server that drives it, or did.
+    pub owner: String,
     /// When it was started, Unix seconds.
     pub started_at: f64,
     /// Somebody was told that it will be cancelled.
@@ -58,12 +60,12 @@ const SESSION: &str = "SELECT session.id, created_at, last_activity, persistent,
      FROM session WHERE tenant = $1 AND ";
 
 const TURN: &str =
-    "SELECT id, session_id, state, generation, started_at, cancel_requested, crashes, released, step_seq
+    "SELECT id, session_id, state, generation, owner, started_at, cancel_requested, crashes, released, step_seq
      FROM turn WHERE id = $1";
 
 /// Turns that say they are running.
 pub(crate) const RUNNING: &str =
-    "SELECT session.tenant, turn.id, turn.session_id, turn.state, turn.generation, turn.started_at,
+    "SELECT session.tenant, turn.id, turn.session_id, turn.state, turn.generation, turn.owner, turn.started_at,
         turn.cancel_requested, turn.crashes, turn.released, turn.step_seq
      FROM turn JOIN session ON session.id = turn.session_id WHERE turn.state = 'running'";
 
@@ -246,6 +248,7 @@ pub(crate) struct TurnRow {
     session_id: String,
     state: String,
     generation: i64,
+    owner: String,
     started_at: f64,
     cancel_requested: bool,
     crashes: i64,
@@ -260,6 +263,7 @@ impl TurnRow {
             session: SessionId::parse(&self.session_id).map_err(corrupt("a session's id"))?,
             state: if self.state == "running" { TurnState::Running } else { TurnState::Ended },
             generation: self.generation,
+            owner: self.owner,
             started_at: self.started_at,
             cancel_requested: self.cancel_requested,
             crashes: self.crashes,

@@ -53,6 +53,11 @@ impl Store {
         self.writer.write(Write::RemoveOtherServers).await.map(drop)
     }
 
+    /// Takes this server off the list; its turns are orphans from here on.
+    pub async fn leave(&self) -> Result<(), StoreError> {
+        self.writer.write(Write::Leave).await.map(drop)
+    }
+
     /// Running turns that nobody drives, with their tenants: their server is dead, or has released them.
     pub async fn orphaned_turns(&self) -> Result<Vec<(TenantName, Turn)>, StoreError> {
         let sql = format!(
@@ -79,6 +84,11 @@ pub(crate) async fn beat(db: &mut Connection, server: &str) -> Result<u64, Store
 pub(crate) async fn remove(db: &mut Connection, server: &str, beats: i64) -> Result<u64, StoreError> {
     let remove = query("DELETE FROM server WHERE id = $1 AND beats = $2").bind(server).bind(beats);
     remove.execute(db).await.map_err(writing("a server"))
+}
+
+pub(crate) async fn leave(db: &mut Connection, server: &str) -> Result<u64, StoreError> {
+    let leave = query("DELETE FROM server WHERE id = $1").bind(server);
+    leave.execute(db).await.map_err(writing("a server"))
 }
 
 pub(crate) async fn remove_others(db: &mut Connection, server: &str) -> Result<u64, StoreError> {

@@ -159,6 +159,7 @@ pub(crate) enum Write {
         beats: i64,
     },
     RemoveOtherServers,
+    Leave,
     /// The last write there is.
     Close,
 }
@@ -204,6 +205,7 @@ pub(crate) async fn apply(db: &mut Connection, server: &str, write: &Write) -> R
         Write::Beat => servers::beat(db, server).await,
         Write::RemoveServer { server, beats } => servers::remove(db, server, *beats).await,
         Write::RemoveOtherServers => servers::remove_others(db, server).await,
+        Write::Leave => servers::leave(db, server).await,
         Write::Close => Ok(0),
     }
 }

@@ -85,7 +85,7 @@ async fn write_groups(
                     "a group was not committed"
                 );
                 for reply in replies {
-                    let _ = reply.send(Err(again(&error)));
+                    let _ = reply.send(Err(again(&error, link.is_remote())));
                 }
             }
         }
@@ -240,11 +240,11 @@ fn note(wakers: &Wakers, server: &watch::Sender<String>, write: &Write) {
 }
 
 /// One fault, told to everybody in the group.
-fn again(error: &StoreError) -> StoreError {
+fn again(error: &StoreError, is_remote: bool) -> StoreError {
     let fault = error.fault();
     match (fault, error.database()) {
         _ if error.is_full() => StoreError::Full,
-        (Fault::Lost, Some(source)) => StoreError::Lost { why: source.to_string() },
+        (Fault::Lost, Some(source)) if is_remote => StoreError::Lost { why: source.to_string() },
         (_, Some(source)) => StoreError::Commit { source: sqlx::Error::Protocol(source.to_string()) },
         (_, None) => StoreError::Commit { source: sqlx::Error::Protocol(error.to_string()) },
     }

@@ -4,6 +4,7 @@
 mod credits;
 mod mistake;
 mod secret;
+mod store;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -15,6 +16,7 @@ use serde::Deserialize;
 
 pub(crate) use credits::{CreditsSection, LimitsSection, TenantCreditsSection};
 pub(crate) use secret::SecretRef;
+pub(crate) use store::StoreSection;
 
 /// The file as a whole. Every key has a default.
 #[derive(Debug, Deserialize)]
@@ -22,6 +24,7 @@ pub(crate) use secret::SecretRef;
 pub(crate) struct Config {
     pub(crate) listen: SocketAddr,
     pub(crate) data_dir: PathBuf,
+    pub(crate) store: StoreSection,
     pub(crate) upstream: Vec<UpstreamSection>,
     pub(crate) model: BTreeMap<String, ModelSection>,
     pub(crate) tenant: Vec<TenantSection>,
@@ -179,6 +182,7 @@ impl Default for Config {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             data_dir: PathBuf::from("palisade-data"),
+            store: StoreSection::default(),
             upstream: Vec::new(),
             model: BTreeMap::new(),
             tenant: Vec::new(),
@@ -390,6 +394,7 @@ mod tests {
             ("[[tenant]]\nname = \"A B\"\ntokens = []", "tenant name"),
             ("[[tenant]]\nname = \"a\"\ntokens = [{id = \"t\", key = \"pk_a_literal\"}]", "env:NAME"),
             ("listen = \"8080\"", "listen"),
+            ("[store]\nurl = \"mysql://u:secret@h/d\"", "postgres://"),
             ("[sessions]\nidle_s = 0", "idle_s"),
             ("[inference]\nhead_timeout_s = 0", "head_timeout_s"),
             ("[inference]\nidle_timeout_s = 0", "idle_timeout_s"),

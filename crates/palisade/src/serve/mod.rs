@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 use palisade_protocol::TenantName;
 use palisade_protocol::limits::UPLOAD_BYTES_MAX;
-use palisade_runtime::{BundledSkill, MemoryMode, Runtime, RuntimeConfig, TenantConfig, TenantMode};
+use palisade_runtime::{BundledSkill, MemoryMode, Runtime, RuntimeConfig, StoreUrl, TenantConfig, TenantMode};
 use palisade_sandbox::{Rootfs, SandboxConfig};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -52,6 +52,7 @@ pub(crate) fn serve(args: ServeArgs) -> Result<()> {
     // As root, if that is what we are: secrets are read, folders made, programs put where the uid can reach them.
     let admission = Admission::read(&config)?;
     let upstreams = models::Upstreams::read(&config)?;
+    let store = config.store.url()?;
     account::prepare_data_dir(&mut config)?;
     let installed = install::install(&config)?;
     account::give_up_root(&config)?;
@@ -59,11 +60,12 @@ pub(crate) fn serve(args: ServeArgs) -> Result<()> {
     let admission = admission.complete(&config)?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the executor")?;
-    runtime.block_on(run(config, admission, upstreams, installed))
+    runtime.block_on(run(config, store, admission, upstreams, installed))
 }
 
 async fn run(
     config: Config,
+    store: Option<StoreUrl>,
     admission: Admission,
     upstreams: models::Upstreams,
     installed: Installed,
@@ -82,6 +84,7 @@ async fn run(
     };
     let runtime = Runtime::start(RuntimeConfig {
         data_dir: config.data_dir.clone(),
+        store,
         tenants,
         keys: admission.keys,
         demo_planner: models.is_demo_planner,

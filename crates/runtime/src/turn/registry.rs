@@ -126,6 +126,11 @@ impl Turns {
         self.lock().values().any(|running| running.session == *session)
     }
 
+    /// The turns that run here.
+    pub(crate) fn ids(&self) -> Vec<TurnId> {
+        self.lock().keys().cloned().collect()
+    }
+
     /// How many turns run.
     pub(crate) fn count(&self) -> usize {
         self.lock().len()
