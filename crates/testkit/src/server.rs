@@ -4,6 +4,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::{Client, Method, RequestBuilder};
@@ -24,7 +25,7 @@ pub struct Server {
     /// `http://127.0.0.1:<port>`.
     pub url: String,
     /// What it was started with.
-    pub folder: tempfile::TempDir,
+    pub folder: Arc<tempfile::TempDir>,
     binary: PathBuf,
     child: Child,
     client: Client,
@@ -66,7 +67,7 @@ impl Server {
     /// # Panics
     /// As [`Server::start`].
     pub async fn with_config(binary: &str, config: &str) -> Self {
-        let folder = new_folder();
+        let folder = Arc::new(new_folder());
         let hand = hand();
         let sandbox = if config.contains("[sandbox]") {
             String::new()
@@ -77,6 +78,16 @@ impl Server {
         must("writing the configuration", std::fs::write(folder.path().join("palisade.toml"), config));
         let (child, url) = launch(Path::new(binary), folder.path()).await;
         Self { url, folder, binary: binary.into(), child, client: Client::new() }
+    }
+
+    /// Another server with the same configuration and the same folder.
+    ///
+    /// # Panics
+    /// As [`Server::start`].
+    pub async fn beside(&self) -> Self {
+        let (folder, binary) = (self.folder.clone(), self.binary.clone());
+        let (child, url) = launch(&binary, folder.path()).await;
+        Self { url, folder, binary, child, client: Client::new() }
     }
 
     /// Kills the server with SIGKILL and starts it again on the same folder.

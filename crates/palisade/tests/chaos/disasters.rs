@@ -18,14 +18,14 @@ use tokio::process::Command;
 
 use crate::tally::Tally;
 use crate::verdict::{Expected, check_turn};
-use crate::world::{World, all_ended};
+use crate::world::{Engine, World, all_ended};
 
 /// Attempts that a turn has; the server is killed in each of them.
 const ATTEMPTS: usize = 5;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_turn_that_dies_in_every_attempt_is_given_up_and_the_session_is_usable() {
-    let mut world = World::start(3, Arc::new(Tally::default())).await;
+    let mut world = World::start(8, Engine::Sqlite, Arc::new(Tally::default())).await;
     world.model.stall(true);
     let clients = world.clients(0, 1).await;
     for attempt in 0..ATTEMPTS {

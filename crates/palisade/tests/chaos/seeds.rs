@@ -7,21 +7,35 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::join_all;
+use palisade_testkit::postgres::Postgres;
 use reqwest::Method;
 
 use crate::client::Client;
 use crate::rng::Rng;
 use crate::tally::Tally;
 use crate::verdict::{Expected, check_no_effect_is_unaccounted_for, check_turn};
-use crate::world::{World, all_ended};
+use crate::world::{Engine, World, all_ended};
 
-const SEEDS: u64 = 48;
+/// On each engine.
+const SEEDS: u64 = 30;
 const SEEDS_LONG: u64 = 240;
 /// Worlds side by side: most of a seed is waiting.
 const LANES: u64 = 3;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn whenever_the_server_dies_every_turn_goes_on_and_nothing_is_doubled() {
+    run(Engine::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_same_on_postgres() {
+    if Postgres::start().is_some() {
+        run(Engine::Postgres).await;
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the tally is for whoever runs the tests")]
+async fn run(engine: Engine) {
     let tally = Arc::new(Tally::default());
     let seeds: Vec<u64> = match std::env::var("PALISADE_CHAOS_SEED") {
         Ok(seed) => vec![seed.parse().unwrap()],
@@ -29,7 +43,7 @@ async fn whenever_the_server_dies_every_turn_goes_on_and_nothing_is_doubled() {
     };
     let lanes = (0..LANES).map(|lane| {
         let seeds: Vec<u64> = seeds.iter().copied().filter(|seed| seed % LANES == lane).collect();
-        run_lane(lane as u32, seeds, tally.clone())
+        run_lane(lane as u32, engine, seeds, tally.clone())
     });
     let failed: Vec<u64> = join_all(lanes).await.into_iter().flatten().collect();
     eprintln!("{tally}");
@@ -39,12 +53,12 @@ async fn whenever_the_server_dies_every_turn_goes_on_and_nothing_is_doubled() {
 
 /// Runs seeds one after another on one world, and on a new one after a failure.
 #[expect(clippy::print_stderr, reason = "which seed failed is for whoever runs the tests")]
-async fn run_lane(lane: u32, seeds: Vec<u64>, tally: Arc<Tally>) -> Vec<u64> {
+async fn run_lane(lane: u32, engine: Engine, seeds: Vec<u64>, tally: Arc<Tally>) -> Vec<u64> {
     let (mut failed, mut world) = (Vec::new(), None);
     for seed in seeds {
         let mut current = match world.take() {
             Some(world) => world,
-            None => World::start(lane, tally.clone()).await,
+            None => World::start(lane, engine, tally.clone()).await,
         };
         match std::panic::AssertUnwindSafe(run_seed(&mut current, seed)).catch_unwind().await {
             Ok(()) => world = Some(current),

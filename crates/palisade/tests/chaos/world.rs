@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
+use palisade_testkit::postgres::Postgres;
 use palisade_testkit::{Server, server, wait_for};
 use rustix::process::{Signal, getuid, kill_process};
 use tokio::task::JoinSet;
@@ -18,6 +19,13 @@ use crate::tally::Tally;
 /// A turn goes on within this time after a start, with nobody asking for it.
 const RESUMED_WITHIN: Duration = Duration::from_secs(5);
 
+/// Where the server's database is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Engine {
+    Sqlite,
+    Postgres,
+}
+
 /// A server with a uid of its own.
 pub(crate) struct World {
     pub(crate) server: Server,
@@ -27,23 +35,31 @@ pub(crate) struct World {
     pub(crate) effects: BTreeSet<String>,
     uid: u32,
     base: BTreeMap<String, usize>,
+    /// Where the server's database is, if not in a file.
+    postgres: Option<Postgres>,
     /// What killed servers left running at first.
     orphans: BTreeSet<Process>,
 }
 
 impl World {
     /// `lane` tells worlds that live at the same time apart.
-    pub(crate) async fn start(lane: u32, tally: Arc<Tally>) -> Self {
+    pub(crate) async fn start(lane: u32, engine: Engine, tally: Arc<Tally>) -> Self {
+        let postgres = match engine {
+            Engine::Sqlite => None,
+            Engine::Postgres => Some(Postgres::start().unwrap()),
+        };
+        let store = postgres.as_ref().map(|postgres| format!("[store]\nurl = {:?}\n", postgres.database()));
         let model = Model::start().await;
         // Another uid for each test program that runs now, within the range that containers usually map.
         let uid = 20_000 + std::process::id() % 2_000 * 16 + lane;
-        let more = format!("[sandbox]\nhand = {:?}\nrun_as = {uid}", server::hand());
+        let store = store.unwrap_or_default();
+        let more = format!("{store}[sandbox]\nhand = {:?}\nrun_as = {uid}", server::hand());
         let server = Server::start(env!("CARGO_BIN_EXE_palisade"), &model.upstream, &more).await;
         let base = BTreeMap::new();
         let (effects, orphans) = (BTreeSet::new(), BTreeSet::new());
-        let mut world = Self { server, model, tally, effects, uid, base, orphans };
+        let mut world = Self { server, model, tally, effects, uid, base, postgres, orphans };
         if tells_processes_apart() {
-            world.base = descriptors_of(world.pid());
+            world.base = world.descriptors();
         }
         world
     }
@@ -140,13 +156,22 @@ impl World {
         .await;
         let mut held = BTreeMap::new();
         for _ in 0..500 {
-            held = descriptors_of(pid);
+            held = self.descriptors();
             if held == self.base {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         assert_eq!(held, self.base, "descriptors are back at the base");
+    }
+
+    /// Without the connections to a database, which come and go: they are sockets like those to sandboxes.
+    fn descriptors(&self) -> BTreeMap<String, usize> {
+        let mut held = descriptors_of(self.pid());
+        if self.postgres.is_some() {
+            held.remove("socket");
+        }
+        held
     }
 
     fn asked(&self, client: &Client) -> usize {
