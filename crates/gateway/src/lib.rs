@@ -3,6 +3,7 @@
 //! A handler unpacks a request, calls one operation of the runtime and wraps its answer; it decides nothing and
 //! touches no disk, no database and no sandbox.
 
+mod admin;
 mod auth;
 mod error;
 mod extract;
@@ -17,6 +18,7 @@ use axum::middleware;
 use palisade_runtime::Runtime;
 use tower_http::catch_panic::CatchPanicLayer;
 
+pub use admin::serve_admin;
 pub use listen::serve;
 pub use openapi::document as openapi_document;
 

@@ -4,6 +4,7 @@
 //! the supervisor, never by the request that sent it. Durable state is the store and the tenants' folders; what
 //! is held here can be lost and rebuilt. No HTTP and no SQL.
 
+mod admin;
 mod billing;
 mod clock;
 mod context;
@@ -24,6 +25,7 @@ mod tenant;
 mod tool_results;
 mod transport;
 mod turn;
+mod usage;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -36,13 +38,14 @@ use palisade_vault::Keys;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use admin::{Admin, CallerSummary, LedgerSummary, Posted, PostingDraft};
 pub use billing::LedgerConfig;
 pub use context::OpCtx;
 pub use conversation::{ConversationItem, ConversationPage};
 pub use files::{Entry, FileUpload, Opened, ReadFile};
 pub use messages::{Cancelled, Sent, TurnStream};
 pub use metrics::Metrics;
-pub use palisade_store::{ClientAnswer, StoreUrl};
+pub use palisade_store::{AuditRange, ClientAnswer, LedgerEntry, StoreUrl};
 pub use ready::{PartState, Readiness};
 pub use sessions::BulkDelete;
 pub use skills::BundledSkill;

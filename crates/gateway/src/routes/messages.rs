@@ -23,9 +23,11 @@ pub(crate) struct MessageBody {
 #[utoipa::path(post, operation_id = "sendMessage", path = "/v1/sessions/{id}/messages", tag = "messages", params(("id" = String, Path)),
     request_body = MessageBody, responses(
     (status = 200, description = "the turn's events; X-Response-Id names the turn", body = String, content_type = "text/event-stream"),
-    (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody),
+    (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
+    (status = 402, description = "credits are used up (hard mode)", body = ErrorBody), (status = 404, body = ErrorBody),
     (status = 409, description = "a turn is running", body = ErrorBody), (status = 413, body = ErrorBody),
-    (status = 422, description = "the Idempotency-Key was used for something else", body = ErrorBody)))]
+    (status = 422, description = "the Idempotency-Key was used for something else", body = ErrorBody),
+    (status = 429, description = "a usage limit is reached; Retry-After says for how long", body = ErrorBody)))]
 pub(crate) async fn send(
     State(runtime): State<Runtime>,
     Caller(ctx): Caller,

@@ -8,6 +8,7 @@ mod models;
 mod planned;
 mod sessions;
 mod tool_results;
+mod usage;
 
 use axum::Router;
 use palisade_runtime::Runtime;
@@ -29,6 +30,7 @@ pub(crate) fn described() -> OpenApiRouter<Runtime> {
         .routes(routes!(files::list))
         .routes(routes!(files::get, files::put, files::delete))
         .routes(routes!(models::list))
+        .routes(routes!(usage::show))
 }
 
 /// All routes.
