@@ -1,7 +1,9 @@
 //! The tools of the agent: what models are told of them, and what a call asks for once its arguments are read.
 
 use palisade_hand_protocol::FileOp;
-use palisade_protocol::limits::{BASH_TIMEOUT_DEFAULT_MS, BASH_TIMEOUT_MAX_MS, TOOL_OUTPUT_BYTES_MAX};
+use palisade_protocol::limits::{
+    BASH_TIMEOUT_DEFAULT_MS, BASH_TIMEOUT_MAX_MS, TOOL_INPUT_BYTES_MAX, TOOL_OUTPUT_BYTES_MAX,
+};
 use palisade_protocol::{ToolCall, ToolDefinition, ToolOutput};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -71,6 +73,13 @@ pub fn is_read_only(name: &str) -> bool {
 /// Reads a call's arguments. Whatever the model wrote, this has an answer: what is wrong is told to the model.
 pub fn action(call: &ToolCall) -> Action {
     let arguments = if call.arguments.trim().is_empty() { "{}" } else { call.arguments.as_str() };
+    if arguments.len() > TOOL_INPUT_BYTES_MAX {
+        let message = format!(
+            "The call was not run: its arguments have {} bytes, and at most {TOOL_INPUT_BYTES_MAX} are taken. Write a long file in parts.",
+            arguments.len()
+        );
+        return Action::Answered(ToolOutput::error("tool.input_too_large", message));
+    }
     if let Some(read) = FileOp::from_tool_call(&call.name, arguments) {
         return read.map_or_else(|error| bad_input(&call.name, &error.to_string()), Action::File);
     }
@@ -255,6 +264,20 @@ mod tests {
             assert!(known, "{}", offered.name);
         }
         assert!(definitions(&[]).iter().all(|tool| tool.name != "Skill"), "no skills, no Skill");
+    }
+
+    #[test]
+    fn arguments_have_a_bound() {
+        let bytes = |bytes: usize| {
+            let frame = json!({"file_path": "a", "content": ""}).to_string().len();
+            json!({"file_path": "a", "content": "x".repeat(bytes - frame)}).to_string()
+        };
+        assert!(matches!(action_of("Write", &bytes(TOOL_INPUT_BYTES_MAX)), Action::File(_)));
+        let Action::Answered(output) = action_of("Write", &bytes(TOOL_INPUT_BYTES_MAX + 1)) else {
+            panic!("it is run")
+        };
+        assert_eq!(output.code.as_deref(), Some("tool.input_too_large"));
+        assert!(output.is_error && output.content.contains("2097152"), "{}", output.content);
     }
 
     #[test]

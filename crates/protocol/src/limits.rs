@@ -29,6 +29,9 @@ pub const RETRY_AFTER_MAX_S: u64 = 3600;
 pub const SCOPE_PATHS_MAX: usize = 64;
 /// What one tool result may put before the model, in bytes; the rest is cut from the middle with a marker.
 pub const TOOL_OUTPUT_BYTES_MAX: usize = 32 * 1024;
+/// What the arguments of one call may have as JSON, in bytes: a file of 1 MiB with every second byte escaped fits. They
+/// are one event once more when the call runs, and stand in every later prompt.
+pub const TOOL_INPUT_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Live output of one command on the stream (`tool_use.output_delta`), in bytes; after it the stream is silent
 /// until the result.
 pub const TOOL_STREAM_BYTES_MAX: usize = 256 * 1024;

@@ -313,3 +313,27 @@ async fn an_agent_without_end_is_stopped_by_the_limit_of_the_loop() {
     upstream.respond_with(|_| Answer::text("ok"));
     server.send(&id, "and now?").await.until("message.completed").await;
 }
+
+#[tokio::test]
+async fn a_file_of_a_mebibyte_is_written_and_a_call_beyond_its_bound_is_told_to_the_model() {
+    let (server, upstream) = start().await;
+    let id = server.session(json!({})).await;
+    // Whole in one delta each: in small pieces it would take a minute to say.
+    let write = |index: u64, path: &str, bytes: usize| {
+        let arguments = json!({"file_path": path, "content": "x".repeat(bytes)}).to_string();
+        let function = json!({"name": "Write", "arguments": arguments});
+        json!({"tool_calls": [{"index": index, "id": path, "type": "function", "function": function}]})
+    };
+    let answer = Answer::stream().delta(&write(0, "fits", 1024 * 1024));
+    upstream.push(answer.delta(&write(1, "too-large", 3 * 1024 * 1024)).done_because("tool_calls"));
+    upstream.push(Answer::text("done"));
+    let events = server.send(&id, "go").await.rest().await;
+    assert_eq!(events.last().unwrap().kind, "message.completed");
+    let results: Vec<_> = events.iter().filter(|event| event.kind == "tool_result").collect();
+    assert_eq!(results[0].data["is_error"], false, "{}", results[0].frame);
+    assert_eq!(results[1].data["code"], "tool.input_too_large");
+    let executing = events.iter().filter(|event| event.kind == "tool_use.executing").count();
+    assert_eq!(executing, 1, "the one beyond the bound was not run");
+    assert_eq!(std::fs::metadata(server.workspace().join("fits")).unwrap().len(), 1024 * 1024);
+    assert!(!server.workspace().join("too-large").exists());
+}
