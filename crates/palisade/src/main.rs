@@ -3,6 +3,7 @@
 //! This is the whole life of the process in order; what each command does stands in its own module. The only
 //! reader of configuration.
 
+mod admin;
 mod client;
 mod config;
 mod serve;
@@ -28,6 +29,7 @@ struct Cli {
 enum Command {
     /// Start the server
     Serve(serve::ServeArgs),
+    Admin(admin::Admin),
     #[command(flatten)]
     Client(client::ClientCommand),
 }
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
     // No thread may be started before the server has given up root: uids belong to threads.
     match Cli::parse().command {
         Command::Serve(args) => told(serve::serve(args)),
+        Command::Admin(args) => told(admin::admin(args)),
         Command::Client(command) => client::run_blocking(command),
     }
 }

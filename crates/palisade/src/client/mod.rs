@@ -17,7 +17,7 @@ mod run;
 mod sessions;
 mod sse;
 mod stream;
-mod table;
+pub(crate) mod table;
 mod tail;
 mod text;
 mod tool_label;

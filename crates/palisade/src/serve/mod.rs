@@ -1,6 +1,7 @@
 //! `palisade serve`: from a configuration to a server that answers, and back down again on SIGTERM.
 
 mod account;
+pub(crate) mod admin;
 mod install;
 mod keys;
 mod logging;
@@ -15,7 +16,9 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 use palisade_protocol::TenantName;
 use palisade_protocol::limits::UPLOAD_BYTES_MAX;
-use palisade_runtime::{BundledSkill, MemoryMode, Runtime, RuntimeConfig, StoreUrl, TenantConfig, TenantMode};
+use palisade_runtime::{
+    BundledSkill, MemoryMode, Runtime, RuntimeConfig, StoreUrl, TenantConfig, TenantMode,
+};
 use palisade_sandbox::{Rootfs, SandboxConfig};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -108,13 +111,15 @@ async fn run(
         tracing::info!("stopping: no new turns, running ones reach a durable point");
         begun.cancel();
     };
+    let operator = admin::serve(runtime.clone(), config.data_dir.clone());
     let drained = async {
         drain.cancelled().await;
         tokio::time::timeout(DRAIN_MAX, draining.drain()).await
     };
-    let (served, drained) = tokio::join!(
+    let (served, drained, ()) = tokio::join!(
         palisade_gateway::serve(listener, palisade_gateway::router(runtime.clone()), stopping),
-        drained
+        drained,
+        operator
     );
     served.context("serving")?;
     drained.with_context(|| format!("running work did not end within {} s", DRAIN_MAX.as_secs()))?;
