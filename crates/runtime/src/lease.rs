@@ -87,7 +87,6 @@ impl Lease {
 async fn enter(store: &Store, data_dir: &Path) -> Result<ServerDir, StartError> {
     let name = palisade_vault::random_hex::<8>()?;
     let folder = |source| StartError::Folder { path: data_dir.join("servers"), source };
-    remove_ended(data_dir).map_err(folder)?;
     let dir = ServerDir::make(data_dir, &name).map_err(folder)?;
     store.register_server(&name).await?;
     Ok(dir)
@@ -119,6 +118,13 @@ impl Others {
         servers.into_iter().filter(|other| other.server != own).filter(is_dead).collect()
     }
 
+    /// The same where no other server can live: at the start on a store that is not shared.
+    pub(crate) async fn bury_all(&mut self, store: &Store, data_dir: &Path) -> Result<(), StoreError> {
+        store.remove_other_servers().await?;
+        remove_folders(data_dir);
+        Ok(())
+    }
+
     /// Takes the dead off the store's list, so that their turns are orphans; how many servers are left.
     pub(crate) async fn bury(&mut self, store: &Store, data_dir: &Path) -> Result<usize, StoreError> {
         let servers = store.servers().await?;
@@ -128,7 +134,15 @@ impl Others {
             tracing::warn!(server = server.server, "a server is dead; its turns are taken over");
             store.remove_server(server).await?;
         }
+        remove_folders(data_dir);
         Ok(all - dead.len())
+    }
+}
+
+/// Only of servers that are off the list: a free lock is what tells that one has ended.
+fn remove_folders(data_dir: &Path) {
+    if let Err(error) = remove_ended(data_dir) {
+        tracing::warn!(%error, "what dead servers left in the data directory was not removed");
     }
 }
 
@@ -147,7 +161,10 @@ pub(crate) async fn keep(rooms: Arc<Rooms>, mut others: Others) {
             Ok(Err(StoreError::LeaseOver)) => is_over = true,
             Ok(Err(StoreError::Stopped)) => return,
             Ok(Err(error)) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "this server's beat was not written");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "this server's beat was not written"
+                );
             }
             Err(_) => tracing::warn!("this server's beat takes long"),
         }
@@ -160,7 +177,10 @@ pub(crate) async fn keep(rooms: Arc<Rooms>, mut others: Others) {
             Err(error) => Err(error),
         };
         if let Err(error) = looked {
-            tracing::warn!(error = &error as &dyn std::error::Error, "the other servers could not be looked at");
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the other servers could not be looked at"
+            );
         }
     }
 }
@@ -180,7 +200,10 @@ async fn renew(rooms: &Arc<Rooms>) {
                 break;
             }
             Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "this server could not enter itself again");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "this server could not enter itself again"
+                );
             }
         }
         tokio::select! {
@@ -192,7 +215,10 @@ async fn renew(rooms: &Arc<Rooms>) {
     let servers = rooms.store.servers().await.unwrap_or_default();
     for server in servers.into_iter().filter(|server| server.server == old) {
         if let Err(error) = rooms.store.remove_server(&server).await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "this server's old name was not removed");
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "this server's old name was not removed"
+            );
         }
     }
 }
@@ -222,7 +248,10 @@ pub(crate) async fn heed(rooms: Arc<Rooms>, mut notices: mpsc::Receiver<Notice>)
             }
             Some(Notice::Missed) => {
                 if let Err(error) = look_at_all(&rooms).await {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "what was missed could not be looked for");
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "what was missed could not be looked for"
+                    );
                 }
             }
             None => return,

@@ -130,7 +130,8 @@ impl Runtime {
         let mut others = Others::default();
         let is_alone = match is_shared {
             true => others.bury(&store, &config.data_dir).await? == 1,
-            false => store.remove_other_servers().await.map(|()| true)?,
+            // Whoever was here before has ended, or its lock would have stopped us.
+            false => others.bury_all(&store, &config.data_dir).await.map(|()| true)?,
         };
         let mut tenants = HashMap::new();
         for tenant in config.tenants {

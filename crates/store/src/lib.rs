@@ -23,9 +23,7 @@ mod turns;
 mod write;
 mod writer;
 
-use std::str::FromStr as _;
-
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::postgres::PgPoolOptions;
 use sqlx::sqlite::SqlitePoolOptions;
 use tokio::sync::{mpsc, watch};
 
@@ -89,10 +87,8 @@ impl Store {
                 (Link::new(Source::Sqlite { options, wal: link::wal_of(file) }), Readers::Sqlite(readers))
             }
             StoreUrl::Postgres(url) => {
-                let options = PgConnectOptions::from_str(url)
-                    .map_err(|source| StoreError::Open { place: "of this URL".to_owned(), source })?
-                    .application_name("palisade")
-                    .statement_cache_capacity(link::STATEMENTS_MAX);
+                let options = link::postgres_options(url)
+                    .map_err(|source| StoreError::Open { place: "of this URL".to_owned(), source })?;
                 let readers = PgPoolOptions::new()
                     .max_connections(POSTGRES_READERS_MAX)
                     .acquire_timeout(link::READ_WAIT_MAX)

@@ -18,6 +18,7 @@ mod load;
 mod proxy;
 mod scope;
 mod sessions;
+mod shared;
 mod turns;
 mod upgrade;
 mod upstream_faults;

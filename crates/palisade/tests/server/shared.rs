@@ -1,0 +1,237 @@
+//! Two servers on one PostgreSQL and one data directory: what one began, the other shows, steers, ends, and goes on
+//! with when the first is gone (decision 4).
+
+use std::time::{Duration, Instant};
+
+use palisade_testkit::postgres::Postgres;
+use palisade_testkit::stream::{TurnEvent, TurnStream, joined, kinds};
+use palisade_testkit::upstream::{Answer, Call, Gate, ScriptedUpstream};
+use palisade_testkit::{Server, wait_for};
+use reqwest::Method;
+use rustix::process::{Signal, kill_process};
+use serde_json::json;
+
+/// Two servers, with what they share.
+struct Pair {
+    here: Server,
+    there: Server,
+    upstream: ScriptedUpstream,
+    postgres: Postgres,
+}
+
+impl Pair {
+    /// `None`, said by name, where PostgreSQL is not installed.
+    async fn start() -> Option<Self> {
+        let postgres = Postgres::start()?;
+        let upstream = ScriptedUpstream::start().await.unwrap();
+        let store = format!("[store]\nurl = {:?}\n", postgres.database());
+        let here = Server::start(env!("CARGO_BIN_EXE_palisade"), &upstream, &store).await;
+        let there = here.beside().await;
+        Some(Self { here, there, upstream, postgres })
+    }
+}
+
+async fn follow(server: &Server, session: &str, turn: &str) -> TurnStream {
+    let path = format!("/v1/sessions/{session}/responses/{turn}/events");
+    TurnStream::of(server.request(Method::GET, &path).send().await.unwrap()).await
+}
+
+fn numbers(events: &[TurnEvent]) -> Vec<u64> {
+    events.iter().map(|event| event.id).collect()
+}
+
+/// How long a file goes without growing.
+async fn stands_still(path: &std::path::Path) -> bool {
+    let length = || std::fs::metadata(path).map_or(0, |found| found.len());
+    let before = length();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    length() == before
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_runs_here_is_seen_and_steered_from_there() {
+    let Some(Pair { here, there, upstream, .. }) = Pair::start().await else { return };
+    let tools = json!({"tools": [{"type": "function", "function": {"name": "lookup", "description": "Looks up.",
+        "parameters": {"type": "object"}}}]});
+    let session = here.session(tools).await;
+    assert_eq!(there.get(&format!("/v1/sessions/{session}")).await["id"], session.as_str());
+
+    // Read there while it runs here.
+    let gate = Gate::new();
+    upstream.push(Answer::stream().say("one").wait(&gate).say(" two").done());
+    let mut stream = here.send(&session, "go").await;
+    let mut reader = follow(&there, &session, &stream.turn).await;
+    let mut seen = reader.until("text.delta").await;
+    let busy = there
+        .request(Method::POST, &format!("/v1/sessions/{session}/messages"))
+        .json(&json!({"message": "me too"}));
+    assert_eq!(there.refused(busy).await, (409, "session.busy".into()));
+    gate.open();
+    seen.extend(reader.rest().await);
+    assert_eq!(seen, stream.rest().await, "the same bytes on both");
+
+    // Answered there.
+    upstream.push(Answer::calls([Call::new("lookup", json!({})).with_id("call_a")]));
+    upstream.push(Answer::text("thanks"));
+    let mut stream = here.send(&session, "and now?").await;
+    stream.until("tool_call.requested").await;
+    let results = there.request(Method::POST, &format!("/v1/sessions/{session}/tool_results"));
+    there.json(results.json(&json!({"call_id": "call_a", "output": "42"}))).await;
+    assert_eq!(joined(&stream.rest().await, "text.delta"), "thanks");
+
+    // Cancelled there, in the middle of a command.
+    upstream.push(Answer::tool_call("Bash", json!({"command": "echo on; sleep 600"})));
+    let mut stream = here.send(&session, "sleep").await;
+    stream.until("tool_use.output_delta").await;
+    let began = Instant::now();
+    let path = format!("/v1/sessions/{session}/responses/{}/cancel", stream.turn);
+    let cancelled = there.request(Method::POST, &path).send().await.unwrap();
+    assert_eq!(cancelled.status(), 202);
+    assert_eq!(stream.rest().await.last().unwrap().kind, "message.cancelled");
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+
+    // The next turn there: the conversation is one.
+    upstream.push(Answer::text("here I am"));
+    there.send(&session, "where are you?").await.until("message.completed").await;
+    let asked = upstream.requests().last().unwrap().json["messages"].to_string();
+    assert!(asked.contains("thanks") && asked.contains("where are you?"), "{asked}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_is_deleted_there_ends_here() {
+    let Some(Pair { here, there, upstream, .. }) = Pair::start().await else { return };
+    let session = here.session(json!({})).await;
+    let command = "while true; do echo . >> dots; sleep 0.05; done";
+    upstream.push(Answer::tool_call("Bash", json!({"command": command})));
+    let mut stream = here.send(&session, "go").await;
+    stream.until("tool_use.executing").await;
+    let dots = here.workspace().join("dots");
+    wait_for("the command", async || dots.exists().then_some(())).await;
+    let delete = there.request(Method::DELETE, &format!("/v1/sessions/{session}"));
+    assert_eq!(delete.send().await.unwrap().status(), 204);
+    let end = stream.rest().await;
+    assert_eq!(end.last().unwrap().kind, "message.cancelled");
+    wait_for("the end of the command", async || stands_still(&dots).await.then_some(())).await;
+    for server in [&here, &there] {
+        let record = server.request(Method::GET, &format!("/v1/sessions/{session}"));
+        assert_eq!(record.send().await.unwrap().status(), 404);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_one_server_dies_the_other_goes_on_with_its_turns() {
+    let Some(Pair { mut here, there, upstream, .. }) = Pair::start().await else { return };
+    let session = here.session(json!({})).await;
+    upstream.push(Answer::stream().say("half").stall());
+    let mut stream = here.send(&session, "go").await;
+    let seen = stream.until("text.delta").await;
+    let mut reader = follow(&there, &session, &stream.turn).await;
+    upstream.push(Answer::text("said anew"));
+    let began = Instant::now();
+    here.kill().await;
+    let all = reader.rest().await;
+    assert!(began.elapsed() < Duration::from_secs(8), "its lock is free: {:?}", began.elapsed());
+    assert_eq!(all[..seen.len()], seen[..]);
+    assert_eq!(numbers(&all), (0..all.len() as u64).collect::<Vec<_>>());
+    assert_eq!(kinds(&all[seen.len()..])[..2], ["text.stop", "turn.attempt"]);
+    assert_eq!(all.last().unwrap().kind, "message.completed");
+
+    // And the other way round, in good order: at once, and no crash.
+    here.restart().await;
+    upstream.push(Answer::stream().say("half").stall());
+    let (mut there, session) = (there, there_session(&here).await);
+    let mut stream = there.send(&session, "go").await;
+    stream.until("text.delta").await;
+    let mut reader = follow(&here, &session, &stream.turn).await;
+    upstream.push(Answer::text("said anew"));
+    assert_eq!(there.terminate().await.code(), Some(0));
+    let began = Instant::now();
+    assert_eq!(reader.rest().await.last().unwrap().kind, "message.completed");
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+}
+
+async fn there_session(server: &Server) -> String {
+    server.session(json!({})).await
+}
+
+/// Longer than a lease: the other takes over, ends what the first one left running, and the first one, when it goes
+/// on, neither writes nor runs anything of that turn.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_stood_still_for_longer_than_its_lease_lets_its_turn_go() {
+    let Some(Pair { here, there, upstream, .. }) = Pair::start().await else { return };
+    let session = here.session(json!({})).await;
+    let command = "echo $$ >> begun; while true; do echo . >> dots; sleep 0.05; done";
+    upstream.push(Answer::tool_call("Bash", json!({"command": command})));
+    let mut stream = here.send(&session, "go").await;
+    let mut seen = stream.until("tool_use.executing").await;
+    let workspace = here.workspace();
+    wait_for("the command", async || workspace.join("dots").exists().then_some(())).await;
+    let pid = here.pid().unwrap();
+    kill_process(pid, Signal::STOP).unwrap();
+    upstream.push(Answer::text("I see"));
+    let mut reader = follow(&there, &session, &stream.turn).await;
+    let all = reader.rest().await;
+    assert_eq!(all.last().unwrap().kind, "message.completed");
+    let result = all.iter().find(|event| event.kind == "tool_result").unwrap();
+    assert_eq!(result.data["code"], "tool.outcome_unknown");
+    assert!(stands_still(&workspace.join("dots")).await, "the first one's sandbox was ended");
+
+    kill_process(pid, Signal::CONT).unwrap();
+    seen.extend(stream.rest().await);
+    assert_eq!(seen, all, "who reads at the first one sees what the other has done");
+    wait_for("the first one to begin anew", async || {
+        here.log().contains("it lets its turns go").then_some(())
+    })
+    .await;
+    upstream.push(Answer::tool_call("Bash", json!({"command": "cat begun | wc -l"})));
+    upstream.push(Answer::text("ok"));
+    let session = wait_for("a session", async || {
+        let created = here.request(Method::POST, "/v1/sessions").json(&json!({})).send().await.unwrap();
+        let record: serde_json::Value = created.json().await.unwrap();
+        record["id"].as_str().map(str::to_owned)
+    })
+    .await;
+    let events = here.send(&session, "go").await.rest().await;
+    assert_eq!(events.last().unwrap().kind, "message.completed", "it works as before");
+    let result = events.iter().find(|event| event.kind == "tool_result").unwrap();
+    assert_eq!(result.data["content"].as_str().unwrap().trim(), "1", "nothing was run twice");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_started_again_ends_no_turn() {
+    let Some(Pair { here, there, upstream, mut postgres }) = Pair::start().await else { return };
+    let session = here.session(json!({})).await;
+    let gate = Gate::new();
+    upstream.push(Answer::stream().say("before").wait(&gate).say(" and after").done());
+    let mut stream = here.send(&session, "go").await;
+    stream.until("text.delta").await;
+    postgres = tokio::task::spawn_blocking(move || {
+        postgres.stop();
+        postgres
+    })
+    .await
+    .unwrap();
+    let refused = here.request(Method::POST, "/v1/sessions").json(&json!({}));
+    gate.open();
+    tokio::task::spawn_blocking(move || {
+        let mut postgres = postgres;
+        postgres.launch();
+        Box::leak(Box::new(postgres));
+    })
+    .await
+    .unwrap();
+    // Whoever asked in between has waited, and nothing else.
+    assert_eq!(refused.send().await.unwrap().status(), 201);
+    let events = wait_for("the turn's end", async || {
+        let path = format!("/v1/sessions/{session}/responses/{}/events", stream.turn);
+        let response = there.request(Method::GET, &path).send().await.ok()?;
+        if response.status() != 200 {
+            return None;
+        }
+        Some(TurnStream::of(response).await.rest().await)
+    })
+    .await;
+    assert_eq!(events.last().unwrap().kind, "message.completed");
+    assert_eq!(joined(&events, "text.delta"), "before and after");
+    assert_eq!(upstream.requests().len(), 1, "nothing was asked again");
+}
