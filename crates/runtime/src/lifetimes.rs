@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
 use palisade_protocol::{Error, ErrorKind, Session, SessionId, TenantName, limits};
-use palisade_store::{DueSession, StoreError};
+use palisade_store::{DueSession, StoreError, TurnState};
 use tokio::sync::watch;
 
 use crate::Rooms;
@@ -26,6 +26,9 @@ const BATCH_MAX: i64 = 64;
 const AT_ONCE_MAX: usize = 8;
 /// How long a client waits for a session's end, and the other sessions that are due; it goes on all the same.
 const WAIT_MAX: Duration = Duration::from_secs(10);
+/// How long another server may take to end a turn, and between two looks whether it has.
+const ELSEWHERE_MAX: Duration = Duration::from_secs(3);
+const ELSEWHERE_LOOK: Duration = Duration::from_millis(50);
 /// When a client should ask again whether a session that takes long is gone, in seconds.
 const ENDING_RETRY_AFTER_S: u64 = 5;
 
@@ -222,6 +225,7 @@ async fn destroy(rooms: &Rooms, tenant: &TenantName, id: &SessionId, cause: Caus
         }
         Cause::Deleted => {
             rooms.turns.cancel_session(id).await;
+            cancel_elsewhere(rooms, tenant, id).await?;
             rooms.store.delete_session(tenant, id).await?;
         }
     }
@@ -234,6 +238,21 @@ async fn destroy(rooms: &Rooms, tenant: &TenantName, id: &SessionId, cause: Caus
         blocking(move || Ok(workspace.remove_session_dir(&session)?)).await?;
     }
     tracing::info!(tenant = %tenant, session = %id, ?cause, "session destroyed");
+    Ok(())
+}
+
+/// Asks the server that drives the session's turn to end it, so that its readers hear of it. Bounded, for that server
+/// may be dead; then the turn goes with its session.
+async fn cancel_elsewhere(rooms: &Rooms, tenant: &TenantName, id: &SessionId) -> Result<(), StoreError> {
+    let session = rooms.store.session(tenant, id).await?.filter(|session| session.busy);
+    let Some(turn) = session.and_then(|session| session.last_response_id) else { return Ok(()) };
+    rooms.store.request_cancel(&turn).await?;
+    let until = tokio::time::Instant::now() + ELSEWHERE_MAX;
+    while tokio::time::Instant::now() < until
+        && rooms.store.turn(&turn).await?.is_some_and(|turn| turn.state == TurnState::Running)
+    {
+        tokio::time::sleep(ELSEWHERE_LOOK).await;
+    }
     Ok(())
 }
 

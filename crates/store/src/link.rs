@@ -177,12 +177,12 @@ pub(crate) fn sqlite_options(file: &std::path::Path) -> SqliteConnectOptions {
 /// PostgreSQL as every connection of ours uses it. A password is in the URL, in PGPASSWORD, or in the file that
 /// PGPASSFILE names: the home directory of whoever started the server may be closed to it.
 pub(crate) fn postgres_options(url: &str) -> Result<PgConnectOptions, sqlx::Error> {
-    let options: PgConnectOptions = url.parse()?;
     let has_password = url.split_once('@').is_some_and(|(user, _)| user.matches(':').count() > 1);
     let is_elsewhere = ["PGPASSWORD", "PGPASSFILE"].iter().any(|name| std::env::var_os(name).is_some());
-    let options = match has_password || is_elsewhere {
-        true => options,
-        false => options.password(""),
+    let separator = if url.contains('?') { '&' } else { '?' };
+    let options: PgConnectOptions = match has_password || is_elsewhere {
+        true => url.parse()?,
+        false => format!("{url}{separator}password=").parse()?,
     };
     Ok(options.application_name("palisade").statement_cache_capacity(STATEMENTS_MAX))
 }

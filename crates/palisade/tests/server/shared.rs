@@ -40,7 +40,7 @@ fn numbers(events: &[TurnEvent]) -> Vec<u64> {
     events.iter().map(|event| event.id).collect()
 }
 
-/// How long a file goes without growing.
+/// Whether a file has stopped growing.
 async fn stands_still(path: &std::path::Path) -> bool {
     let length = || std::fs::metadata(path).map_or(0, |found| found.len());
     let before = length();
@@ -50,7 +50,7 @@ async fn stands_still(path: &std::path::Path) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_runs_here_is_seen_and_steered_from_there() {
-    let Some(Pair { here, there, upstream, .. }) = Pair::start().await else { return };
+    let Some(Pair { here, there, upstream, postgres: _postgres }) = Pair::start().await else { return };
     let tools = json!({"tools": [{"type": "function", "function": {"name": "lookup", "description": "Looks up.",
         "parameters": {"type": "object"}}}]});
     let session = here.session(tools).await;
@@ -99,7 +99,7 @@ async fn what_runs_here_is_seen_and_steered_from_there() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_that_is_deleted_there_ends_here() {
-    let Some(Pair { here, there, upstream, .. }) = Pair::start().await else { return };
+    let Some(Pair { here, there, upstream, postgres: _postgres }) = Pair::start().await else { return };
     let session = here.session(json!({})).await;
     let command = "while true; do echo . >> dots; sleep 0.05; done";
     upstream.push(Answer::tool_call("Bash", json!({"command": command})));
@@ -120,7 +120,7 @@ async fn a_session_that_is_deleted_there_ends_here() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn when_one_server_dies_the_other_goes_on_with_its_turns() {
-    let Some(Pair { mut here, there, upstream, .. }) = Pair::start().await else { return };
+    let Some(Pair { mut here, there, upstream, postgres: _postgres }) = Pair::start().await else { return };
     let session = here.session(json!({})).await;
     upstream.push(Answer::stream().say("half").stall());
     let mut stream = here.send(&session, "go").await;
@@ -139,7 +139,7 @@ async fn when_one_server_dies_the_other_goes_on_with_its_turns() {
     // And the other way round, in good order: at once, and no crash.
     here.restart().await;
     upstream.push(Answer::stream().say("half").stall());
-    let (mut there, session) = (there, there_session(&here).await);
+    let (mut there, session) = (there, here.session(json!({})).await);
     let mut stream = there.send(&session, "go").await;
     stream.until("text.delta").await;
     let mut reader = follow(&here, &session, &stream.turn).await;
@@ -150,15 +150,11 @@ async fn when_one_server_dies_the_other_goes_on_with_its_turns() {
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }
 
-async fn there_session(server: &Server) -> String {
-    server.session(json!({})).await
-}
-
 /// Longer than a lease: the other takes over, ends what the first one left running, and the first one, when it goes
 /// on, neither writes nor runs anything of that turn.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_stood_still_for_longer_than_its_lease_lets_its_turn_go() {
-    let Some(Pair { here, there, upstream, .. }) = Pair::start().await else { return };
+    let Some(Pair { here, there, upstream, postgres: _postgres }) = Pair::start().await else { return };
     let session = here.session(json!({})).await;
     let command = "echo $$ >> begun; while true; do echo . >> dots; sleep 0.05; done";
     upstream.push(Answer::tool_call("Bash", json!({"command": command})));
