@@ -5,14 +5,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, stream};
 use palisade_protocol::scope::Scope;
-use palisade_protocol::{Error, SessionId, WorkspacePath, limits};
+use palisade_protocol::{Error, SessionId, WorkspacePath};
 use palisade_workspace::{Archive, Listing, Upload, Workspace, WorkspaceError, Written};
 use tokio_util::io::{ReaderStream, SyncIoBridge};
 
 use crate::sessions::blocking;
 use crate::{OpCtx, Runtime};
 
-pub use palisade_workspace::{Entry, Opened, ReadFile};
+pub use palisade_workspace::{Entry, Opened, Page, ReadFile};
 
 /// What may wait between a zip that is being written and its reader, in bytes.
 const ARCHIVE_PIPE_BYTES: usize = 256 * 1024;
@@ -23,22 +23,26 @@ pub struct FileUpload {
 }
 
 impl Runtime {
-    /// Opens a file, or lists a directory.
-    pub async fn open_file(&self, ctx: &OpCtx, id: &SessionId, path: WorkspacePath) -> Result<Opened, Error> {
-        self.with_files(ctx, id, move |files, scope| Ok(files.open_read(scope, &path)?)).await
+    /// Opens a file, or lists a page of a directory.
+    pub async fn open_file(
+        &self,
+        ctx: &OpCtx,
+        id: &SessionId,
+        path: WorkspacePath,
+        page: Page,
+    ) -> Result<Opened, Error> {
+        self.with_files(ctx, id, move |files, scope| Ok(files.open_read(scope, &path, &page)?)).await
     }
 
-    /// Lists a directory.
+    /// Lists a page of a directory.
     pub async fn list_files(
         &self,
         ctx: &OpCtx,
         id: &SessionId,
         path: WorkspacePath,
+        page: Page,
     ) -> Result<Listing, Error> {
-        self.with_files(ctx, id, move |files, scope| {
-            Ok(files.list(scope, &path, limits::DIRECTORY_ENTRIES_MAX)?)
-        })
-        .await
+        self.with_files(ctx, id, move |files, scope| Ok(files.list(scope, &path, &page)?)).await
     }
 
     /// Deletes a file or a directory.

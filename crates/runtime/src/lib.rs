@@ -42,7 +42,7 @@ pub use admin::{Admin, CallerSummary, LedgerSummary, Posted, PostingDraft};
 pub use billing::LedgerConfig;
 pub use context::OpCtx;
 pub use conversation::{ConversationItem, ConversationPage};
-pub use files::{Entry, FileUpload, Opened, ReadFile};
+pub use files::{Entry, FileUpload, Opened, Page, ReadFile};
 pub use messages::{Cancelled, Sent, TurnStream};
 pub use metrics::Metrics;
 pub use palisade_store::{AuditRange, ClientAnswer, LedgerEntry, StoreUrl};
