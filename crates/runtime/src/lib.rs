@@ -21,6 +21,7 @@ mod recover;
 mod sessions;
 mod skills;
 mod start;
+mod storage;
 mod tenant;
 mod tool_results;
 mod transport;
@@ -50,6 +51,7 @@ pub use ready::{PartState, Readiness};
 pub use sessions::BulkDelete;
 pub use skills::BundledSkill;
 pub use start::{RuntimeConfig, StartError};
+pub use storage::Headroom;
 pub use tenant::{MemoryMode, TenantConfig, TenantMode};
 pub use transport::DirectTransport;
 

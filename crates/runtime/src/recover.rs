@@ -120,10 +120,11 @@ async fn job(
     let next_seq = rooms.store.last_seq(&turn.id).await?.map_or(0, |last| last + 1);
     let (step_seq, started_at) = (turn.step_seq, turn.started_at);
     let start = TurnStart { turn: turn.id.clone(), generation, next_seq, step_seq, started_at };
+    let storage = tenant.storage.clone();
     let (cancel, answered) = (listed.cancel.clone(), listed.answered.clone());
     let is_prepaid = rooms.billing.terms(&tenant.config).is_some_and(|terms| terms.mode == CreditMode::Hard);
     let timeout = Duration::from_secs(tenant.config.turn_timeout_s);
-    Ok(Ok(TurnJob { session, keep, sandbox_spec, start, cancel, answered, timeout, is_prepaid }))
+    Ok(Ok(TurnJob { session, keep, sandbox_spec, storage, start, cancel, answered, timeout, is_prepaid }))
 }
 
 /// Ends a turn that nobody drives any more, with an error that says why.

@@ -19,6 +19,7 @@ mod sweep;
 mod temporary;
 mod tree;
 mod upload;
+mod usage;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -33,6 +34,7 @@ pub use read::{Opened, ReadFile};
 pub use skills::{SKILLS_LISTED_MAX, SkillFolder, is_skill_name};
 pub use snapshot::{SKILL_BYTES_MAX, SKILL_ENTRIES_MAX, SKILL_FILE_BYTES_MAX};
 pub use upload::{Upload, Written};
+pub use usage::Volume;
 
 /// One tenant's workspace. Cheap to share by reference; every call looks at the disk anew.
 #[derive(Debug)]

@@ -10,7 +10,7 @@ use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
 use bytes::BytesMut;
-use palisade_protocol::limits::DIRECTORY_ENTRIES_MAX;
+use palisade_protocol::limits::{DIRECTORY_ENTRIES_MAX, FILE_SENT_BYTES_MAX};
 use palisade_protocol::{Error, ErrorKind, WorkspacePath};
 use palisade_runtime::{Entry, FileUpload, OpCtx, Opened, Page, ReadFile, Runtime};
 use serde::{Deserialize, Serialize};
@@ -172,6 +172,12 @@ async fn send(
         }
         None => (0, file.size),
     };
+    if length > FILE_SENT_BYTES_MAX && method != Method::HEAD {
+        let message = format!(
+            "{length} bytes are more than the {FILE_SENT_BYTES_MAX} that are sent at once; ask for a range of it"
+        );
+        return Err(ApiError(Error::new(ErrorKind::TooLarge, "file.too_large", message)));
+    }
     insert(response.headers_mut(), header::CONTENT_LENGTH, &length.to_string());
     if method != Method::HEAD {
         let mut reading = tokio::fs::File::from_std(file.file);

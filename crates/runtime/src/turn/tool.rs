@@ -6,7 +6,7 @@ use palisade_agent::output::{HeadTail, cut_middle};
 use palisade_agent::tools::{Action, Bash, action};
 use palisade_protocol::limits::{TOOL_OUTPUT_BYTES_MAX, TOOL_STREAM_BYTES_MAX};
 use palisade_protocol::{Event, Item, ToolCall, ToolOutput};
-use palisade_sandbox::{RunExit, RunRequest, Sandbox, SandboxError};
+use palisade_sandbox::{FileOp, RunExit, RunRequest, Sandbox, SandboxError};
 use serde_json::Value;
 use tokio::sync::Notify;
 
@@ -74,6 +74,9 @@ impl Driver {
         match action {
             Action::Answered(output) => Ok(output),
             Action::Skill { name } => Ok(self.show_skill(&name).await),
+            Action::File(FileOp::Write(_) | FileOp::Edit(_)) if self.job.storage.is_full() => {
+                Ok(self.job.storage.full("Nothing was written"))
+            }
             Action::File(operation) => {
                 let sandbox = match self.sandbox().await? {
                     Ok(sandbox) => sandbox,
@@ -106,8 +109,14 @@ impl Driver {
     ) -> Result<ToolOutput, TurnEnd> {
         let shown = Mutex::new(Shown::default());
         let arrived = Notify::new();
-        let request =
-            RunRequest { command: bash.command, timeout_ms: bash.timeout_ms, background: bash.background };
+        let storage = self.job.storage.clone();
+        let mut stops = storage.stops();
+        let command = match storage.is_full() {
+            // A limit that no program inside can take back: what exists can be looked at, moved and deleted.
+            true => format!("ulimit -f 0; {}", bash.command),
+            false => bash.command,
+        };
+        let request = RunRequest { command, timeout_ms: bash.timeout_ms, background: bash.background };
         let mut running = std::pin::pin!(sandbox.run(request, |bytes| {
             lock(&shown).take(bytes);
             arrived.notify_one();
@@ -116,8 +125,9 @@ impl Driver {
         let exit = loop {
             let step = async {
                 tokio::select! {
-                    exit = &mut running => Ok(Some(exit)),
+                    exit = &mut running => Ok(Some(exit.map_err(Ended::Sandbox))),
                     () = arrived.notified() => Ok(None),
+                    Ok(()) = stops.changed() => Ok(Some(Err(Ended::Full))),
                     () = &mut grace => Err(TurnEnd::Stopped),
                 }
             };
@@ -134,7 +144,11 @@ impl Driver {
         let kept = std::mem::take(&mut *lock(&shown)).kept;
         Ok(match exit {
             Ok(exit) => outcome(kept.into_text(), exit, bash.timeout_ms),
-            Err(error) => sandbox_failed(&error),
+            Err(Ended::Full) => {
+                let said = storage.full("[The command was ended");
+                ToolOutput { content: format!("{}\n{}]", kept.into_text(), said.content), ..said }
+            }
+            Err(Ended::Sandbox(error)) => sandbox_failed(&error),
         })
     }
 
@@ -154,6 +168,13 @@ impl Driver {
             }
         }
     }
+}
+
+/// Why a command came to no end of its own.
+enum Ended {
+    Sandbox(SandboxError),
+    /// It, or another writer of the workspace, went over the workspace's limit.
+    Full,
 }
 
 /// What a command has printed: what the model will get of it, and what readers have not been shown yet.
