@@ -17,6 +17,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use palisade_testkit::Server;
+use palisade_testkit::postgres::Postgres;
 use palisade_testkit::upstream::ScriptedUpstream;
 
 use crate::build::{self, BuildArgs, say};
@@ -115,9 +116,19 @@ async fn measure(palisade: &str, counts: &Counts) -> Result<Report> {
     report.figures([session]);
     say("bench: streams");
     for (streams, events) in [(1, counts.events_of_one), (100, counts.events_of_each)] {
-        let (row, straight) = stream::measure(&server, &upstream, streams, events, &append).await?;
+        let (row, straight) = stream::measure(&server, &upstream, "", streams, events, &append).await?;
         report.figures([row]);
         report.floors([straight]);
+    }
+    if let Some(postgres) = Postgres::start_durable() {
+        say("bench: streams on PostgreSQL");
+        let store = format!("[store]\nurl = {:?}\n", postgres.database());
+        let server = Server::start(palisade, &upstream, &store).await;
+        for (streams, events) in [(1, counts.events_of_one), (100, counts.events_of_each)] {
+            let on = ", PostgreSQL";
+            let (row, _) = stream::measure(&server, &upstream, on, streams, events, &append).await?;
+            report.figures([row]);
+        }
     }
     say("bench: tool calls");
     let (spawn, cage) = (floor::spawn(counts.spawns)?, floor::cage(counts.spawns)?);
