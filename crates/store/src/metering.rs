@@ -221,14 +221,14 @@ pub(crate) async fn reserve(
     };
     // Of a turn that nobody pays for there is nothing to set aside.
     let Some(ledger) = ledger else { return Ok(0) };
-    let needed = cost_so_far(db, turn).await?.saturating_add(estimate.0);
-    let available = ledger::available(db, &ledger, turn.as_str()).await?;
-    if available < needed {
+    let so_far = cost_so_far(db, turn).await?;
+    // What the turn has used is spent, though it is not posted yet.
+    let left = ledger::available(db, &ledger, turn.as_str()).await?.saturating_sub(so_far);
+    if left < estimate.0 {
         let ledger = LedgerName::parse(&ledger).map_err(crate::read::corrupt("a ledger's name"))?;
-        let (available, needed) = (MicroCredits(available), MicroCredits(needed));
-        return Err(StoreError::CreditsExhausted { ledger, available, needed });
+        return Err(StoreError::CreditsExhausted { ledger, available: MicroCredits(left), needed: estimate });
     }
-    hold(db, turn.as_str(), &ledger, needed).await.map(|()| 1)
+    hold(db, turn.as_str(), &ledger, so_far.saturating_add(estimate.0)).await.map(|()| 1)
 }
 
 async fn cost_so_far(db: &mut Connection, turn: &TurnId) -> Result<i64, StoreError> {

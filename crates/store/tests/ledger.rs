@@ -605,7 +605,7 @@ async fn what_a_turn_set_aside_is_released_however_it_ends(engine: Engine) {
     assert_eq!(state().await, (1_000, 300), "what the call really cost");
     assert!(matches!(
         store.reserve(&turn_id(1), 1, MicroCredits(701)).await,
-        Err(StoreError::CreditsExhausted { needed: MicroCredits(1_001), .. })
+        Err(StoreError::CreditsExhausted { available: MicroCredits(700), needed: MicroCredits(701), .. })
     ));
     assert!(matches!(store.reserve(&turn_id(1), 2, MicroCredits(1)).await, Err(StoreError::Fenced(_))));
     store.commit(end(1, 1, 1, TurnOutcome::Failed, NOW)).await.unwrap();

@@ -12,6 +12,7 @@ mod cookbook;
 mod endpoints;
 mod files;
 mod idempotency;
+mod ledger;
 mod life;
 mod lifetimes;
 mod load;
@@ -22,6 +23,7 @@ mod shared;
 mod turns;
 mod upgrade;
 mod upstream_faults;
+mod usage;
 
 use palisade_testkit::Server;
 use palisade_testkit::upstream::ScriptedUpstream;
