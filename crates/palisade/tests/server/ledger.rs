@@ -3,14 +3,15 @@
 
 use std::process::Output;
 
-use palisade_testkit::Server;
+use palisade_testkit::postgres::Postgres;
 use palisade_testkit::stream::TurnStream;
 use palisade_testkit::upstream::{Answer, Call, Gate};
+use palisade_testkit::{Server, wait_for};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use crate::usage::{refused_message, start_as, turn};
+use crate::usage::{refused_message, start_as, start_in, turn};
 
 /// 300,000 tokens of input at $1 a million and $0.01 a credit are 30 credits.
 fn for_30_credits() -> Answer {
@@ -263,4 +264,41 @@ async fn an_operator_adds_and_corrects_credits_once_per_key() {
     server.terminate().await;
     let gone = admin(&server, &["usage"]).await;
     assert!(String::from_utf8_lossy(&gone.stderr).contains("no server answers"), "{gone:?}");
+}
+
+/// Two servers on one PostgreSQL: one balance, one window, one operator's socket, which is handed on.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_servers_have_one_ledger_and_one_window() {
+    let Some(postgres) = Postgres::start() else { return };
+    let store = format!("[store]\nurl = {:?}\n", postgres.database());
+    let acme = "credits = { mode = \"hard\", balance = 100 }\nlimits = { turns_per_hour = 3 }";
+    let (mut here, upstream) = start_in(&store, acme, "ledger = \"acme\"").await;
+    let there = here.beside().await;
+    let (mine, theirs) = (here.session(json!({})).await, there.session(json!({})).await);
+    upstream.respond_with(|_| for_30_credits().say("hi").done());
+    assert_eq!(turn(&here, &mine).await["status"], "completed");
+    assert_eq!((balance(&here).await, balance(&there).await), (70.0, 70.0));
+    assert_eq!(turn(&there, &theirs).await["status"], "completed");
+    assert_eq!((balance(&here).await, balance(&there).await), (40.0, 40.0));
+    let paired = there.json(there.as_other(Method::GET, "/v1/usage")).await;
+    assert_eq!(paired["credits"]["balance"], 40.0);
+    assert_eq!(turn(&here, &mine).await["status"], "completed");
+    assert_eq!(refused_message(&there, &theirs).await.1["code"], "usage.limit", "counted by both");
+    admin_ok(&here, &["credits", "correct", "--ledger", "acme", "--amount", "-10", "--reason", "all of it"])
+        .await;
+    assert_eq!(balance(&there).await, 0.0);
+    // A token without the window: the other tenant's.
+    let session = there.json(there.as_other(Method::POST, "/v1/sessions").json(&json!({}))).await;
+    let path = format!("/v1/sessions/{}/messages", session["id"].as_str().unwrap());
+    let message = there.as_other(Method::POST, &path).json(&json!({"message": "go"}));
+    assert_eq!(there.refused(message).await, (402, "credits.exhausted".into()));
+    assert_adds_up(&here).await;
+    assert_eq!(audit(&here, &[]).await.len(), 3);
+
+    here.kill().await;
+    wait_for("the socket of the other server", async || {
+        admin(&here, &["usage"]).await.status.success().then_some(())
+    })
+    .await;
+    assert_adds_up(&here).await;
 }
