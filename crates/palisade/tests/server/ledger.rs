@@ -226,6 +226,26 @@ async fn the_audit_is_exported_in_both_forms() {
 }
 
 #[tokio::test]
+async fn an_export_of_more_than_a_page_is_whole() {
+    let (server, upstream) = start_as("", "").await;
+    let id = server.session(json!({})).await;
+    for _ in 0..8 {
+        let skill = |_| Call::new("Skill", json!({"name": "pptx-builder"}));
+        upstream.push(Answer::calls((0..64).map(skill)));
+    }
+    upstream.push(Answer::text("done"));
+    assert_eq!(turn(&server, &id).await["status"], "completed");
+    let records = audit(&server, &[]).await;
+    let ids: std::collections::BTreeSet<&str> =
+        records.iter().map(|record| record["id"].as_str().unwrap()).collect();
+    assert_eq!((records.len(), ids.len()), (8 * 64 + 1, 8 * 64 + 1), "each once");
+    let csv = admin_ok(&server, &["audit", "export", "--format", "csv"]).await;
+    assert_eq!(csv.lines().count(), 8 * 64 + 2);
+    let times: Vec<f64> = records.iter().map(|record| record["at"].as_f64().unwrap()).collect();
+    assert!(times.is_sorted(), "oldest first");
+}
+
+#[tokio::test]
 async fn an_operator_adds_and_corrects_credits_once_per_key() {
     let (mut server, _upstream) = start_as("credits = { balance = 10 }", "").await;
     let post = |kind: &'static str, amount: &'static str, key: &'static str| {
