@@ -607,6 +607,10 @@ async fn what_a_turn_set_aside_is_released_however_it_ends(engine: Engine) {
     );
     store.commit(step(1, 1, 1, metered(1, 300, NOW))).await.unwrap();
     assert_eq!(state().await, (1_000, 300), "what the call really cost");
+    store.commit(step(1, 1, 1, metered(1, 300, NOW))).await.unwrap();
+    assert_eq!(state().await, (1_000, 300), "the same call again changes nothing");
+    let used = store.used(&tenant(), "default", Bucket::SessionTurn, NOW).await.unwrap();
+    assert_eq!(used[0], Used { turns: 1, tokens: 110 });
     assert!(matches!(
         store.reserve(&turn_id(1), 1, MicroCredits(701)).await,
         Err(StoreError::CreditsExhausted { available: MicroCredits(700), needed: MicroCredits(701), .. })
