@@ -16,8 +16,8 @@ use serde::de::DeserializeOwned;
 
 use crate::error::ApiError;
 
-/// How much of a refused body is still read, in bytes.
-const DISCARD_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// How much of a refused body is still read, in bytes: an upload somewhat over the default limit sees its 413.
+const DISCARD_BYTES_MAX: usize = 128 * 1024 * 1024;
 
 /// A JSON body of at most [`limits::JSON_BODY_BYTES_MAX`], whatever its Content-Type says. No body is `{}`.
 pub(crate) struct JsonBody<T>(pub(crate) T);

@@ -1,10 +1,10 @@
 //! How much a tenant's workspace may take, and how its writers are stopped in time.
 //!
 //! Where the workspace is a file system of its own or under a project quota, the file system itself says how full it is.
-//! Elsewhere the workspace is measured now and then, and what the disk as a whole has lost since then is counted on
-//! top: that bound costs microseconds and is never too small, so a measurement is due only when the bound says that the
-//! limit may be reached. A workspace that cannot be measured, because its agent keeps moving it about, is held to the
-//! bound.
+//! Elsewhere the workspace is measured, and what the disk as a whole has lost since then is counted on top. That bound
+//! costs microseconds. It is too large where others write to the disk, so nobody is refused before a new measurement;
+//! it is too small where others delete, so a disk that changes is measured again now and then. A workspace that
+//! cannot be measured, because its agent keeps moving it about, is held to the bound.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -20,6 +20,10 @@ use crate::{OpCtx, Rooms, Runtime};
 
 /// How often the disk is asked.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// A disk that changes is measured again after this time, however far the limit is.
+const MEASURE_EVERY: Duration = Duration::from_secs(60);
+/// What counts as a change of the disk.
+const CHANGE_BYTES: u64 = 1024 * 1024;
 /// A measurement that took a second is not repeated for so many: at most a twentieth of one core goes into it.
 const REST_PER_MEASUREMENT: u32 = 20;
 /// So much more in a full workspace, and what runs in it is stopped again.
@@ -39,8 +43,9 @@ pub(crate) struct Storage {
 /// What the latest measurement found.
 #[derive(Debug, Clone, Copy)]
 struct Look {
-    /// `None` before the first one.
-    used_bytes: Option<u64>,
+    /// 0 before the first one.
+    used_bytes: u64,
+    is_measured: bool,
     /// What the disk had left when it began.
     free_bytes: u64,
     ended: Instant,
@@ -63,8 +68,9 @@ pub struct Headroom {
 impl Storage {
     pub(crate) fn new(workspace: Arc<Workspace>, limit_bytes: u64) -> Self {
         let look = Look {
-            used_bytes: None,
-            free_bytes: 0,
+            used_bytes: 0,
+            is_measured: false,
+            free_bytes: workspace.volume().map_or(0, |volume| volume.free_bytes),
             ended: Instant::now(),
             took: Duration::ZERO,
             full_at_bytes: None,
@@ -83,9 +89,13 @@ impl Storage {
         self.stops.subscribe()
     }
 
-    /// Whether files may not grow now.
-    pub(crate) fn is_full(&self) -> bool {
-        self.lock().full_at_bytes.is_some()
+    /// Whether files may not grow now. Looks again before it says so: something may have been deleted.
+    pub(crate) async fn is_full(self: &Arc<Self>) -> bool {
+        if self.lock().full_at_bytes.is_none() {
+            return false;
+        }
+        let storage = self.clone();
+        blocking(move || Ok(storage.check(1)?)).await.is_err()
     }
 
     /// What a model is told when something of it was not done, or ended, because files may not grow.
@@ -107,6 +117,7 @@ impl Storage {
         self.measure_if_rested()?;
         let headroom = self.headroom()?;
         if has_room(headroom) {
+            self.lock().full_at_bytes = None;
             Ok(())
         } else if headroom.limit_bytes.saturating_sub(headroom.used_bytes) >= more_bytes.max(1) {
             Err(WorkspaceError::DiskFull)
@@ -130,15 +141,14 @@ impl Storage {
             return volume.total_bytes.saturating_sub(volume.free_bytes);
         }
         let look = *self.lock();
-        // Before the first measurement nothing is known, and nobody is refused for it.
-        look.used_bytes.map_or(0, |used| used + look.free_bytes.saturating_sub(volume.free_bytes))
+        look.used_bytes.saturating_add(look.free_bytes.saturating_sub(volume.free_bytes))
     }
 
     /// Measures, unless the last measurement is too fresh for its cost.
     fn measure_if_rested(&self) -> Result<(), WorkspaceError> {
         let _one_at_a_time = self.measuring.lock().unwrap_or_else(PoisonError::into_inner);
         let look = *self.lock();
-        let is_rested = look.used_bytes.is_none() || look.ended.elapsed() >= look.took * REST_PER_MEASUREMENT;
+        let is_rested = look.ended.elapsed() >= look.took * REST_PER_MEASUREMENT;
         let volume = self.workspace.volume()?;
         if volume.is_own || !is_rested {
             return Ok(());
@@ -147,15 +157,21 @@ impl Storage {
         let measured = self.workspace.measure();
         let mut look = self.lock();
         (look.ended, look.took) = (Instant::now(), began.elapsed());
-        look.used_bytes = Some(measured?);
-        look.free_bytes = volume.free_bytes;
+        (look.used_bytes, look.free_bytes, look.is_measured) = (measured?, volume.free_bytes, true);
         Ok(())
+    }
+
+    fn is_measurement_due(&self) -> Result<bool, WorkspaceError> {
+        let headroom = self.headroom()?;
+        let look = *self.lock();
+        let has_changed = look.ended.elapsed() > MEASURE_EVERY
+            && self.workspace.volume()?.free_bytes.abs_diff(look.free_bytes) > CHANGE_BYTES;
+        Ok(!look.is_measured || look.full_at_bytes.is_some() || headroom.free_bytes == 0 || has_changed)
     }
 
     /// Looks, measures where that is due, and stops what runs in a workspace that is full.
     fn watch(&self) -> Result<(), WorkspaceError> {
-        let is_first = self.lock().used_bytes.is_none();
-        if is_first || self.is_full() || self.headroom()?.free_bytes == 0 {
+        if self.is_measurement_due()? {
             let measured = self.measure_if_rested();
             if let Err(error) = measured {
                 tracing::warn!(error = &error as &dyn std::error::Error, "a workspace cannot be measured");

@@ -112,8 +112,7 @@ pub(crate) async fn get(
     FilePath(path): FilePath,
     Query(how): Query<How>,
     QueryAfter(after): QueryAfter,
-    method: Method,
-    headers: HeaderMap,
+    (method, headers): (Method, HeaderMap),
 ) -> Result<Response, ApiError> {
     if is_zip(how.archive.as_deref())? {
         return archive(&runtime, &ctx, &id, path).await;
@@ -288,7 +287,10 @@ pub(crate) async fn put(
     let upload = match runtime.upload_file(&ctx, &id, path, length).await {
         Ok(upload) => upload,
         Err(refused) => {
-            discard(body).await;
+            // Who asked first has sent nothing yet, and reading would tell him to go on.
+            if !headers.contains_key(header::EXPECT) {
+                discard(body).await;
+            }
             return Err(refused.into());
         }
     };

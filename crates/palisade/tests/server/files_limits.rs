@@ -54,6 +54,17 @@ async fn a_hundred_mebibytes_in_flat_memory() {
     for body in [reqwest::Body::from(vec![0; 100 * MIB + 1]), zeros(101)] {
         assert_eq!(server.refused(put("d/large", body)).await, (413, "upload.too_large".to_owned()));
     }
+    // Who asks before he sends is refused before he sends.
+    let address = server.url.strip_prefix("http://").unwrap();
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let key = palisade_testkit::server::KEY;
+    let head = format!(
+        "PUT {files}/d/large HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nExpect: 100-continue\r\nContent-Length: 999999999999\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = vec![0; 12];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(String::from_utf8_lossy(&answer), "HTTP/1.1 413");
     let listed = server.get(&format!("{files}?path=d")).await;
     assert_eq!((listed.as_array().unwrap().len(), &listed[0]["size"]), (2, &json!(100 * MIB)));
 }

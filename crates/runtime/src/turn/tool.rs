@@ -74,10 +74,11 @@ impl Driver {
         match action {
             Action::Answered(output) => Ok(output),
             Action::Skill { name } => Ok(self.show_skill(&name).await),
-            Action::File(FileOp::Write(_) | FileOp::Edit(_)) if self.job.storage.is_full() => {
-                Ok(self.job.storage.full("Nothing was written"))
-            }
             Action::File(operation) => {
+                let is_writing = matches!(operation, FileOp::Write(_) | FileOp::Edit(_));
+                if is_writing && self.job.storage.is_full().await {
+                    return Ok(self.job.storage.full("Nothing was written"));
+                }
                 let sandbox = match self.sandbox().await? {
                     Ok(sandbox) => sandbox,
                     Err(error) => return Ok(sandbox_failed(&error)),
@@ -111,9 +112,10 @@ impl Driver {
         let arrived = Notify::new();
         let storage = self.job.storage.clone();
         let mut stops = storage.stops();
-        let command = match storage.is_full() {
-            // A limit that no program inside can take back: what exists can be looked at, moved and deleted.
-            true => format!("ulimit -f 0; {}", bash.command),
+        let command = match storage.is_full().await {
+            // A limit that no program inside can take back: what exists can be looked at, moved and deleted. The signal
+            // would kill the shell; without it the write fails with a reason.
+            true => format!("trap '' XFSZ; ulimit -f 0; {}", bash.command),
             false => bash.command,
         };
         let request = RunRequest { command, timeout_ms: bash.timeout_ms, background: bash.background };
