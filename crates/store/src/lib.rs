@@ -105,6 +105,8 @@ impl Store {
             Connection::Postgres(connection) => migrator.run(connection).await,
         };
         migrated.map_err(|source| StoreError::Migrate { source })?;
+        let place = link.place();
+        link.migrated().await.map_err(|source| StoreError::Open { place, source })?;
         let mut tasks: Vec<StoreTask> = Vec::new();
         if let Readers::Postgres(pool) = &readers {
             let own = server.clone();
