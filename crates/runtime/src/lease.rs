@@ -266,8 +266,13 @@ async fn drop_session(rooms: &Rooms, session: &SessionId) {
 
 /// Looks at everything that a notice could have been about.
 async fn look_at_all(rooms: &Arc<Rooms>) -> Result<(), StoreError> {
-    for turn in rooms.turns.ids() {
-        if rooms.store.turn(&turn).await?.is_none_or(|row| row.cancel_requested) {
+    for (turn, session) in rooms.turns.all() {
+        let is_to_end = match rooms.store.turn(&turn).await? {
+            Some(row) => row.cancel_requested,
+            // Gone with its session; or not written down yet, for it is listed before.
+            None => rooms.store.session_context(&session).await?.is_none(),
+        };
+        if is_to_end {
             let _ = rooms.turns.cancel(&turn);
         }
         rooms.turns.answered(&turn);

@@ -231,3 +231,42 @@ async fn a_database_that_is_started_again_ends_no_turn() {
     assert_eq!(joined(&events, "text.delta"), "before and after");
     assert_eq!(upstream.requests().len(), 1, "nothing was asked again");
 }
+
+/// The one database that the servers use.
+fn database(postgres: &Postgres) -> String {
+    postgres.sql("postgres", r"SELECT datname FROM pg_database WHERE datname LIKE 't\_%'").trim().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_turn_that_is_just_starting_is_not_cancelled_by_a_lost_connection() {
+    let Some(Pair { here, there: _there, upstream, postgres }) = Pair::start().await else { return };
+    let (session, postgres) = (here.session(json!({})).await, std::sync::Arc::new(postgres));
+    let database = database(&postgres);
+    // The session's row is held, so that the turn is about to start for a while.
+    let holding = tokio::task::spawn_blocking({
+        let (postgres, database) = (postgres.clone(), database.clone());
+        move || {
+            postgres.sql(&database, "BEGIN; SELECT id FROM session FOR UPDATE; SELECT pg_sleep(4); COMMIT")
+        }
+    });
+    let count = |what: &str| {
+        let sql = format!("SELECT COUNT(*) FROM pg_stat_activity WHERE {what}");
+        postgres.sql("postgres", &sql).trim().parse::<u32>().unwrap()
+    };
+    wait_for("the hold", async || {
+        (count("query LIKE '%FOR UPDATE; SELECT pg_sleep%' AND pid <> pg_backend_pid()") > 0).then_some(())
+    })
+    .await;
+    upstream.push(Answer::text("as asked"));
+    let sending = here.send(&session, "go");
+    let breaking = async {
+        let waits = "wait_event_type = 'Lock' AND query LIKE '%UPDATE session%'";
+        wait_for("the turn to be about to start", async || (count(waits) > 0).then_some(())).await;
+        let broken =
+            "SELECT COUNT(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'";
+        assert_eq!(postgres.sql("postgres", broken).trim(), "2");
+    };
+    let (mut stream, ()) = tokio::join!(sending, breaking);
+    assert_eq!(stream.rest().await.last().unwrap().kind, "message.completed");
+    holding.await.unwrap();
+}

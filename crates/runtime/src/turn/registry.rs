@@ -126,9 +126,9 @@ impl Turns {
         self.lock().values().any(|running| running.session == *session)
     }
 
-    /// The turns that run here.
-    pub(crate) fn ids(&self) -> Vec<TurnId> {
-        self.lock().keys().cloned().collect()
+    /// The turns that run here or are about to, with their sessions.
+    pub(crate) fn all(&self) -> Vec<(TurnId, SessionId)> {
+        self.lock().iter().map(|(turn, running)| (turn.clone(), running.session.clone())).collect()
     }
 
     /// How many turns run.
