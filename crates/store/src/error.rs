@@ -160,6 +160,11 @@ impl StoreError {
         }
     }
 
+    /// Whether the database did not answer: nothing is wrong with what was asked, and it may be asked again.
+    pub fn is_unreachable(&self) -> bool {
+        self.fault() == Fault::Lost
+    }
+
     /// Whether it was for want of room.
     pub(crate) fn is_full(&self) -> bool {
         let database = self.database().and_then(sqlx::Error::as_database_error);
@@ -196,6 +201,8 @@ fn fault_of(source: &sqlx::Error) -> Fault {
         "40001" | "40P01" | "55P03" => Fault::Contention,
         // A transaction that said nothing for too long was ended, with its connection.
         "25P03" => Fault::Lost,
+        // Too many connections: all servers come back at once when the database does.
+        "53300" => Fault::Lost,
         _ => match code.get(..2) {
             // The connection, and a server that is being stopped or started.
             Some("08" | "57") => Fault::Lost,

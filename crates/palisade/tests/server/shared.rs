@@ -237,6 +237,55 @@ fn database(postgres: &Postgres) -> String {
     postgres.sql("postgres", r"SELECT datname FROM pg_database WHERE datname LIKE 't\_%'").trim().to_owned()
 }
 
+/// The events of a turn, once there is a terminal one.
+async fn ended(server: &Server, session: &str, turn: &str) -> Vec<TurnEvent> {
+    wait_for("the turn's end", async || {
+        let path = format!("/v1/sessions/{session}/responses/{turn}/events");
+        let response = server.request(Method::GET, &path).send().await.ok()?;
+        if response.status() != 200 {
+            return None;
+        }
+        let events = TurnStream::of(response).await.rest().await;
+        let last = events.last()?;
+        ["message.completed", "message.cancelled", "message.error"].contains(&&*last.kind).then_some(events)
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_turn_that_waits_for_its_client_outlives_the_database() {
+    let Some(Pair { here, there: _there, upstream, postgres }) = Pair::start().await else { return };
+    let tools = json!({"tools": [{"type": "function", "function": {"name": "lookup", "description": "Looks up.",
+        "parameters": {"type": "object"}}}]});
+    let session = here.session(tools).await;
+    upstream.push(Answer::calls([Call::new("lookup", json!({})).with_id("call_a")]));
+    upstream.push(Answer::text("thanks"));
+    let mut stream = here.send(&session, "go").await;
+    stream.until("tool_call.requested").await;
+    let postgres = tokio::task::spawn_blocking(move || {
+        let mut postgres = postgres;
+        postgres.stop();
+        postgres.launch();
+        postgres
+    })
+    .await
+    .unwrap();
+    // Each server that listens again tells its turns to look.
+    let listening = "SELECT COUNT(*) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'";
+    wait_for("both servers", async || (postgres.sql("postgres", listening).trim() == "2").then_some(()))
+        .await;
+    wait_for("the answer to be taken", async || {
+        let results = here.request(Method::POST, &format!("/v1/sessions/{session}/tool_results"));
+        let results = results.json(&json!({"call_id": "call_a", "output": "42"})).send().await.ok()?;
+        // What was taken in an answer that was lost is taken.
+        matches!(results.status().as_u16(), 200 | 202 | 204 | 404 | 409).then_some(())
+    })
+    .await;
+    let events = ended(&here, &session, &stream.turn).await;
+    assert_eq!(events.last().unwrap().kind, "message.completed", "{events:?}");
+    assert_eq!(joined(&events, "text.delta"), "thanks");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_turn_that_is_just_starting_is_not_cancelled_by_a_lost_connection() {
     let Some(Pair { here, there: _there, upstream, postgres }) = Pair::start().await else { return };

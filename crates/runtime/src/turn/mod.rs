@@ -77,11 +77,15 @@ enum TurnEnd {
 impl From<StoreError> for TurnEnd {
     fn from(error: StoreError) -> Self {
         match error {
-            // A database that is lost is somebody else's to write to, too: this server lets its turns go by then.
-            StoreError::Fenced(_)
-            | StoreError::Stopped
-            | StoreError::Lost { .. }
-            | StoreError::InDoubt { .. } => Self::Stopped,
+            StoreError::Fenced(_) | StoreError::Stopped => Self::Stopped,
+            // Whoever reaches the database next goes on with the turn, this server included.
+            lost if lost.is_unreachable() => {
+                tracing::warn!(
+                    error = &lost as &dyn std::error::Error,
+                    "a turn stops until the database answers"
+                );
+                Self::Stopped
+            }
             other => {
                 let error = palisade_protocol::Error::from(other);
                 tracing::error!(error = &error as &dyn std::error::Error, cause = ?error.source, "a turn could not be written");
