@@ -253,6 +253,32 @@ async fn ended(server: &Server, session: &str, turn: &str) -> Vec<TurnEvent> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_turn_that_nobody_drives_is_found_though_its_server_lives() {
+    let Some(Pair { here, there: _there, upstream, postgres }) = Pair::start().await else { return };
+    let session = here.session(json!({})).await;
+    upstream.push(Answer::text("first"));
+    let mut stream = here.send(&session, "go").await;
+    stream.until("message.completed").await;
+    // As a driver leaves it whose every write fails, the last one too, which would have let the turn go.
+    upstream.push(Answer::text("second"));
+    let turn = &stream.turn;
+    postgres.sql(
+        &database(&postgres),
+        &format!(
+            "DELETE FROM item WHERE turn_id = '{turn}' AND idx > (SELECT MIN(idx) FROM item WHERE turn_id = '{turn}');
+             DELETE FROM event WHERE turn_id = '{turn}' AND seq > 0;
+             DELETE FROM evictable_turn WHERE turn_id = '{turn}';
+             DELETE FROM metered_call WHERE turn_id = '{turn}';
+             DELETE FROM audit_event WHERE response_id = '{turn}';
+             UPDATE turn SET state = 'running', ended_at = NULL WHERE id = '{turn}'"
+        ),
+    );
+    let events = ended(&here, &session, turn).await;
+    assert_eq!(events.last().unwrap().kind, "message.completed");
+    assert_eq!(joined(&events, "text.delta"), "second");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_turn_that_waits_for_its_client_outlives_the_database() {
     let Some(Pair { here, there: _there, upstream, postgres }) = Pair::start().await else { return };
     let tools = json!({"tools": [{"type": "function", "function": {"name": "lookup", "description": "Looks up.",
