@@ -23,6 +23,7 @@ mod turns;
 mod write;
 mod writer;
 
+use sqlx::Connection as _;
 use sqlx::postgres::PgPoolOptions;
 use sqlx::sqlite::SqlitePoolOptions;
 use tokio::sync::{mpsc, watch};
@@ -92,7 +93,16 @@ impl Store {
                 let readers = PgPoolOptions::new()
                     .max_connections(POSTGRES_READERS_MAX)
                     .acquire_timeout(link::READ_WAIT_MAX)
+                    // One that was just good is; asking each time would double the way.
                     .test_before_acquire(false)
+                    .before_acquire(|connection, known| {
+                        Box::pin(async move {
+                            if known.idle_for >= link::TRUSTED_FOR {
+                                connection.ping().await?;
+                            }
+                            Ok(true)
+                        })
+                    })
                     .connect_lazy_with(options.clone());
                 (Link::new(Source::Postgres { options }), Readers::Postgres(readers))
             }

@@ -197,5 +197,8 @@ pub(crate) fn wal_of(file: &std::path::Path) -> PathBuf {
     name.into()
 }
 
+/// How long a connection that was not used is taken for good: after it, the database may have been started again.
+pub(crate) const TRUSTED_FOR: Duration = Duration::from_millis(200);
+
 /// How long a read waits for a connection.
 pub(crate) const READ_WAIT_MAX: Duration = Duration::from_secs(10);

@@ -237,6 +237,30 @@ fn database(postgres: &Postgres) -> String {
     postgres.sql("postgres", r"SELECT datname FROM pg_database WHERE datname LIKE 't\_%'").trim().to_owned()
 }
 
+/// Holds the rows of all sessions for some seconds, so that a turn is about to start for as long.
+async fn hold_sessions(
+    postgres: &std::sync::Arc<Postgres>,
+    database: &str,
+    seconds: u32,
+) -> tokio::task::JoinHandle<String> {
+    let (server, database) = (postgres.clone(), database.to_owned());
+    let sql = format!("BEGIN; SELECT id FROM session FOR UPDATE; SELECT pg_sleep({seconds}); COMMIT");
+    let holding = tokio::task::spawn_blocking(move || server.sql(&database, &sql));
+    wait_for("the rows to be held", async || (count(postgres, "wait_event = 'PgSleep'") > 0).then_some(()))
+        .await;
+    holding
+}
+
+fn is_starting(postgres: &Postgres) -> bool {
+    count(postgres, "wait_event_type = 'Lock' AND query LIKE '%UPDATE session%'") > 0
+}
+
+/// The database's connections that are so.
+fn count(postgres: &Postgres, are: &str) -> u32 {
+    let sql = format!("SELECT COUNT(*) FROM pg_stat_activity WHERE {are}");
+    postgres.sql("postgres", &sql).trim().parse().unwrap()
+}
+
 /// The events of a turn, once there is a terminal one.
 async fn ended(server: &Server, session: &str, turn: &str) -> Vec<TurnEvent> {
     wait_for("the turn's end", async || {
@@ -279,37 +303,25 @@ async fn a_turn_that_nobody_drives_is_found_though_its_server_lives() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_turn_that_waits_for_its_client_outlives_the_database() {
+async fn a_turn_outlives_reads_that_the_database_did_not_answer() {
     let Some(Pair { here, there: _there, upstream, postgres }) = Pair::start().await else { return };
-    let tools = json!({"tools": [{"type": "function", "function": {"name": "lookup", "description": "Looks up.",
-        "parameters": {"type": "object"}}}]});
-    let session = here.session(tools).await;
-    upstream.push(Answer::calls([Call::new("lookup", json!({})).with_id("call_a")]));
-    upstream.push(Answer::text("thanks"));
-    let mut stream = here.send(&session, "go").await;
-    stream.until("tool_call.requested").await;
-    let postgres = tokio::task::spawn_blocking(move || {
-        let mut postgres = postgres;
-        postgres.stop();
-        postgres.launch();
-        postgres
-    })
-    .await
-    .unwrap();
-    // Each server that listens again tells its turns to look.
-    let listening = "SELECT COUNT(*) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'";
-    wait_for("both servers", async || (postgres.sql("postgres", listening).trim() == "2").then_some(()))
-        .await;
-    wait_for("the answer to be taken", async || {
-        let results = here.request(Method::POST, &format!("/v1/sessions/{session}/tool_results"));
-        let results = results.json(&json!({"call_id": "call_a", "output": "42"})).send().await.ok()?;
-        // What was taken in an answer that was lost is taken.
-        matches!(results.status().as_u16(), 200 | 202 | 204 | 404 | 409).then_some(())
-    })
-    .await;
+    let session = here.session(json!({})).await;
+    // Every connection that reads is made, so that there is a dead one for every read that follows.
+    let path = format!("/v1/sessions/{session}");
+    let reads = (0..64).map(|_| here.request(Method::GET, &path).send());
+    futures_util::future::join_all(reads).await;
+    let (database, postgres) = (database(&postgres), std::sync::Arc::new(postgres));
+    let holding = hold_sessions(&postgres, &database, 2).await;
+    upstream.push(Answer::text("as asked"));
+    let breaking = async {
+        wait_for("the turn to be about to start", async || is_starting(&postgres).then_some(())).await;
+        let all = "SELECT COUNT(pg_terminate_backend(pid)) > 2 FROM pg_stat_activity WHERE application_name = 'palisade'";
+        assert_eq!(postgres.sql("postgres", all).trim(), "t");
+    };
+    let (stream, ()) = tokio::join!(here.send(&session, "go"), breaking);
+    holding.await.unwrap();
     let events = ended(&here, &session, &stream.turn).await;
     assert_eq!(events.last().unwrap().kind, "message.completed", "{events:?}");
-    assert_eq!(joined(&events, "text.delta"), "thanks");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -317,26 +329,11 @@ async fn a_turn_that_is_just_starting_is_not_cancelled_by_a_lost_connection() {
     let Some(Pair { here, there: _there, upstream, postgres }) = Pair::start().await else { return };
     let (session, postgres) = (here.session(json!({})).await, std::sync::Arc::new(postgres));
     let database = database(&postgres);
-    // The session's row is held, so that the turn is about to start for a while.
-    let holding = tokio::task::spawn_blocking({
-        let (postgres, database) = (postgres.clone(), database.clone());
-        move || {
-            postgres.sql(&database, "BEGIN; SELECT id FROM session FOR UPDATE; SELECT pg_sleep(4); COMMIT")
-        }
-    });
-    let count = |what: &str| {
-        let sql = format!("SELECT COUNT(*) FROM pg_stat_activity WHERE {what}");
-        postgres.sql("postgres", &sql).trim().parse::<u32>().unwrap()
-    };
-    wait_for("the hold", async || {
-        (count("query LIKE '%FOR UPDATE; SELECT pg_sleep%' AND pid <> pg_backend_pid()") > 0).then_some(())
-    })
-    .await;
+    let holding = hold_sessions(&postgres, &database, 4).await;
     upstream.push(Answer::text("as asked"));
     let sending = here.send(&session, "go");
     let breaking = async {
-        let waits = "wait_event_type = 'Lock' AND query LIKE '%UPDATE session%'";
-        wait_for("the turn to be about to start", async || (count(waits) > 0).then_some(())).await;
+        wait_for("the turn to be about to start", async || is_starting(&postgres).then_some(())).await;
         let broken =
             "SELECT COUNT(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'";
         assert_eq!(postgres.sql("postgres", broken).trim(), "2");
