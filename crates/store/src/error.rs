@@ -117,6 +117,10 @@ impl From<StoreError> for Error {
                 let message = "the server's disk is full; nothing was written";
                 Error::new(ErrorKind::StorageFull, "storage.full", message).caused_by(error)
             }
+            StoreError::InDoubt { .. } => {
+                let message = "the server lost its database while it wrote this, and whether it was written is not known; look before you repeat it, or repeat it under the same key";
+                Error::new(ErrorKind::Unavailable, "store.in_doubt", message).caused_by(error)
+            }
             _ if error.fault() == Fault::Lost => {
                 let message = "the server cannot reach its database; try again shortly";
                 Error::new(ErrorKind::Unavailable, "store.unavailable", message).caused_by(error)
