@@ -27,6 +27,7 @@ use crate::Rooms;
 use crate::clock::now;
 use crate::skills::SessionKeep;
 use end::Ending;
+pub(crate) use end::end_turn;
 use log::TurnLog;
 pub(crate) use registry::{Listed, Turns};
 
