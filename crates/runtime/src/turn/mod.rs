@@ -28,6 +28,7 @@ use crate::clock::now;
 use crate::skills::SessionKeep;
 use crate::storage::Storage;
 use end::Ending;
+pub(crate) use end::end_turn;
 use log::TurnLog;
 pub(crate) use registry::{Listed, Turns};
 
