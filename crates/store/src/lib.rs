@@ -23,7 +23,6 @@ mod turns;
 mod write;
 mod writer;
 
-use sqlx::Connection as _;
 use sqlx::postgres::PgPoolOptions;
 use sqlx::sqlite::SqlitePoolOptions;
 use tokio::sync::{mpsc, watch};
@@ -46,8 +45,6 @@ use link::{Link, Source};
 
 /// Connections that read a file; the one that writes is apart.
 const SQLITE_READERS_MAX: u32 = 4;
-/// Connections that read a database server: each answer is a way there and back, so more are on the way at once.
-const POSTGRES_READERS_MAX: u32 = 16;
 
 /// The store of one server: a handle that is cheap to clone.
 #[derive(Clone, Debug)]
@@ -91,18 +88,9 @@ impl Store {
                 let options = link::postgres_options(url)
                     .map_err(|source| StoreError::Open { place: "of this URL".to_owned(), source })?;
                 let readers = PgPoolOptions::new()
-                    .max_connections(POSTGRES_READERS_MAX)
+                    .max_connections(engine::POSTGRES_READERS_MAX)
                     .acquire_timeout(link::READ_WAIT_MAX)
-                    // One that was just good is; asking each time would double the way.
                     .test_before_acquire(false)
-                    .before_acquire(|connection, known| {
-                        Box::pin(async move {
-                            if known.idle_for >= link::TRUSTED_FOR {
-                                connection.ping().await?;
-                            }
-                            Ok(true)
-                        })
-                    })
                     .connect_lazy_with(options.clone());
                 (Link::new(Source::Postgres { options }), Readers::Postgres(readers))
             }
@@ -115,6 +103,8 @@ impl Store {
             Connection::Postgres(connection) => migrator.run(connection).await,
         };
         migrated.map_err(|source| StoreError::Migrate { source })?;
+        let place = link.place();
+        link.migrated().await.map_err(|source| StoreError::Open { place, source })?;
         let mut tasks: Vec<StoreTask> = Vec::new();
         if let Readers::Postgres(pool) = &readers {
             let own = server.clone();
