@@ -294,6 +294,7 @@ async fn a_turn_that_nobody_drives_is_found_though_its_server_lives() {
              DELETE FROM evictable_turn WHERE turn_id = '{turn}';
              DELETE FROM metered_call WHERE turn_id = '{turn}';
              DELETE FROM audit_event WHERE response_id = '{turn}';
+             DELETE FROM ledger_entry WHERE posting LIKE 'call/{turn}/%';
              UPDATE turn SET state = 'running', ended_at = NULL WHERE id = '{turn}'"
         ),
     );
