@@ -19,7 +19,7 @@ use palisade_protocol::limits::UPLOAD_BYTES_MAX;
 use palisade_runtime::{
     BundledSkill, MemoryMode, Runtime, RuntimeConfig, StoreUrl, TenantConfig, TenantMode,
 };
-use palisade_sandbox::{Rootfs, SandboxConfig};
+use palisade_sandbox::{Cgroups, Rootfs, SandboxConfig, SandboxFactory};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -58,12 +58,15 @@ pub(crate) fn serve(args: ServeArgs) -> Result<()> {
     let store = config.store.url()?;
     account::prepare_data_dir(&mut config)?;
     let installed = install::install(&config)?;
+    let cgroups = account::prepare_cgroups(&config);
     account::give_up_root(&config)?;
+    account::raise_open_files()?;
     // From here on we are nobody special, and may start threads.
     let admission = admission.complete(&config)?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the executor")?;
-    runtime.block_on(run(config, store, admission, upstreams, installed))
+    let sandboxes = sandbox(&config, &installed, cgroups);
+    runtime.block_on(run(config, store, admission, upstreams, installed, sandboxes))
 }
 
 async fn run(
@@ -72,7 +75,9 @@ async fn run(
     admission: Admission,
     upstreams: models::Upstreams,
     installed: Installed,
+    sandboxes: SandboxConfig,
 ) -> Result<()> {
+    try_a_sandbox(&sandboxes).await?;
     let listener = TcpListener::bind(config.listen)
         .await
         .with_context(|| format!("cannot listen on {}", config.listen))?;
@@ -92,7 +97,7 @@ async fn run(
         keys: admission.keys,
         demo_planner: models.is_demo_planner,
         router: models.router,
-        sandbox: sandbox(&config, &installed),
+        sandbox: sandboxes,
         bundled_skills: load_skills(&installed),
         client_tool_timeout_s: config.client_tools.timeout_s,
         events_retention_s: config.events.retention_s,
@@ -217,7 +222,17 @@ fn tenant(section: &TenantSection, default_model: &str) -> Result<TenantConfig> 
     })
 }
 
-fn sandbox(config: &Config, installed: &Installed) -> SandboxConfig {
+/// A server without sandboxes could do nothing but refuse, and nothing is ever run outside of one.
+async fn try_a_sandbox(config: &SandboxConfig) -> Result<()> {
+    let told =
+        "no sandbox can be made here, so the server does not start; `palisade doctor` looks at every part";
+    let factory = SandboxFactory::new(config.clone()).context(told)?;
+    let tried = palisade_sandbox::probe(&factory).await.context(told);
+    factory.shutdown().await;
+    tried.map(drop)
+}
+
+pub(crate) fn sandbox(config: &Config, installed: &Installed, cgroups: Cgroups) -> SandboxConfig {
     let python_packages = config.sandbox.runtime.join("python");
     let python_packages = python_packages.is_dir().then_some(python_packages);
     if python_packages.is_none() {
@@ -234,6 +249,8 @@ fn sandbox(config: &Config, installed: &Installed) -> SandboxConfig {
             path => Rootfs::Path(path.into()),
         },
         python_packages,
+        limits: config.sandbox.limits(),
+        cgroups,
     }
 }
 
