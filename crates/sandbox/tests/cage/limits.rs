@@ -50,7 +50,7 @@ async fn b22_a_fork_bomb_stays_in_its_group_and_ends_with_it() {
     let start = Instant::now();
     bomb.shutdown().await;
     assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
-    assert!(host_processes("sleep\u{0}7201").is_empty() && host_processes("bomb").is_empty());
+    assert!(host_processes("sleep\u{0}7201").is_empty() && host_processes("sleep 7202").is_empty());
 }
 
 #[tokio::test]
@@ -59,8 +59,10 @@ async fn b22_64_processes_are_gone_in_a_tenth_of_a_second() {
     let mut times = Vec::new();
     for _ in 0..5 {
         let sandbox = bench.whole().await;
-        stdout(&sandbox, "for i in $(seq 64); do setsid sleep 7211 >/dev/null 2>&1 & done").await;
-        wait_for("all of them", || host_processes("sleep\u{0}7211").len() == 64).await;
+        let start = "for i in $(seq 64); do setsid sleep 7211 >/dev/null 2>&1 & done; \
+                     until [ $(pgrep -c -f '^sleep 7211') = 64 ]; do sleep 0.01; done";
+        stdout(&sandbox, start).await;
+        assert_eq!(host_processes("sleep\u{0}7211").len(), 64);
         let start = Instant::now();
         sandbox.shutdown().await;
         times.push(start.elapsed());
@@ -94,18 +96,14 @@ async fn b23_who_takes_too_much_memory_is_ended_and_told_so() {
 #[tokio::test]
 async fn b24_files_in_memory_are_at_most_half_of_it() {
     let bench = Bench::new();
-    for (memory, sizes) in [(1024, "256\n64"), (256, "102\n25")] {
+    for (memory, tmp, shm) in [(1024, 256, 64), (256, 102, 25)] {
         let sandbox = with(&bench, Limits { memory_bytes: memory * MIB, ..Limits::default() }).await;
-        let asked = "df -B1048576 --output=size /tmp /dev/shm | tail -n +2 | tr -d ' '";
+        let asked = "df -B1024 --output=size /tmp /dev/shm | tail -n +2 | tr -d ' '";
         let found = stdout(&sandbox, asked).await;
-        let total: u64 = found.lines().map(|line| line.parse::<u64>().unwrap()).sum();
-        assert!(total <= memory / 2, "{found}");
-        // Sizes are whole pages, and df rounds up.
-        let near = |line: &str, other: &str| {
-            let (a, b): (i64, i64) = (line.parse().unwrap(), other.parse().unwrap());
-            (a - b).abs() <= 1
-        };
-        assert!(found.lines().zip(sizes.lines()).all(|(line, other)| near(line, other)), "{found}");
+        let sizes: Vec<u64> = found.lines().map(|line| line.parse().unwrap()).collect();
+        // Whole pages.
+        assert!(sizes.iter().sum::<u64>() <= memory * 1024 / 2 + 8, "{found}");
+        assert_eq!([sizes[0] / 1024, sizes[1] / 1024], [tmp, shm], "{found}");
     }
     if groups(&bench, Controller::Memory).is_none() {
         return;
@@ -129,9 +127,10 @@ async fn b24_with_full_scratch_memory_the_command_dies_and_the_sandbox_lives() {
         assert_eq!(run(&sandbox, hog).await.0, RunExit::OutOfMemory);
     }
     assert!(!sandbox.is_dead());
-    let scores = stdout(&sandbox, "cat /proc/1/oom_score_adj /proc/self/oom_score_adj").await;
-    let (ours, theirs) = scores.split_once('\n').unwrap();
-    assert!(ours.parse::<i32>().unwrap() < theirs.parse::<i32>().unwrap(), "{scores}");
+    // Pid 1 takes its own back when the command runs already.
+    let differ =
+        "until [ $(cat /proc/1/oom_score_adj) -lt $(cat /proc/self/oom_score_adj) ]; do sleep 0.01; done";
+    stdout(&sandbox, differ).await;
 }
 
 #[tokio::test]
