@@ -1,6 +1,7 @@
 //! `cargo xtask test`: everything that must hold before a change lands. Installs what the tests need first, so
 //! that a clean machine runs it too.
 
+use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
@@ -22,7 +23,7 @@ pub(crate) fn test(args: TestArgs) -> Result<()> {
     let began = Instant::now();
     run(&mut cargo(&["fmt", "--all", "--check"]))?;
     run(Command::new("bash").current_dir(root()).arg("deploy/runtime.sh"))?;
-    require_nginx()?;
+    require_packages()?;
     require_nextest()?;
     let hand = build_hand()?;
     run(&mut cargo(&["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"]))?;
@@ -42,18 +43,33 @@ pub(crate) fn test(args: TestArgs) -> Result<()> {
     Ok(())
 }
 
-/// What tests need beside the runtime: streams are tested behind the proxy that most operators have.
-fn require_nginx() -> Result<()> {
+/// What tests need beside the runtime: streams are tested behind the proxy that most operators have, and the store on
+/// both of its engines. Neither package's own service is used.
+fn require_packages() -> Result<()> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     // Debian keeps it where only root's PATH looks.
     let mut folders = std::env::split_paths(&path).chain(["/usr/sbin".into()]);
-    if folders.any(|folder| folder.join("nginx").is_file()) {
-        return Ok(());
+    if !folders.any(|folder| folder.join("nginx").is_file()) {
+        install("nginx-light")?;
     }
+    let mut versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    if !versions.any(|version| version.path().join("bin/postgres").is_file()) {
+        if rustix::process::geteuid().is_root() {
+            // The package makes and starts a cluster of its own unless it is told not to.
+            let settings = Path::new("/etc/postgresql-common");
+            std::fs::create_dir_all(settings)?;
+            std::fs::write(settings.join("createcluster.conf"), "create_main_cluster = false\n")?;
+        }
+        install("postgresql")?;
+    }
+    Ok(())
+}
+
+fn install(package: &str) -> Result<()> {
     if !rustix::process::geteuid().is_root() {
-        bail!("the tests need nginx, and only root can install it: apt-get install nginx-light");
+        bail!("the tests need {package}, and only root can install it: apt-get install {package}");
     }
-    say("installing nginx-light with apt: streams are tested behind it (its own service is not used)");
+    say(&format!("installing {package} with apt, for the tests"));
     let apt = |args: &[&str]| {
         let mut apt = Command::new("apt-get");
         apt.args(args).env("DEBIAN_FRONTEND", "noninteractive");
@@ -62,8 +78,8 @@ fn require_nginx() -> Result<()> {
     if let Err(error) = run(&mut apt(&["update", "-q"])) {
         say(&format!("{error:#}; trying with the lists at hand"));
     }
-    let args = ["install", "-y", "--no-install-recommends", "nginx-light"];
-    run(&mut apt(&args)).context("installing nginx-light")
+    run(&mut apt(&["install", "-y", "--no-install-recommends", package]))
+        .with_context(|| format!("installing {package}"))
 }
 
 /// The test runner, from its package when it is not there.

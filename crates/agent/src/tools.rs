@@ -70,15 +70,20 @@ pub fn is_read_only(name: &str) -> bool {
     matches!(name, "Read" | "Glob" | "Grep" | "Skill" | "TodoWrite")
 }
 
+/// What the model is told of a call with more arguments than are taken, whoever was to run it.
+pub fn too_large(call: &ToolCall) -> Option<ToolOutput> {
+    let bytes = call.arguments.len();
+    let message = format!(
+        "The call was not run: its arguments have {bytes} bytes, and at most {TOOL_INPUT_BYTES_MAX} are taken. Do it in parts."
+    );
+    (bytes > TOOL_INPUT_BYTES_MAX).then(|| ToolOutput::error("tool.input_too_large", message))
+}
+
 /// Reads a call's arguments. Whatever the model wrote, this has an answer: what is wrong is told to the model.
 pub fn action(call: &ToolCall) -> Action {
     let arguments = if call.arguments.trim().is_empty() { "{}" } else { call.arguments.as_str() };
-    if arguments.len() > TOOL_INPUT_BYTES_MAX {
-        let message = format!(
-            "The call was not run: its arguments have {} bytes, and at most {TOOL_INPUT_BYTES_MAX} are taken. Write a long file in parts.",
-            arguments.len()
-        );
-        return Action::Answered(ToolOutput::error("tool.input_too_large", message));
+    if let Some(refused) = too_large(call) {
+        return Action::Answered(refused);
     }
     if let Some(read) = FileOp::from_tool_call(&call.name, arguments) {
         return read.map_or_else(|error| bad_input(&call.name, &error.to_string()), Action::File);

@@ -22,6 +22,8 @@ use tokio_util::task::TaskTracker;
 
 /// A reader that takes nothing for so long is gone (decision 33), in milliseconds.
 const STALLED_READER_MS: u32 = 120_000;
+/// What a connection may hold of a request's head, and of an answer that its reader does not take.
+const BUFFER_BYTES_MAX: usize = 64 * 1024;
 /// How long connections may take to end after the stop.
 const GRACE: Duration = Duration::from_secs(10);
 /// How long nothing is accepted after the system had no descriptor left, in milliseconds.
@@ -121,7 +123,7 @@ async fn serve_connection(
         async move { answer.await as Result<Response, Infallible> }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(head_max);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(head_max).max_buf_size(BUFFER_BYTES_MAX);
     // A peer that is gone without a word is noticed by its silence.
     builder.http2().timer(TokioTimer::new()).keep_alive_interval(head_max);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));

@@ -199,10 +199,9 @@ pub struct CreditsReport {
 }
 
 impl BucketReport {
-    /// What a caller is shown of its minutes.
-    pub fn new(limits: &RateLimits, minutes: &[MinuteUsed], now: f64) -> Self {
-        let report = |(window, limit): (Window, Option<WindowLimit>)| {
-            let used = used_in(window, minutes, minute_of(now));
+    /// What a caller is shown, of what it has used in the windows in their order.
+    pub fn new(limits: &RateLimits, used: [Used; 2]) -> Self {
+        let report = |((window, limit), used): ((Window, Option<WindowLimit>), Used)| {
             let shown = limit.unwrap_or(WindowLimit { turns_max: 0, tokens_max: 0 });
             WindowReport {
                 name: window.name.to_owned(),
@@ -214,7 +213,7 @@ impl BucketReport {
                 enabled: limit.is_some(),
             }
         };
-        Self { windows: WINDOWS.into_iter().zip(limits.0).map(report).collect() }
+        Self { windows: WINDOWS.into_iter().zip(limits.0).zip(used).map(report).collect() }
     }
 }
 
@@ -263,11 +262,8 @@ mod tests {
 
     #[test]
     fn the_report_has_the_contracts_shape() {
-        let report = BucketReport::new(
-            &limits(Some((3, 100)), None),
-            &[at(9_990, 1, 40), at(9_000, 2, 5)],
-            10_000.0 * 60.0,
-        );
+        let used = |turns, tokens| Used { turns, tokens };
+        let report = BucketReport::new(&limits(Some((3, 100)), None), [used(1, 40), used(3, 45)]);
         assert_eq!(
             serde_json::to_value(report).unwrap(),
             serde_json::json!({"windows": [

@@ -22,15 +22,16 @@ impl Runtime {
             return Err(Error::new(ErrorKind::Malformed, "tool.bad_results", message));
         }
         let session = self.rooms.session(ctx, id).await?;
-        let items = self.rooms.store.items(id).await?;
-        for answer in &answers {
-            check(&items, &answer.call_id)?;
-        }
-        // A call that was asked for belongs to the latest turn; if that has ended, so has the call.
+        // A call that waits for an answer belongs to the latest turn; if that has ended, so has the call.
         let turn = session.last_response_id.ok_or_else(|| unknown(&answers[0].call_id))?;
         let runs = self.rooms.store.turn(&turn).await?.is_some_and(|turn| turn.state == TurnState::Running);
-        if !runs {
-            return Err(unknown(&answers[0].call_id));
+        let of_turn = self.rooms.store.items_of_turn(id, &turn).await?;
+        for answer in &answers {
+            if runs && is_requested(&of_turn, &answer.call_id) {
+                continue;
+            }
+            // Only to tell a call that was answered from one that never was.
+            return Err(why_not(&self.rooms.store.items(id).await?, &answer.call_id));
         }
         let cut = |answer: ClientAnswer| ClientAnswer {
             content: palisade_agent::output::cut_middle(&answer.content, TOOL_OUTPUT_BYTES_MAX),
@@ -47,23 +48,25 @@ impl Runtime {
     }
 }
 
-/// The latest thing that is known of a call decides. One that was asked for in a turn that has ended waits for
-/// nobody any more.
-fn check(items: &[Item], call: &str) -> Result<(), Error> {
-    let mut turn_ended = false;
-    for item in items.iter().rev() {
-        match item {
-            Item::TurnEnded { .. } => turn_ended = true,
-            Item::ToolFinished { call_id, .. } if call_id == call => {
-                let message = format!("the call {call:?} was answered before");
-                return Err(Error::new(ErrorKind::Conflict, "tool.answered", message));
-            }
-            Item::ToolRequested { call_id, .. } if call_id == call && !turn_ended => return Ok(()),
-            Item::ToolRequested { call_id, .. } if call_id == call => break,
-            _ => {}
-        }
+/// Whether the call waits for an answer: the latest thing that is known of it decides.
+fn is_requested(items: &[Item], call: &str) -> bool {
+    let latest = items.iter().rev().find_map(|item| match item {
+        Item::ToolFinished { call_id, .. } if call_id == call => Some(false),
+        Item::ToolRequested { call_id, .. } if call_id == call => Some(true),
+        _ => None,
+    });
+    latest == Some(true)
+}
+
+/// Of a call that waits for nobody.
+fn why_not(items: &[Item], call: &str) -> Error {
+    let is_answered =
+        items.iter().any(|item| matches!(item, Item::ToolFinished { call_id, .. } if call_id == call));
+    if !is_answered {
+        return unknown(call);
     }
-    Err(unknown(call))
+    let message = format!("the call {call:?} was answered before");
+    Error::new(ErrorKind::Conflict, "tool.answered", message)
 }
 
 fn unknown(call: &str) -> Error {

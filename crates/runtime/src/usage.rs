@@ -16,8 +16,8 @@ impl Runtime {
         let now = now();
         let mut reports = Vec::with_capacity(2);
         for bucket in [Bucket::SessionTurn, Bucket::Response] {
-            let minutes = self.rooms.store.usage_minutes(ctx.tenant(), ctx.token_id(), bucket, now).await?;
-            reports.push(BucketReport::new(&tenant.rate, &minutes, now));
+            let used = self.rooms.store.used(ctx.tenant(), ctx.token_id(), bucket, now).await?;
+            reports.push(BucketReport::new(&tenant.rate, used));
         }
         let [session_turn, response] =
             <[BucketReport; 2]>::try_from(reports).map_err(|_| Error::bug("a bucket has no report"))?;

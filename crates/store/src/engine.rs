@@ -260,6 +260,10 @@ where
     arguments.reserve(values.len(), values.len() * size_of::<i64>());
     for value in values {
         match *value {
+            // PostgreSQL knows no NUL in a text; what a client or a program wrote is the same on both engines.
+            Value::Text(text) if text.contains('\0') => {
+                arguments.add(text.replace('\0', "\u{fffd}").as_str())
+            }
             Value::Text(text) => arguments.add(text),
             Value::MaybeText(text) => arguments.add(text),
             Value::Int(number) => arguments.add(number),

@@ -8,7 +8,7 @@ use palisade_protocol::money::CreditMode;
 use palisade_protocol::rate::{self, Bucket, MinuteUsed, RateLimits, Used, WINDOWS};
 use palisade_protocol::{LedgerName, MicroCredits, TenantName, TurnId, Usage};
 
-use crate::engine::{Connection, query};
+use crate::engine::{Connection, Query, query};
 use crate::ledger::{self, CUSTOMER, REVENUE};
 use crate::read::reading;
 use crate::write::{Write, writing};
@@ -90,17 +90,17 @@ impl Store {
         self.writer.write(Write::SweepUsage { before_minute: oldest_minute(now) }).await
     }
 
-    /// What a caller has used in the minutes that some window can see.
-    pub async fn usage_minutes(
+    /// What a caller has used in each of the windows that end at `now`.
+    pub async fn used(
         &self,
         tenant: &TenantName,
         caller: &str,
         bucket: Bucket,
         now: f64,
-    ) -> Result<Vec<MinuteUsed>, StoreError> {
-        let minutes = query(MINUTES).bind(tenant.as_str()).bind(caller).bind(bucket.name());
-        let rows = minutes.bind(oldest_minute(now)).all::<(i64, i64, i64)>(&self.readers).await;
-        Ok(rows.map_err(reading("usage"))?.into_iter().map(minute_used).collect())
+    ) -> Result<[Used; 2], StoreError> {
+        let sums = window_sums(tenant, caller, bucket, now).one::<(i64, i64, i64, i64)>(&self.readers).await;
+        let (hour_turns, hour_tokens, turns, tokens) = sums.map_err(reading("usage"))?;
+        Ok([used(hour_turns, hour_tokens), used(turns, tokens)])
     }
 
     /// What every caller has used that has used anything.
@@ -126,6 +126,18 @@ impl Store {
             };
         rows.map_err(reading("usage"))?.into_iter().map(usage).collect()
     }
+}
+
+/// The sums of both windows: the database adds up, so that a day of minutes is one row.
+const WINDOW_SUMS: &str =
+    "SELECT CAST(COALESCE(SUM(CASE WHEN minute > $5 THEN turns ELSE 0 END), 0) AS BIGINT),
+            CAST(COALESCE(SUM(CASE WHEN minute > $5 THEN tokens ELSE 0 END), 0) AS BIGINT),
+            CAST(COALESCE(SUM(turns), 0) AS BIGINT), CAST(COALESCE(SUM(tokens), 0) AS BIGINT)
+     FROM usage_minute WHERE tenant = $1 AND caller = $2 AND bucket = $3 AND minute >= $4";
+
+fn window_sums<'q>(tenant: &'q TenantName, caller: &'q str, bucket: Bucket, now: f64) -> Query<'q> {
+    let sums = query(WINDOW_SUMS).bind(tenant.as_str()).bind(caller).bind(bucket.name());
+    sums.bind(oldest_minute(now)).bind(rate::minute_of(now) - WINDOWS[0].minutes)
 }
 
 const MINUTES: &str = "SELECT minute, turns, tokens FROM usage_minute
@@ -154,20 +166,9 @@ pub(crate) async fn sweep(db: &mut Connection, before_minute: i64) -> Result<u64
 pub(crate) async fn admit(db: &mut Connection, new: &NewTurn) -> Result<(), StoreError> {
     ledger::lock(db).await?;
     let (tenant, caller) = (new.tenant.as_str(), new.account.caller.as_str());
-    let bucket = Bucket::SessionTurn.name();
     count(db, (tenant, caller), new.now, (1, 0)).await?;
     if new.account.rate.0.iter().any(Option::is_some) {
-        let minutes = query(MINUTES).bind(tenant).bind(caller).bind(bucket).bind(oldest_minute(new.now));
-        let rows = minutes.all::<(i64, i64, i64)>(&mut *db).await.map_err(writing("usage"))?;
-        let mut minutes: Vec<MinuteUsed> = rows.into_iter().map(minute_used).collect();
-        // Its own turn is in it already.
-        let now_minute = rate::minute_of(new.now);
-        if let Some(own) = minutes.iter_mut().find(|at| at.minute == now_minute) {
-            own.used.turns = own.used.turns.saturating_sub(1);
-        }
-        if let Some((window, wait_s)) = rate::refusal(&new.account.rate, &minutes, new.now) {
-            return Err(StoreError::UsageLimit { window: window.name, wait_s });
-        }
+        check_windows(db, new).await?;
     }
     let Some(charge) = &new.account.charge else { return Ok(()) };
     if charge.mode == CreditMode::Soft {
@@ -179,6 +180,29 @@ pub(crate) async fn admit(db: &mut Connection, new: &NewTurn) -> Result<(), Stor
         return Err(StoreError::CreditsExhausted { ledger, available: MicroCredits(available), needed });
     }
     hold(db, new.id.as_str(), charge.ledger.as_str(), charge.minimum.0).await
+}
+
+/// Refuses the turn, which is counted already, when it is one too many.
+async fn check_windows(db: &mut Connection, new: &NewTurn) -> Result<(), StoreError> {
+    let (caller, bucket, rate) = (new.account.caller.as_str(), Bucket::SessionTurn, &new.account.rate);
+    let sums = window_sums(&new.tenant, caller, bucket, new.now).one::<(i64, i64, i64, i64)>(&mut *db).await;
+    let (hour_turns, hour_tokens, turns, tokens) = sums.map_err(writing("usage"))?;
+    let before = [used(hour_turns - 1, hour_tokens), used(turns - 1, tokens)];
+    if rate.0.iter().zip(before).all(|(limit, used)| limit.is_none_or(|limit| limit.has_room(used))) {
+        return Ok(());
+    }
+    // Minute by minute only to say when there is room again.
+    let minutes = query(MINUTES).bind(new.tenant.as_str()).bind(caller).bind(bucket.name());
+    let rows = minutes.bind(oldest_minute(new.now)).all::<(i64, i64, i64)>(&mut *db).await;
+    let mut minutes: Vec<MinuteUsed> = rows.map_err(writing("usage"))?.into_iter().map(minute_used).collect();
+    let now_minute = rate::minute_of(new.now);
+    if let Some(own) = minutes.iter_mut().find(|at| at.minute == now_minute) {
+        own.used.turns = own.used.turns.saturating_sub(1);
+    }
+    match rate::refusal(rate, &minutes, new.now) {
+        Some((window, wait_s)) => Err(StoreError::UsageLimit { window: window.name, wait_s }),
+        None => Ok(()),
+    }
 }
 
 /// Adds to what the caller has used in the minute of `at`.

@@ -111,6 +111,14 @@ impl Store {
         rows.iter().map(|(body,)| from_json("an item", body)).collect()
     }
 
+    /// What one turn has added to its session's conversation, oldest first.
+    pub async fn items_of_turn(&self, session: &SessionId, turn: &TurnId) -> Result<Vec<Item>, StoreError> {
+        let rows = query("SELECT body FROM item WHERE session_id = $1 AND turn_id = $2 ORDER BY idx");
+        let rows = rows.bind(session.as_str()).bind(turn.as_str());
+        let rows = rows.all::<(String,)>(&self.readers).await.map_err(reading("items"))?;
+        rows.iter().map(|(body,)| from_json("an item", body)).collect()
+    }
+
     /// A turn, by its id alone: ask for its session before showing it to anybody.
     pub async fn turn(&self, id: &TurnId) -> Result<Option<Turn>, StoreError> {
         let row = query(TURN).bind(id.as_str()).optional::<TurnRow>(&self.readers).await;

@@ -449,8 +449,8 @@ async fn of_many_at_once_exactly_as_many_start_as_may(engine: Engine) {
         }
     }
     assert_eq!(started, 10);
-    let minutes = stores[0].usage_minutes(&tenant(), "default", Bucket::SessionTurn, NOW).await.unwrap();
-    assert_eq!(minutes.iter().map(|at| at.used.turns).sum::<u64>(), 10, "who was refused is not counted");
+    let used = stores[0].used(&tenant(), "default", Bucket::SessionTurn, NOW).await.unwrap();
+    assert_eq!(used, [Used { turns: 10, tokens: 0 }; 2], "who was refused is not counted");
 }
 
 /// Turns whose calls cost what was expected of them: together they can spend what is there, and no more.
@@ -547,10 +547,14 @@ async fn a_refusal_and_a_retry_count_nothing(engine: Engine) {
     assert!(matches!(store.start_turn(with_key(2)).await, Err(StoreError::KeyTaken)));
     let busy = store.start_turn(new_turn(1, 3, NOW, limited(2, 300))).await;
     assert!(matches!(busy, Err(StoreError::Busy(_))), "{busy:?}");
-    let minutes = store.usage_minutes(&tenant(), "default", Bucket::SessionTurn, NOW).await.unwrap();
-    assert_eq!(minutes[0].used, Used { turns: 1, tokens: 0 });
-    assert!(store.usage_minutes(&tenant(), "another", Bucket::SessionTurn, NOW).await.unwrap().is_empty());
-    assert!(store.usage_minutes(&tenant(), "default", Bucket::Response, NOW).await.unwrap().is_empty());
+    for (caller, bucket, turns) in [
+        ("default", Bucket::SessionTurn, 1),
+        ("another", Bucket::SessionTurn, 0),
+        ("default", Bucket::Response, 0),
+    ] {
+        let used = store.used(&tenant(), caller, bucket, NOW).await.unwrap();
+        assert_eq!(used, [Used { turns, tokens: 0 }; 2], "{caller} {bucket:?}");
+    }
 }
 
 async fn a_ledger_is_opened_once_and_a_posting_made_once(engine: Engine) {
@@ -603,6 +607,10 @@ async fn what_a_turn_set_aside_is_released_however_it_ends(engine: Engine) {
     );
     store.commit(step(1, 1, 1, metered(1, 300, NOW))).await.unwrap();
     assert_eq!(state().await, (1_000, 300), "what the call really cost");
+    store.commit(step(1, 1, 1, metered(1, 300, NOW))).await.unwrap();
+    assert_eq!(state().await, (1_000, 300), "the same call again changes nothing");
+    let used = store.used(&tenant(), "default", Bucket::SessionTurn, NOW).await.unwrap();
+    assert_eq!(used[0], Used { turns: 1, tokens: 110 });
     assert!(matches!(
         store.reserve(&turn_id(1), 1, MicroCredits(701)).await,
         Err(StoreError::CreditsExhausted { available: MicroCredits(700), needed: MicroCredits(701), .. })

@@ -20,6 +20,7 @@ pub struct Postgres {
     child: Option<Child>,
     folder: tempfile::TempDir,
     bin: PathBuf,
+    settings: &'static [&'static str],
 }
 
 static DATABASES: AtomicU32 = AtomicU32::new(0);
@@ -30,6 +31,19 @@ impl Postgres {
     /// # Panics
     /// When it does not come up; its log is printed.
     pub fn start() -> Option<Self> {
+        // Durability against power loss is PostgreSQL's own business, and costs the tests their time.
+        Self::start_with(&["fsync=off"])
+    }
+
+    /// The same as it is delivered: it syncs what it commits.
+    ///
+    /// # Panics
+    /// As [`Postgres::start`].
+    pub fn start_durable() -> Option<Self> {
+        Self::start_with(&[])
+    }
+
+    fn start_with(settings: &'static [&'static str]) -> Option<Self> {
         let bin = binaries()?;
         let folder = must("making a folder", tempfile::Builder::new().prefix("palisade-pg-").tempdir());
         if rustix::process::geteuid().is_root() {
@@ -40,7 +54,7 @@ impl Postgres {
         initdb.arg("-D").arg(&data).args(["-U", USER, "-A", "trust", "-E", "UTF8", "--locale=C", "-N"]);
         let made = must("starting initdb", initdb.stdin(Stdio::null()).output());
         assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
-        let mut server = Self { child: None, folder, bin };
+        let mut server = Self { child: None, folder, bin, settings };
         server.launch();
         Some(server)
     }
@@ -55,8 +69,8 @@ impl Postgres {
         let errors = must("sharing the log", file.try_clone());
         let mut server = command(&self.bin.join("postgres"));
         server.arg("-D").arg(self.folder.path().join("data")).arg("-k").arg(self.folder.path());
-        // Durability against power loss is PostgreSQL's own business, and costs the tests their time.
-        for setting in ["listen_addresses=", "fsync=off", "max_connections=200", "shared_buffers=32MB"] {
+        let own = ["listen_addresses=", "max_connections=200", "shared_buffers=32MB"];
+        for setting in own.iter().chain(self.settings) {
             server.args(["-c", setting]);
         }
         self.child = Some(must("starting postgres", server.stdout(file).stderr(errors).spawn()));

@@ -7,6 +7,7 @@ mod create;
 mod floor;
 mod marker;
 mod memory;
+mod money;
 mod report;
 mod restart;
 mod row;
@@ -17,6 +18,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use palisade_testkit::Server;
+use palisade_testkit::postgres::Postgres;
 use palisade_testkit::upstream::ScriptedUpstream;
 
 use crate::build::{self, BuildArgs, say};
@@ -45,6 +47,8 @@ struct Counts {
     events_of_a_turn: usize,
     restarts: usize,
     turns_left: usize,
+    metered_calls: usize,
+    ledger_rows: usize,
 }
 
 impl Counts {
@@ -61,6 +65,8 @@ impl Counts {
                 events_of_a_turn: 1_000,
                 restarts: 3,
                 turns_left: 1,
+                metered_calls: 200,
+                ledger_rows: 20_000,
             }
         } else {
             Self {
@@ -74,6 +80,8 @@ impl Counts {
                 events_of_a_turn: 10_000,
                 restarts: 10,
                 turns_left: 2,
+                metered_calls: 2_000,
+                ledger_rows: 1_000_000,
             }
         }
     }
@@ -115,15 +123,30 @@ async fn measure(palisade: &str, counts: &Counts) -> Result<Report> {
     report.figures([session]);
     say("bench: streams");
     for (streams, events) in [(1, counts.events_of_one), (100, counts.events_of_each)] {
-        let (row, straight) = stream::measure(&server, &upstream, streams, events, &append).await?;
+        let (row, straight) = stream::measure(&server, &upstream, "", streams, events, &append).await?;
         report.figures([row]);
         report.floors([straight]);
+    }
+    if let Some(postgres) = Postgres::start_durable() {
+        say("bench: streams on PostgreSQL");
+        let store = format!("[store]\nurl = {:?}\n", postgres.database());
+        let server = Server::start(palisade, &upstream, &store).await;
+        for (streams, events) in [(1, counts.events_of_one), (100, counts.events_of_each)] {
+            let on = ", PostgreSQL";
+            let (row, _) = stream::measure(&server, &upstream, on, streams, events, &append).await?;
+            report.figures([row]);
+        }
     }
     say("bench: tool calls");
     let (spawn, cage) = (floor::spawn(counts.spawns)?, floor::cage(counts.spawns)?);
     report.figures(tool::warm(&server, &upstream, counts.warm_calls, &spawn).await?);
     report.figures(tool::cold(&server, &upstream, counts.cold_calls, &spawn, &cage).await?);
-    report.floors([append, health, spawn, cage]);
+    say("bench: money");
+    let (metering, plain) = money::metering(counts.metered_calls)?;
+    report.figures(metering);
+    report
+        .figures([money::usage(palisade, &upstream, counts.ledger_rows, counts.round_trips, &health).await?]);
+    report.floors([append, health, spawn, cage, plain]);
     say("bench: restarts");
     let (row, empty) =
         restart::sessions(palisade, &upstream, counts.sessions_on_disk, counts.restarts).await?;

@@ -50,10 +50,12 @@ impl Script {
     }
 }
 
-/// `streams` at once with `events` each: through the server, and straight from the upstream.
+/// `streams` at once with `events` each: through the server, whose store is `on` something, and straight from the
+/// upstream.
 pub(super) async fn measure(
     server: &Server,
     upstream: &ScriptedUpstream,
+    on: &str,
     streams: usize,
     events: usize,
     append: &Row,
@@ -74,7 +76,7 @@ pub(super) async fn measure(
         share(cpu_time(pid)?.saturating_sub(cpu)),
         share(cpu_time(rustix::process::getpid())?.saturating_sub(own_cpu)),
     );
-    let row = Row::times(&format!("upstream's chunk → client's event, {name}"), samples);
+    let row = Row::times(&format!("upstream's chunk → client's event, {name}{on}"), samples);
     Ok((row.goal(1.0).goal_p99(5.0).above(&[&straight, append]).note(note), straight))
 }
 

@@ -21,7 +21,10 @@ fn parse_at(text: &str, now: f64) -> Result<f64, String> {
     if let Ok(at) = text.parse::<Timestamp>() {
         return Ok(at.as_microsecond() as f64 / 1e6);
     }
-    let midnight = text.parse::<Date>().ok().and_then(|date| date.to_zoned(TimeZone::UTC).ok());
+    // A date that is followed by a time without a zone would be taken for its midnight.
+    let date = Some(text).filter(|text| text.len() == "2026-05-01".len());
+    let midnight =
+        date.and_then(|date| date.parse::<Date>().ok()).and_then(|date| date.to_zoned(TimeZone::UTC).ok());
     match midnight {
         Some(at) => Ok(at.timestamp().as_second() as f64),
         None => {

@@ -306,7 +306,7 @@ mod tests {
     fn limits_are_the_contracts_unless_written_otherwise() {
         let config = parsed(
             &(tenant("a", "")
-                + &tenant("b", "limits = { turns_per_hour = 0, tokens_per_hour = 0, turns_per_day = 7 }")),
+                + &tenant("b", "limits = { turns_per_hour = 0, tokens_per_hour = 0,\n  turns_per_day = 7 }")),
         )
         .unwrap();
         assert_eq!(config.tenant[0].limits.rate(), RateLimits::default());

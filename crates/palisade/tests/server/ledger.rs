@@ -3,14 +3,15 @@
 
 use std::process::Output;
 
-use palisade_testkit::Server;
+use palisade_testkit::postgres::Postgres;
 use palisade_testkit::stream::TurnStream;
 use palisade_testkit::upstream::{Answer, Call, Gate};
+use palisade_testkit::{Server, wait_for};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use crate::usage::{refused_message, start_as, turn};
+use crate::usage::{refused_message, start_as, start_in, turn};
 
 /// 300,000 tokens of input at $1 a million and $0.01 a credit are 30 credits.
 fn for_30_credits() -> Answer {
@@ -225,6 +226,26 @@ async fn the_audit_is_exported_in_both_forms() {
 }
 
 #[tokio::test]
+async fn an_export_of_more_than_a_page_is_whole() {
+    let (server, upstream) = start_as("", "").await;
+    let id = server.session(json!({})).await;
+    for _ in 0..8 {
+        let skill = |_| Call::new("Skill", json!({"name": "pptx-builder"}));
+        upstream.push(Answer::calls((0..64).map(skill)));
+    }
+    upstream.push(Answer::text("done"));
+    assert_eq!(turn(&server, &id).await["status"], "completed");
+    let records = audit(&server, &[]).await;
+    let ids: std::collections::BTreeSet<&str> =
+        records.iter().map(|record| record["id"].as_str().unwrap()).collect();
+    assert_eq!((records.len(), ids.len()), (8 * 64 + 1, 8 * 64 + 1), "each once");
+    let csv = admin_ok(&server, &["audit", "export", "--format", "csv"]).await;
+    assert_eq!(csv.lines().count(), 8 * 64 + 2);
+    let times: Vec<f64> = records.iter().map(|record| record["at"].as_f64().unwrap()).collect();
+    assert!(times.is_sorted(), "oldest first");
+}
+
+#[tokio::test]
 async fn an_operator_adds_and_corrects_credits_once_per_key() {
     let (mut server, _upstream) = start_as("credits = { balance = 10 }", "").await;
     let post = |kind: &'static str, amount: &'static str, key: &'static str| {
@@ -263,4 +284,41 @@ async fn an_operator_adds_and_corrects_credits_once_per_key() {
     server.terminate().await;
     let gone = admin(&server, &["usage"]).await;
     assert!(String::from_utf8_lossy(&gone.stderr).contains("no server answers"), "{gone:?}");
+}
+
+/// Two servers on one PostgreSQL: one balance, one window, one operator's socket, which is handed on.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_servers_have_one_ledger_and_one_window() {
+    let Some(postgres) = Postgres::start() else { return };
+    let store = format!("[store]\nurl = {:?}\n", postgres.database());
+    let acme = "credits = { mode = \"hard\", balance = 100 }\nlimits = { turns_per_hour = 3 }";
+    let (mut here, upstream) = start_in(&store, acme, "ledger = \"acme\"").await;
+    let there = here.beside().await;
+    let (mine, theirs) = (here.session(json!({})).await, there.session(json!({})).await);
+    upstream.respond_with(|_| for_30_credits().say("hi").done());
+    assert_eq!(turn(&here, &mine).await["status"], "completed");
+    assert_eq!((balance(&here).await, balance(&there).await), (70.0, 70.0));
+    assert_eq!(turn(&there, &theirs).await["status"], "completed");
+    assert_eq!((balance(&here).await, balance(&there).await), (40.0, 40.0));
+    let paired = there.json(there.as_other(Method::GET, "/v1/usage")).await;
+    assert_eq!(paired["credits"]["balance"], 40.0);
+    assert_eq!(turn(&here, &mine).await["status"], "completed");
+    assert_eq!(refused_message(&there, &theirs).await.1["code"], "usage.limit", "counted by both");
+    admin_ok(&here, &["credits", "correct", "--ledger", "acme", "--amount", "-10", "--reason", "all of it"])
+        .await;
+    assert_eq!(balance(&there).await, 0.0);
+    // A token without the window: the other tenant's.
+    let session = there.json(there.as_other(Method::POST, "/v1/sessions").json(&json!({}))).await;
+    let path = format!("/v1/sessions/{}/messages", session["id"].as_str().unwrap());
+    let message = there.as_other(Method::POST, &path).json(&json!({"message": "go"}));
+    assert_eq!(there.refused(message).await, (402, "credits.exhausted".into()));
+    assert_adds_up(&here).await;
+    assert_eq!(audit(&here, &[]).await.len(), 3);
+
+    here.kill().await;
+    wait_for("the socket of the other server", async || {
+        admin(&here, &["usage"]).await.status.success().then_some(())
+    })
+    .await;
+    assert_adds_up(&here).await;
 }

@@ -8,9 +8,15 @@ use serde_json::{Value, json};
 
 /// A server whose tenant `acme` has these settings, and `other` those.
 pub(crate) async fn start_as(acme: &str, other: &str) -> (Server, ScriptedUpstream) {
+    start_in("", acme, other).await
+}
+
+/// The same, with more at the head of the configuration.
+pub(crate) async fn start_in(head: &str, acme: &str, other: &str) -> (Server, ScriptedUpstream) {
     let upstream = ScriptedUpstream::start().await.unwrap();
     let config = format!(
         r#"
+        {head}
         [[upstream]]
         name = "scripted"
         dialect = "openai-chat"

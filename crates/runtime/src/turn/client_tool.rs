@@ -14,6 +14,9 @@ impl Driver {
     pub(super) async fn request_tool(&mut self, call: ToolCall) -> Result<(), TurnEnd> {
         let mut events = self.opening(&call);
         events.push(Event::ToolStop {});
+        if let Some(refused) = palisade_agent::tools::too_large(&call) {
+            return self.tool_finished(&call, refused, events).await;
+        }
         events.push(Event::ToolRequested {
             call_id: call.id.clone(),
             name: call.name.clone(),
