@@ -53,8 +53,8 @@ pub enum Request {
 pub enum Reply {
     /// The sandbox takes calls.
     Ready {
-        /// Whether the kernel has Landlock, and the fence is up.
-        landlock: bool,
+        /// The version of the kernel's Landlock, behind which everything inside is now; 0 where it has none that would do.
+        landlock_abi: u32,
         /// What lies at each of the roots asked for, in their order.
         roots: Vec<Identity>,
     },

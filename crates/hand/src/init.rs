@@ -178,12 +178,12 @@ impl Init {
             Ok(Identity { dev: stat.st_dev, ino: stat.st_ino })
         };
         let writable = roots.iter().filter(|root| root.writable).map(|root| root.path.as_str());
-        let landlock = landlock::restrict(&writable.chain(SCRATCH).collect::<Vec<_>>())?;
+        let landlock_abi = landlock::restrict(&writable.chain(SCRATCH).collect::<Vec<_>>())?;
         let roots = roots.iter().map(identity).collect::<Result<_, String>>()?;
         (self.surroundings.env, self.home, self.ready) = (env, home, true);
         // From here on nobody reads our errors: the control socket's end says that we failed.
         rustix::stdio::dup2_stderr(rustix::stdio::stdout()).map_err(|e| format!("replace stderr: {e}"))?;
-        self.control.send(&Reply::Ready { landlock, roots })
+        self.control.send(&Reply::Ready { landlock_abi, roots })
     }
 
     fn start_call(

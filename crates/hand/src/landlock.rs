@@ -40,11 +40,11 @@ fn known(abi: u32) -> (u64, u64) {
 }
 
 /// Restricts this process and all it will start: everything may be read and executed, only what is below `writable`
-/// changed. The answer is whether this kernel has the fence.
-pub(crate) fn restrict(writable: &[&str]) -> Result<bool, String> {
+/// changed. The answer is the fence's version, 0 for none.
+pub(crate) fn restrict(writable: &[&str]) -> Result<u32, String> {
     let abi = sys::landlock_abi();
     if abi < ABI_WITH_REFER {
-        return Ok(false);
+        return Ok(0);
     }
     let (files, scopes) = known(abi);
     let ruleset =
@@ -61,7 +61,7 @@ pub(crate) fn restrict(writable: &[&str]) -> Result<bool, String> {
         allow(&ruleset, path, change & !IOCTL_DEV)?;
     }
     sys::landlock_restrict(&ruleset).map_err(|e| format!("put up the Landlock fence: {e}"))?;
-    Ok(true)
+    Ok(abi)
 }
 
 fn allow(ruleset: &OwnedFd, path: &str, rights: u64) -> Result<(), String> {

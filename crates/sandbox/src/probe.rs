@@ -12,8 +12,8 @@ const PROBE_MS_MAX: u64 = 10_000;
 /// What a sandbox that was tried has.
 #[derive(Debug, Clone, Copy)]
 pub struct Probed {
-    /// See [`crate::Sandbox::has_landlock`].
-    pub landlock: bool,
+    /// See [`crate::Sandbox::landlock_abi`].
+    pub landlock_abi: u32,
 }
 
 /// Starts a sandbox over an empty folder, runs `true` in it, and ends it.
@@ -38,7 +38,7 @@ async fn probe_in(factory: &SandboxFactory, folder: &Path) -> Result<Probed, San
         factory.start(SandboxSpec { session, workspace: folder.to_owned(), scope, skills, env }).await?;
     let request = RunRequest { command: "true".into(), timeout_ms: PROBE_MS_MAX, background: false };
     let exit = sandbox.run(request, |_| {}).await;
-    let probed = Probed { landlock: sandbox.has_landlock() };
+    let probed = Probed { landlock_abi: sandbox.landlock_abi() };
     sandbox.shutdown().await;
     match exit? {
         RunExit::Code(0) => Ok(probed),

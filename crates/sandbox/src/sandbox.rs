@@ -85,7 +85,7 @@ pub struct Sandbox {
     shared: Arc<Shared>,
     workspace: std::path::PathBuf,
     roots: Vec<(RootMount, Identity)>,
-    has_landlock: bool,
+    landlock_abi: u32,
     status: Mutex<Option<mpsc::Receiver<(String, String)>>>,
     /// Ends the sandbox with its handle.
     _stop: DropGuard,
@@ -129,7 +129,7 @@ impl Sandbox {
             shared.request(&setup, &[]).await?;
             is_ready.await.map_err(|_| shared.died())
         });
-        let SetUp { roots, landlock } = match set_up.await {
+        let SetUp { roots, landlock_abi } = match set_up.await {
             Ok(Ok(set_up)) => set_up,
             Ok(Err(SandboxError::Died(reason))) => {
                 return Err(why_not_started(&shared, complaints.into(), reason).await);
@@ -140,7 +140,7 @@ impl Sandbox {
         Ok(Self {
             shared,
             roots: spec.mounts().into_iter().zip(roots).collect(),
-            has_landlock: landlock,
+            landlock_abi,
             workspace: spec.workspace,
             status: Mutex::new(Some(updates)),
             _stop: stop,
@@ -153,9 +153,9 @@ impl Sandbox {
         self.shared.mark.get()
     }
 
-    /// Whether its files are behind the kernel's Landlock as well as behind mounts.
-    pub fn has_landlock(&self) -> bool {
-        self.has_landlock
+    /// The version of the kernel's Landlock that its files are behind as well as behind mounts; 0 for none.
+    pub fn landlock_abi(&self) -> u32 {
+        self.landlock_abi
     }
 
     /// Runs a command and gives `output` its stdout and stderr, merged, as they come. Returns when the command

@@ -148,7 +148,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[derive(Debug)]
 pub(crate) struct SetUp {
     pub(crate) roots: Vec<Identity>,
-    pub(crate) landlock: bool,
+    pub(crate) landlock_abi: u32,
 }
 
 /// What comes out of a sandbox besides the news of calls.
@@ -198,7 +198,7 @@ async fn listen(shared: &Shared, outlets: &mut Outlets) -> String {
 
 fn hand_out(shared: &Shared, outlets: &mut Outlets, reply: Reply, sender: Option<Pid>) -> Result<(), String> {
     let (id, news) = match reply {
-        Reply::Ready { landlock, roots } => {
+        Reply::Ready { landlock_abi, roots } => {
             let sender = sender.ok_or("the kernel named no sender")?;
             let hand =
                 pidfd_open(sender, PidfdFlags::NONBLOCK).map_err(|e| format!("its first process: {e}"))?;
@@ -207,7 +207,7 @@ fn hand_out(shared: &Shared, outlets: &mut Outlets, reply: Reply, sender: Option
                 let _ = shared.mark.set(mark);
             }
             if let Some(ready) = outlets.ready.take() {
-                let _ = ready.send(SetUp { roots, landlock });
+                let _ = ready.send(SetUp { roots, landlock_abi });
             }
             return Ok(());
         }

@@ -64,6 +64,12 @@ fn is_ours_to_take(dir: &Path) -> std::io::Result<bool> {
 
 /// Becomes the configured uid, and makes sure that it can work.
 pub(crate) fn give_up_root(config: &Config) -> Result<()> {
+    become_uid(config)?;
+    check_reachable(&config.data_dir)
+}
+
+/// Becomes the configured uid, if this is root.
+pub(crate) fn become_uid(config: &Config) -> Result<()> {
     if getuid().is_root() {
         let (uid, gid) = (Uid::from_raw(config.sandbox.run_as), Gid::from_raw(config.sandbox.run_as));
         let becoming = || format!("becoming uid {}", config.sandbox.run_as);
@@ -73,7 +79,7 @@ pub(crate) fn give_up_root(config: &Config) -> Result<()> {
         rustix::thread::set_thread_res_uid(uid, uid, uid).with_context(becoming)?;
     }
     rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
-    check_reachable(&config.data_dir)
+    Ok(())
 }
 
 /// Whatever is missing is said loudly: a sandbox without a group of its own is held by its processes' limits alone.
@@ -101,7 +107,7 @@ pub(crate) fn raise_open_files() -> Result<()> {
         .context("raising the limit of open files")
 }
 
-fn check_reachable(dir: &Path) -> Result<()> {
+pub(crate) fn check_reachable(dir: &Path) -> Result<()> {
     use rustix::fs::{Access, access};
     let Err(error) = access(dir, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK) else { return Ok(()) };
     Err(error).with_context(|| {

@@ -1,8 +1,8 @@
 //! `palisade serve`: from a configuration to a server that answers, and back down again on SIGTERM.
 
-mod account;
+pub(crate) mod account;
 pub(crate) mod admin;
-mod install;
+pub(crate) mod install;
 mod keys;
 mod logging;
 mod models;
@@ -232,23 +232,31 @@ async fn try_a_sandbox(config: &SandboxConfig) -> Result<()> {
     tried.map(drop)
 }
 
-pub(crate) fn sandbox(config: &Config, installed: &Installed, cgroups: Cgroups) -> SandboxConfig {
-    let python_packages = config.sandbox.runtime.join("python");
-    let python_packages = python_packages.is_dir().then_some(python_packages);
-    if python_packages.is_none() {
+fn python_packages(config: &Config) -> Option<PathBuf> {
+    let folder = config.sandbox.runtime.join("python");
+    folder.is_dir().then_some(folder)
+}
+
+fn sandbox(config: &Config, installed: &Installed, cgroups: Cgroups) -> SandboxConfig {
+    if python_packages(config).is_none() {
         tracing::warn!(
             runtime = %config.sandbox.runtime.display(),
             "the sandbox's Python packages are not there, so document skills will not work; deploy/runtime.sh installs them"
         );
     }
+    sandbox_config(config, installed.hand.clone(), cgroups)
+}
+
+/// How sandboxes are made by this configuration, with the hand at a place that the uid can reach.
+pub(crate) fn sandbox_config(config: &Config, hand: PathBuf, cgroups: Cgroups) -> SandboxConfig {
     SandboxConfig {
-        hand: installed.hand.clone(),
+        hand,
         bwrap: PathBuf::from("bwrap"),
         rootfs: match config.sandbox.rootfs.as_str() {
             "host-usr" => Rootfs::HostUsr,
             path => Rootfs::Path(path.into()),
         },
-        python_packages,
+        python_packages: python_packages(config),
         limits: config.sandbox.limits(),
         cgroups,
     }
