@@ -253,3 +253,7 @@ async fn ended(pidfd: OwnedFd) {
         let _ = process.readable().await;
     }
 }
+
+#[cfg(test)]
+#[path = "warden_tests.rs"]
+mod tests;

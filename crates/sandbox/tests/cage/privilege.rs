@@ -142,6 +142,14 @@ async fn b20_shared_memory_is_the_sandboxs_own() {
 async fn b21_signals_reach_only_the_own_processes() {
     let bench = Bench::new();
     let (one, other) = (bench.whole().await, bench.whole().await);
+    // A number that means a process on the host means none inside, or one of the own.
+    let host = std::process::id();
+    refused(&one, &format!("exec 2>&1; LC_ALL=C kill -0 {host}"), "No such process").await;
+    for signal in 1..=64 {
+        if ![9, 19].contains(&signal) {
+            run(&one, &format!("kill -{signal} 1")).await;
+        }
+    }
     run(&one, "kill -STOP 1; kill -TERM 1; kill -KILL 1; kill -9 -1").await;
     assert_eq!(stdout(&one, "echo alive").await, "alive");
     assert_eq!(stdout(&other, "echo alive").await, "alive");
@@ -157,8 +165,12 @@ async fn b32_there_are_no_core_dumps() {
 }
 
 #[tokio::test]
-async fn b37_programs_run_from_tmp_and_the_workspace() {
+async fn b37_programs_run_from_tmp_the_workspace_and_memory() {
     let bench = Bench::new();
     let sandbox = bench.whole().await;
     stdout(&sandbox, "for d in /tmp . ~; do cp /usr/bin/true $d/t && $d/t; done").await;
+    refused(&sandbox, "cp /usr/bin/true /dev/shm/t && /dev/shm/t", "Permission denied").await;
+    let memory = "import os\nfd = os.memfd_create('t')\nos.write(fd, open('/usr/bin/true', 'rb').read())\n\
+                  print(os.waitpid(os.spawnv(os.P_NOWAIT, f'/proc/self/fd/{fd}', ['t']), 0)[1])";
+    assert_eq!(python(&sandbox, memory).await, "0");
 }
