@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// Nothing panics, and what is understood is understood the same way again.
-pub fn check(bytes: &[u8]) {
+pub(crate) fn check(bytes: &[u8]) {
     same_again::<Request>(bytes);
     same_again::<Reply>(bytes);
     same_again::<FileOp>(bytes);

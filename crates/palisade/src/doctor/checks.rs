@@ -120,13 +120,13 @@ pub(super) fn data_dir(dir: &Path) -> Check {
 
 pub(super) fn headroom(dir: &Path) -> Option<Check> {
     const NAME: &str = "disk";
-    let disk = rustix::fs::statvfs(&existing(dir)).ok()?;
+    let disk = rustix::fs::statvfs(existing(dir)).ok()?;
     let free = disk.f_bavail.saturating_mul(disk.f_frsize);
     let found = format!("{} MiB free for {}", free / 1024 / 1024, dir.display());
     let mend = "make room, or move the data directory";
     Some(match free {
         ..DISK_FREE_BYTES_MIN => Check::broken(NAME, found, mend),
-        ..DISK_FREE_BYTES_GOOD => Check::weaker(NAME, found, mend),
+        DISK_FREE_BYTES_MIN..DISK_FREE_BYTES_GOOD => Check::weaker(NAME, found, mend),
         _ => Check::good(NAME, found),
     })
 }

@@ -198,6 +198,21 @@ async fn b18_sockets_of_the_host_are_not_there_and_one_in_a_shared_folder_is_sha
 }
 
 #[tokio::test]
+async fn b38_no_control_group_can_be_reached() {
+    let bench = Bench::new();
+    let sandbox = bench.whole().await;
+    assert_eq!(stdout(&sandbox, "grep -c cgroup /proc/self/mounts || true").await, "0");
+    for path in ["/sys/fs/cgroup", "/sys"] {
+        refused(&sandbox, &format!("ls {path}"), "No such file or directory").await;
+    }
+    // Its own place is all that it is told.
+    let groups = stdout(&sandbox, "cut -d: -f3 /proc/self/cgroup").await;
+    assert!(!groups.contains("palisade-"), "{groups}");
+    let program = format!("{CALL}print(call(165, 0, 0, 0, 0, 0), call(430, 0, 0))");
+    assert_eq!(python(&sandbox, &program).await, "EPERM EPERM");
+}
+
+#[tokio::test]
 async fn b39_the_kernel_says_nothing_about_the_machine() {
     let bench = Bench::new();
     let sandbox = bench.whole().await;

@@ -134,6 +134,21 @@ async fn b20_shared_memory_is_the_sandboxs_own() {
     let (one, other) = (bench.whole().await, bench.whole().await);
     stdout(&one, "echo x > /dev/shm/mine; echo x > /tmp/mine").await;
     assert_eq!(stdout(&other, "ls -A /dev/shm /tmp").await, "/dev/shm:\n\n/tmp:");
+    stdout(&one, "ipcmk -M 4096 && ipcmk -Q && ipcmk -S 1").await;
+    let listed = |sandbox| {
+        stdout(sandbox, "tail -qn +2 /proc/sysvipc/shm /proc/sysvipc/msg /proc/sysvipc/sem | wc -l")
+    };
+    assert_eq!((listed(&one).await, listed(&other).await), ("3".to_owned(), "0".to_owned()));
+    let queue = |flags: &str| {
+        format!(
+            "import ctypes, os\nrt = ctypes.CDLL('librt.so.1', use_errno=True)\n\
+             print(rt.mq_open(b'/palisade', {flags}, 0o600, None) >= 0)"
+        )
+    };
+    // Landlock takes POSIX queues for files outside of what may be written; without it they are the own ones.
+    let made = python(&one, &queue("os.O_CREAT | os.O_RDWR")).await;
+    assert_eq!(made == "True", one.landlock_abi() == 0);
+    assert_eq!(python(&other, &queue("os.O_RDWR")).await, "False");
     let sizes = stdout(&one, "df -B1048576 --output=size /tmp /dev/shm | tail -n +2 | tr -d ' '").await;
     assert_eq!(sizes, "256\n64");
 }
