@@ -81,9 +81,11 @@ impl Runtime {
             items: vec![Item::UserMessage { text: message }],
             account,
         };
+        let storage = tenant.storage.clone();
         let (cancel, answered) = (listed.cancel.clone(), listed.answered.clone());
         let start = TurnStart { turn: turn.clone(), generation: 1, next_seq: 1, step_seq: 0, started_at };
-        let job = TurnJob { session, keep, sandbox_spec, start, cancel, answered, timeout, is_prepaid };
+        let job =
+            TurnJob { session, keep, sandbox_spec, storage, start, cancel, answered, timeout, is_prepaid };
         // In a task of its own: a caller that hangs up between the commit and the start would leave a turn that
         // nobody drives.
         let rooms = self.rooms.clone();

@@ -5,14 +5,13 @@ use std::time::Duration;
 
 use palisade_protocol::item::TurnOutcome;
 use palisade_protocol::money::CreditMode;
-use palisade_protocol::{Event, Item, TenantName};
-use palisade_store::{Commit, StoreError, Turn};
+use palisade_protocol::{Event, TenantName};
+use palisade_store::{StoreError, Turn};
 
 use crate::Rooms;
-use crate::clock::now;
 use crate::hands;
 use crate::skills::SessionKeep;
-use crate::turn::{Listed, TurnJob, TurnStart, spawn};
+use crate::turn::{Listed, TurnJob, TurnStart, end_turn, spawn};
 
 /// Attempts at one turn, the first included.
 const ATTEMPTS_MAX: i64 = 5;
@@ -71,7 +70,8 @@ async fn drive_or_close(
 ) -> Result<(), StoreError> {
     if turn.cancel_requested {
         let event = Event::Cancelled { id: turn.id.clone(), status: "cancelled" };
-        return end_turn(rooms, turn, generation, event, TurnOutcome::Cancelled).await;
+        return end_turn(&rooms.store, &turn.session, &turn.id, generation, &event, TurnOutcome::Cancelled)
+            .await;
     }
     // This one included, unless the turn was let go in good order.
     if turn.crashes + i64::from(!turn.released) >= ATTEMPTS_MAX {
@@ -120,10 +120,11 @@ async fn job(
     let next_seq = rooms.store.last_seq(&turn.id).await?.map_or(0, |last| last + 1);
     let (step_seq, started_at) = (turn.step_seq, turn.started_at);
     let start = TurnStart { turn: turn.id.clone(), generation, next_seq, step_seq, started_at };
+    let storage = tenant.storage.clone();
     let (cancel, answered) = (listed.cancel.clone(), listed.answered.clone());
     let is_prepaid = rooms.billing.terms(&tenant.config).is_some_and(|terms| terms.mode == CreditMode::Hard);
     let timeout = Duration::from_secs(tenant.config.turn_timeout_s);
-    Ok(Ok(TurnJob { session, keep, sandbox_spec, start, cancel, answered, timeout, is_prepaid }))
+    Ok(Ok(TurnJob { session, keep, sandbox_spec, storage, start, cancel, answered, timeout, is_prepaid }))
 }
 
 /// Ends a turn that nobody drives any more, with an error that says why.
@@ -135,26 +136,5 @@ async fn close_turn(
     message: &str,
 ) -> Result<(), StoreError> {
     let event = Event::Failed { id: turn.id.clone(), error: message.to_owned(), code: code.to_owned() };
-    end_turn(rooms, turn, generation, event, TurnOutcome::Failed).await
-}
-
-async fn end_turn(
-    rooms: &Rooms,
-    turn: &Turn,
-    generation: i64,
-    event: Event,
-    outcome: TurnOutcome,
-) -> Result<(), StoreError> {
-    let next_seq = rooms.store.last_seq(&turn.id).await?.map_or(0, |last| last + 1);
-    let commit = Commit {
-        session: turn.session.clone(),
-        turn: turn.id.clone(),
-        generation,
-        events: vec![event.render(next_seq)],
-        items: vec![Item::TurnEnded { outcome }],
-        metered: None,
-        skill: None,
-        end: Some((outcome, now())),
-    };
-    rooms.store.commit(commit).await
+    end_turn(&rooms.store, &turn.session, &turn.id, generation, &event, TurnOutcome::Failed).await
 }

@@ -172,7 +172,7 @@ impl StoreError {
 }
 
 /// Codes: <https://sqlite.org/rescode.html>, <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
-fn fault_of(source: &sqlx::Error) -> Fault {
+pub(crate) fn fault_of(source: &sqlx::Error) -> Fault {
     let Some(error) = source.as_database_error() else {
         return match source {
             sqlx::Error::RowNotFound

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::StoreError;
 use crate::error::Fault;
 use crate::follow::Wakers;
-use crate::link::{Link, Outcome};
+use crate::link::Link;
 use crate::notices::Told;
 use crate::turns::append_all;
 use crate::write::{Commit, NewTurn, Write, apply};
@@ -103,8 +103,8 @@ async fn write_groups(
 /// A try that did not succeed.
 struct Failed {
     error: StoreError,
-    /// Every answer, and the transaction's name, when only the answer to COMMIT is missing.
-    in_doubt: Option<(String, Vec<Answer>)>,
+    /// Every answer, and the group's number, when only the answer to COMMIT is missing.
+    in_doubt: Option<(i64, Vec<Answer>)>,
 }
 
 impl From<StoreError> for Failed {
@@ -135,8 +135,8 @@ async fn write_group(link: &mut Link, server: &str, writes: &[Write]) -> Result<
                 );
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(OUTAGE_PAUSE_MAX);
-                if let Some((name, answers)) = failed.in_doubt
-                    && was_committed(link, &name, began).await?
+                if let Some((group, answers)) = failed.in_doubt
+                    && was_committed(link, group, began).await?
                 {
                     return Ok(answers);
                 }
@@ -146,13 +146,11 @@ async fn write_group(link: &mut Link, server: &str, writes: &[Write]) -> Result<
     }
 }
 
-/// What became of a transaction whose COMMIT was not answered; asked until it is known.
-async fn was_committed(link: &mut Link, name: &str, began: Instant) -> Result<bool, StoreError> {
+/// Whether a group was committed whose COMMIT was not answered; asked until it is known.
+async fn was_committed(link: &mut Link, group: i64, began: Instant) -> Result<bool, StoreError> {
     loop {
-        match link.outcome_of(name).await {
-            Ok(Outcome::Committed) => return Ok(true),
-            Ok(Outcome::NotCommitted) => return Ok(false),
-            Ok(Outcome::InProgress) => {}
+        match link.was_committed(group).await {
+            Ok(committed) => return Ok(committed),
             Err(source) => {
                 link.close().await;
                 if began.elapsed() >= OUTAGE_MAX {
@@ -205,13 +203,13 @@ async fn write_once(
     let answers: Vec<Answer> = answers.into_iter().map(|answer| answer.unwrap_or(Ok(0))).collect();
     let mut told = Told::new(server);
     writes.iter().zip(&answers).filter(|(_, answer)| answer.is_ok()).for_each(|(write, _)| told.add(write));
-    let name = link.announce(&told).await.map_err(committing)?;
+    let group = link.announce(server, &told).await.map_err(committing)?;
     let committed = link.connection().await.map_err(committing)?.run("COMMIT").await;
-    match (committed, name) {
+    match (committed, group) {
         (Ok(()), _) => Ok(answers),
         (Err(source), None) => Err(committing(source).into()),
-        (Err(source), Some(name)) => {
-            Err(Failed { error: committing(source), in_doubt: Some((name, answers)) })
+        (Err(source), Some(group)) => {
+            Err(Failed { error: committing(source), in_doubt: Some((group, answers)) })
         }
     }
 }

@@ -95,6 +95,8 @@ pub(crate) struct TenantSection {
     #[serde(default)]
     pub(crate) memory: Memory,
     pub(crate) upload_mb: Option<u64>,
+    /// What its workspace may take of the disk.
+    pub(crate) workspace_gb: Option<f64>,
     #[serde(default)]
     pub(crate) limits: LimitsSection,
     /// Whose credits it spends: tenants that name the same ledger are paired. Its own name where only `credits` is
@@ -316,6 +318,9 @@ impl TenantSection {
         if self.upload_mb == Some(0) {
             bail!("tenant {name:?} has upload_mb = 0, so no file could be uploaded");
         }
+        if self.workspace_gb.is_some_and(|gb| !gb.is_finite() || gb <= 0.0) {
+            bail!("tenant {name:?} has a workspace_gb in which no file would have room");
+        }
         Ok(())
     }
 }
@@ -394,6 +399,7 @@ mod tests {
             tokens = [{ id = "default", key = "env:ACME_KEY" }]
             memory = "shared"
             upload_mb = 100
+            workspace_gb = 100
             limits = { concurrent_sessions = 20, turns_per_hour = 300 }
             ledger = "acme"
             credits = { mode = "soft", balance = 100000 }
@@ -440,6 +446,10 @@ mod tests {
             (
                 "[[tenant]]\nname = \"a\"\nupload_mb = 0\ntokens = [{id = \"t\", key = \"env:X\"}]",
                 "upload_mb = 0",
+            ),
+            (
+                "[[tenant]]\nname = \"a\"\nworkspace_gb = 0\ntokens = [{id = \"t\", key = \"env:X\"}]",
+                "workspace_gb",
             ),
             (
                 "[[tenant]]\nname = \"a\"\ntokens = [{id = \"t\", key = \"env:X\"}, {id = \"t\", key = \"env:Y\"}]",

@@ -15,7 +15,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use clap::Args;
 use palisade_protocol::TenantName;
-use palisade_protocol::limits::UPLOAD_BYTES_MAX;
+use palisade_protocol::limits::{UPLOAD_BYTES_MAX, WORKSPACE_BYTES_MAX};
 use palisade_runtime::{
     BundledSkill, MemoryMode, Runtime, RuntimeConfig, StoreUrl, TenantConfig, TenantMode,
 };
@@ -188,6 +188,7 @@ fn default_tenant(default_model: &str) -> Result<TenantConfig> {
         client_model_selection: true,
         memory: MemoryMode::Shared,
         upload_bytes_max: UPLOAD_BYTES_MAX,
+        workspace_bytes_max: WORKSPACE_BYTES_MAX,
         concurrent_sessions_max: limits.concurrent_sessions,
         turn_timeout_s: limits.turn_timeout_s,
         session_ttl_s: limits.session_ttl_s,
@@ -213,6 +214,10 @@ fn tenant(section: &TenantSection, default_model: &str) -> Result<TenantConfig> 
             Memory::Off => MemoryMode::Off,
         },
         upload_bytes_max: section.upload_mb.map_or(UPLOAD_BYTES_MAX, |mb| mb.saturating_mul(1024 * 1024)),
+        // Fractions are for small disks; a float's size is cut at the type's end.
+        workspace_bytes_max: section
+            .workspace_gb
+            .map_or(WORKSPACE_BYTES_MAX, |gb| (gb * (1_u64 << 30) as f64) as u64),
         concurrent_sessions_max: limits.concurrent_sessions,
         turn_timeout_s: limits.turn_timeout_s,
         session_ttl_s: limits.session_ttl_s,

@@ -26,7 +26,9 @@ use tokio_util::sync::CancellationToken;
 use crate::Rooms;
 use crate::clock::now;
 use crate::skills::SessionKeep;
+use crate::storage::Storage;
 use end::Ending;
+pub(crate) use end::end_turn;
 use log::TurnLog;
 pub(crate) use registry::{Listed, Turns};
 
@@ -40,6 +42,7 @@ pub(crate) struct TurnJob {
     pub(crate) session: Session,
     pub(crate) keep: SessionKeep,
     pub(crate) sandbox_spec: SandboxSpec,
+    pub(crate) storage: Arc<Storage>,
     pub(crate) start: TurnStart,
     pub(crate) cancel: CancellationToken,
     /// Rung when the client has answered a call.
