@@ -203,7 +203,9 @@ while not os.path.exists("stop"):
     wrong += len(text) != 200000 or len(set(text)) != 1
     seen.add(text[:1])
     hidden = [name for name in os.listdir(".") if name.startswith(".palisade-upload-")]
-    wrong += any(os.path.getsize(name) < 0 for name in hidden if os.path.exists(name))
+    for name in hidden:
+        try: wrong += os.path.getsize(name) < 0
+        except FileNotFoundError: pass  # it has got its name
 open("seen", "w").write(f"{len(seen)} {wrong}")
 END"#,
         )

@@ -246,6 +246,7 @@ fn outcome(text: String, exit: RunExit, timeout_ms: u64) -> ToolOutput {
         RunExit::Code(0) => ToolOutput::ok(said),
         RunExit::Code(code) => failed(format!("exit code {code}")),
         RunExit::Signal(signal) => failed(format!("killed by signal {signal}")),
+        RunExit::OutOfMemory => failed("killed: the sandbox ran out of memory".to_owned()),
         RunExit::TimedOut => {
             ToolOutput::error("tool.timeout", format!("{said}\n[killed: it ran longer than {timeout_ms} ms]"))
         }

@@ -6,7 +6,11 @@ mod agreement;
 #[cfg(test)]
 mod files;
 #[cfg(test)]
+mod kernel;
+#[cfg(test)]
 mod life;
+#[cfg(test)]
+mod limits;
 #[cfg(test)]
 mod network;
 #[cfg(test)]
