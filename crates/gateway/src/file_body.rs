@@ -12,7 +12,7 @@ use futures_util::stream;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 /// One read of a file, in bytes. A body has two of them at a time: one that is sent, and the next.
-const CHUNK_BYTES: usize = 256 * 1024;
+const CHUNK_BYTES: usize = 512 * 1024;
 
 /// `length` bytes of the file from `first` on.
 pub(crate) fn file_body(file: File, first: u64, length: u64) -> Body {
