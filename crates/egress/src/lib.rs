@@ -10,7 +10,9 @@ mod client;
 mod credentials;
 mod destination;
 mod error;
+mod hello;
 mod host;
+mod http;
 mod policy;
 mod reason;
 
@@ -19,6 +21,7 @@ pub use client::{ByteStream, DirectClient, OutboundRequest, OutboundResponse};
 pub use credentials::Credentials;
 pub use destination::{Destination, Scheme};
 pub use error::EgressError;
+pub use hello::{ClientHello, parse_client_hello};
 pub use host::{Host, HostName};
 pub use policy::{Grant, Policy, PolicySpec, Principal, TenantSpec};
 pub use reason::Reason;

@@ -113,14 +113,14 @@ fn international_patterns() {
 /// EG-A4, EG-A8: an address is refused unless that address is listed, and never matches a suffix.
 #[test]
 fn addresses_are_listed_as_such() {
-    let policy = listed(&["127.0.0.1:8000", "[2001:db8::1]:443", "*.allowed.test"], &["10.0.0.1"]);
+    let policy = listed(&["127.0.0.2:8000", "[2001:db8::1]:443", "*.allowed.test"], &["10.0.0.1"]);
     let acme = session("acme");
-    for at in ["127.0.0.1:8000", "127.1:8000", "0x7f000001:8000", "2130706433:8000"] {
-        says(&policy, &acme, at, Ok("127.0.0.1:8000"));
+    for at in ["127.0.0.2:8000", "127.2:8000", "0x7f000002:8000", "2130706434:8000"] {
+        says(&policy, &acme, at, Ok("127.0.0.2:8000"));
     }
     says(&policy, &acme, "[2001:db8:0::1]:443", Ok("[2001:db8::1]:443"));
-    says(&policy, &acme, "127.0.0.1:443", Err(Reason::LiteralRefused));
-    says(&policy, &acme, "[::ffff:127.0.0.1]:8000", Err(Reason::LiteralRefused));
+    says(&policy, &acme, "127.0.0.2:443", Err(Reason::LiteralRefused));
+    says(&policy, &acme, "[::ffff:127.0.0.2]:8000", Err(Reason::LiteralRefused));
     says(&policy, &acme, "10.1:443", Err(Reason::Denied));
     let open = tenants(&[("acme", TenantSpec::default())]);
     says(&open, &acme, "1.1.1.1:443", Err(Reason::LiteralRefused));
