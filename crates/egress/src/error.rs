@@ -1,5 +1,7 @@
 //! The one error of this room. What the proxy tells a client is a [`crate::Reason`] instead.
 
+use std::{net::SocketAddr, path::PathBuf};
+
 /// Why a call did not leave or did not come back, or why the proxy could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum EgressError {
@@ -77,6 +79,36 @@ pub enum EgressError {
         /// The network.
         network: String,
         /// What is wrong with it.
+        why: &'static str,
+    },
+    /// The resolver's client could not be made.
+    #[error("could not set up the resolver at {server}")]
+    Resolver {
+        /// The configured server.
+        server: SocketAddr,
+        /// What the client said.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The audit log failed.
+    #[error("could not {doing} the audit log in {}", path.display())]
+    Audit {
+        /// What was tried.
+        doing: &'static str,
+        /// The log's folder.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The audit log is not what was written.
+    #[error("{}, line {line}: {why}", path.display())]
+    AuditBroken {
+        /// The segment.
+        path: PathBuf,
+        /// The line, from 1; 0 for the segment as a whole.
+        line: usize,
+        /// What does not hold.
         why: &'static str,
     },
 }

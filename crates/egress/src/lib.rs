@@ -6,6 +6,7 @@
 //! `Authorization` header of the call they belong to: no type of this crate prints one, no error carries one, nothing hands one back.
 
 mod address;
+mod audit;
 mod client;
 mod credentials;
 mod destination;
@@ -15,8 +16,11 @@ mod host;
 mod http;
 mod policy;
 mod reason;
+mod resolver;
+mod stream;
 
 pub use address::AddressKind;
+pub use audit::{AuditLog, AuditSettings, Kind, Record, Verified, verify};
 pub use client::{ByteStream, DirectClient, OutboundRequest, OutboundResponse};
 pub use credentials::Credentials;
 pub use destination::{Destination, Scheme};
@@ -25,3 +29,5 @@ pub use hello::{ClientHello, parse_client_hello};
 pub use host::{Host, HostName};
 pub use policy::{Grant, Policy, PolicySpec, Principal, TenantSpec};
 pub use reason::Reason;
+pub use resolver::{Addresses, Resolver};
+pub use stream::Stream;
