@@ -1,10 +1,21 @@
 //! A connected stream, TCP or unix, as the relay needs it: shared by both directions, read when there is something and never before, so
 //! that a silent connection holds no buffer.
 
-use std::{io, net::Shutdown, sync::Mutex};
+use std::{
+    io,
+    net::Shutdown,
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
 
+use bytes::BytesMut;
 use socket2::SockRef;
 use tokio::net::{TcpStream, UnixStream};
+
+/// What one read of a head or a body makes room for.
+const READ_BYTES: usize = 4 * 1024;
 
 /// One leg of a connection.
 #[derive(Debug)]
@@ -44,22 +55,28 @@ impl Stream {
         }
     }
 
-    /// Reads into what is free of a buffer; waits until there is something. 0 is the end.
-    pub(crate) async fn read_into(&self, buffer: &mut Vec<u8>, bytes_max: usize) -> io::Result<usize> {
+    /// Appends what there is, waiting until there is something. 0 is the end.
+    pub(crate) async fn read_into(&self, buffer: &mut BytesMut) -> io::Result<usize> {
         loop {
             self.readable().await?;
-            let before = buffer.len();
-            buffer.resize(before + bytes_max, 0);
-            let outcome = self.try_read(&mut buffer[before..]);
-            buffer.truncate(before + *outcome.as_ref().unwrap_or(&0));
+            buffer.reserve(READ_BYTES);
+            let outcome = match self {
+                Self::Tcp(stream) => stream.try_read_buf(buffer),
+                Self::Unix(stream) => stream.try_read_buf(buffer),
+            };
             match outcome {
+                // Whoever waits for a first byte, and may wait for long, holds no room for it.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && buffer.is_empty() => {
+                    *buffer = BytesMut::new();
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 outcome => return outcome,
             }
         }
     }
 
-    pub(crate) async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
+    /// Writes all of it, counting as it goes, so that the count is right wherever this is left off.
+    pub(crate) async fn write_counted(&self, mut bytes: &[u8], written: &AtomicU64) -> io::Result<()> {
         while !bytes.is_empty() {
             let outcome = match self {
                 Self::Tcp(stream) => stream.try_write(bytes),
@@ -67,7 +84,10 @@ impl Stream {
             };
             match outcome {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(written) => bytes = &bytes[written..],
+                Ok(count) => {
+                    written.fetch_add(count as u64, Relaxed);
+                    bytes = &bytes[count..];
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => match self {
                     Self::Tcp(stream) => stream.writable().await?,
                     Self::Unix(stream) => stream.writable().await?,
@@ -76,6 +96,11 @@ impl Stream {
             }
         }
         Ok(())
+    }
+
+    /// Writes what is not part of anybody's traffic.
+    pub(crate) async fn write_all(&self, bytes: &[u8]) -> io::Result<()> {
+        self.write_counted(bytes, &AtomicU64::new(0)).await
     }
 
     /// Says at once that no more is coming.

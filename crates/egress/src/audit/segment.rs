@@ -99,7 +99,7 @@ impl Segments {
         let length = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
         current.set_len(length as u64).map_err(failed("cut a torn line off"))?;
         let mut lines = whole_lines(&bytes[..length]);
-        let first_seq = lines.next().map_or(Ok(next_seq), |line| seq_of(line)).map_err(failed("read"))?;
+        let first_seq = lines.next().map_or(Ok(next_seq), seq_of).map_err(failed("read"))?;
         if let Some(line) = whole_lines(&bytes[..length]).next_back() {
             (next_seq, last_hash) = (seq_of(line).map_err(failed("read"))? + 1, hash(line));
         }
