@@ -8,5 +8,6 @@ mod framing;
 mod headers;
 mod lifecycle;
 mod limits;
+mod process;
 mod tls;
 mod world;
