@@ -26,6 +26,9 @@ enum Command {
     Test(test::TestArgs),
     /// Build the server and the sandbox's static executor
     Build(build::BuildArgs),
+    /// A part of `bench`, which starts it
+    #[command(hide = true)]
+    BenchCage(bench::cage::CageArgs),
     /// Write docs/openapi.json anew from the code
     Openapi,
 }
@@ -34,6 +37,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Demo(args) => demo::demo(args),
         Command::Bench(args) => bench::bench(args),
+        Command::BenchCage(args) => bench::cage::child(&args),
         Command::Test(args) => test::test(args),
         Command::Build(args) => build::build(&args).map(drop),
         Command::Openapi => test::write_openapi(),

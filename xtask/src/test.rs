@@ -1,7 +1,6 @@
 //! `cargo xtask test`: everything that must hold before a change lands. Installs what the tests need first, so
 //! that a clean machine runs it too.
 
-use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
@@ -54,12 +53,12 @@ fn require_packages() -> Result<()> {
     }
     let mut versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     if !versions.any(|version| version.path().join("bin/postgres").is_file()) {
-        if rustix::process::geteuid().is_root() {
-            // The package makes and starts a cluster of its own unless it is told not to.
-            let settings = Path::new("/etc/postgresql-common");
-            std::fs::create_dir_all(settings)?;
-            std::fs::write(settings.join("createcluster.conf"), "create_main_cluster = false\n")?;
-        }
+        // The server's package makes and starts a cluster of its own unless it is told not to.
+        install("postgresql-common")?;
+        let settings = "/etc/postgresql-common/createcluster.conf";
+        let mut text = std::fs::read_to_string(settings).unwrap_or_default();
+        text.push_str("\ncreate_main_cluster = false\n");
+        std::fs::write(settings, text).with_context(|| format!("writing {settings}"))?;
         install("postgresql")?;
     }
     Ok(())

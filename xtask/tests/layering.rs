@@ -43,7 +43,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("hand", &["beneath", "hand-protocol"]),
     // Not part of the product.
     ("testkit", &[]),
-    ("xtask", &["testkit"]),
+    ("xtask", &["testkit", "sandbox", "protocol"]),
 ];
 
 /// Libraries that only the named rooms may use.

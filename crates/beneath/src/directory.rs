@@ -39,7 +39,16 @@ impl Directory {
     /// Visits every name once, in no order; `.` and `..` are left out. What changes meanwhile may or may not
     /// be seen.
     pub fn read(&self, mut visit: impl FnMut(&OsStr, Kind) -> Visit) -> io::Result<()> {
-        rustix::fs::seek(&self.fd, SeekFrom::Start(0))?;
+        self.read_from(0, |name, kind, _| visit(name, kind))
+    }
+
+    /// The same from a place on, which is 0 or what an earlier visit of this directory got: the place behind its name.
+    pub(crate) fn read_from(
+        &self,
+        place: u64,
+        mut visit: impl FnMut(&OsStr, Kind, u64) -> Visit,
+    ) -> io::Result<()> {
+        rustix::fs::seek(&self.fd, SeekFrom::Start(place))?;
         let mut buffer = vec![MaybeUninit::uninit(); NAMES_BUFFER_BYTES];
         let mut names = RawDir::new(&self.fd, &mut buffer);
         while let Some(entry) = names.next() {
@@ -61,7 +70,7 @@ impl Directory {
                 },
                 known => known.into(),
             };
-            if visit(name, kind) == Visit::Stop {
+            if visit(name, kind, entry.next_entry_cookie()) == Visit::Stop {
                 break;
             }
         }

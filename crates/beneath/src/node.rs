@@ -30,6 +30,8 @@ pub struct Metadata {
     pub kind: Kind,
     /// Its length in bytes.
     pub size: u64,
+    /// What it takes of the disk, in bytes; a hole takes nothing.
+    pub allocated_bytes: u64,
     /// Permission bits.
     pub mode: u32,
     /// How many names it has.
@@ -81,12 +83,12 @@ impl Node {
         Ok(Directory::new(openat(&self.fd, ".", flags, Mode::empty())?))
     }
 
-    /// Gives the owner all rights on a directory that has them not: without them its content cannot be removed.
-    pub(crate) fn unlock_directory(&self) -> io::Result<()> {
-        const OWNER: u32 = 0o700;
-        if self.metadata.mode & OWNER != OWNER {
+    /// Gives the owner these rights on a directory that has them not: without them its content cannot be removed or
+    /// seen.
+    pub(crate) fn unlock_directory(&self, rights: u32) -> io::Result<()> {
+        if self.metadata.mode & rights != rights {
             // fchmod refuses O_PATH descriptors, and chmod by name could be led astray.
-            rustix::fs::chmod(self.magic_link(), Mode::from_raw_mode(self.metadata.mode | OWNER))?;
+            rustix::fs::chmod(self.magic_link(), Mode::from_raw_mode(self.metadata.mode | rights))?;
         }
         Ok(())
     }
@@ -120,6 +122,8 @@ impl From<rustix::fs::Stat> for Metadata {
         Self {
             kind: FileType::from_raw_mode(stat.st_mode).into(),
             size: u64::try_from(stat.st_size).unwrap_or(0),
+            // The kernel counts in this unit, whatever the file system's blocks are.
+            allocated_bytes: u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512),
             mode: stat.st_mode & 0o7777,
             links: stat.st_nlink,
             device: stat.st_dev,

@@ -19,7 +19,7 @@ struct Above {
     name: OsString,
 }
 
-fn same(one: &Metadata, other: &Metadata) -> bool {
+pub(crate) fn same(one: &Metadata, other: &Metadata) -> bool {
     (one.device, one.inode) == (other.device, other.inode)
 }
 
@@ -107,7 +107,7 @@ impl Directory {
     fn enter_to_remove(&self, name: &OsStr) -> io::Result<Self> {
         let node = self.look_up(name)?;
         if node.metadata().kind == Kind::Directory {
-            node.unlock_directory()?;
+            node.unlock_directory(0o700)?;
         }
         node.open_directory()
     }
@@ -122,7 +122,7 @@ impl Directory {
     }
 
     /// `..`, wherever that is by now: for callers that check what they got.
-    fn parent(&self) -> io::Result<Self> {
+    pub(crate) fn parent(&self) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         Ok(Self::new(openat(self, "..", flags, Mode::empty())?))
     }

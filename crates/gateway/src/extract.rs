@@ -16,8 +16,8 @@ use serde::de::DeserializeOwned;
 
 use crate::error::ApiError;
 
-/// How much of a refused body is still read, in bytes.
-const DISCARD_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// How much of a refused body is still read, in bytes: an upload somewhat over the default limit sees its 413.
+const DISCARD_BYTES_MAX: usize = 128 * 1024 * 1024;
 
 /// A JSON body of at most [`limits::JSON_BODY_BYTES_MAX`], whatever its Content-Type says. No body is `{}`.
 pub(crate) struct JsonBody<T>(pub(crate) T);
@@ -108,14 +108,27 @@ impl<S: Sync> FromRequestParts<S> for QueryPath {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        let pairs = parts.uri.query().unwrap_or("").split('&');
-        let raw = pairs
-            .filter_map(|pair| pair.split_once('='))
-            .find(|(key, _)| percent_encoding::percent_decode_str(key).eq(*b"path"))
-            .map_or("", |(_, value)| value);
-        // In a query, unlike in a path, a space may be a plus.
-        workspace_path(&raw.replace('+', " ")).map(Self)
+        workspace_path(&raw_value(&parts.uri, b"path")).map(Self)
     }
+}
+
+/// `?after=`: a name, as bytes; empty when absent.
+pub(crate) struct QueryAfter(pub(crate) Vec<u8>);
+
+impl<S: Sync> FromRequestParts<S> for QueryAfter {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        percent_decoded(&raw_value(&parts.uri, b"after")).map(Self)
+    }
+}
+
+/// The parameter's value, still percent-encoded. In a query, unlike in a path, a space may be a plus.
+fn raw_value(uri: &Uri, name: &[u8]) -> String {
+    let pairs = uri.query().unwrap_or("").split('&').filter_map(|pair| pair.split_once('='));
+    let mut values =
+        pairs.filter(|(key, _)| percent_encoding::percent_decode_str(key).eq(name.iter().copied()));
+    values.next().map_or(String::new(), |(_, value)| value.replace('+', " "))
 }
 
 /// The session named in the path. A text that is no session id names no session.
@@ -162,21 +175,24 @@ impl<S: Sync> FromRequestParts<S> for FilePath {
 
 /// A percent-encoded path below the workspace.
 fn workspace_path(raw: &str) -> Result<WorkspacePath, ApiError> {
-    let well_formed = raw.split('%').skip(1).all(|rest| {
-        let digits = rest.as_bytes();
-        digits.len() >= 2 && digits[..2].iter().all(u8::is_ascii_hexdigit)
-    });
-    if !well_formed {
-        return Err(malformed(
-            "path.malformed",
-            "the path has a '%' that is not followed by two hex digits".to_owned(),
-        ));
-    }
-    let bytes: Vec<u8> = percent_encoding::percent_decode_str(raw).collect();
-    WorkspacePath::parse(bytes).map_err(|error| match error {
+    WorkspacePath::parse(percent_decoded(raw)?).map_err(|error| match error {
         InvalidPath::Escapes => ApiError(Error::new(ErrorKind::Forbidden, "path.escapes", error.to_string())),
         InvalidPath::Malformed => malformed("path.malformed", error.to_string()),
     })
+}
+
+fn percent_decoded(raw: &str) -> Result<Vec<u8>, ApiError> {
+    let is_well_formed = raw.split('%').skip(1).all(|rest| {
+        let digits = rest.as_bytes();
+        digits.len() >= 2 && digits[..2].iter().all(u8::is_ascii_hexdigit)
+    });
+    match is_well_formed {
+        true => Ok(percent_encoding::percent_decode_str(raw).collect()),
+        false => Err(malformed(
+            "path.malformed",
+            "the path has a '%' that is not followed by two hex digits".to_owned(),
+        )),
+    }
 }
 
 fn segment(uri: &Uri, index: usize) -> Option<&str> {

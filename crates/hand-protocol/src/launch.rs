@@ -22,6 +22,13 @@ pub struct LaunchSpec {
     pub skills: Vec<SkillMount>,
     /// HOME inside, for `/etc/passwd`.
     pub home: String,
+    /// The `cgroup.procs` files of the control groups that hold the sandbox, one for each hierarchy; none where the
+    /// server could not make any.
+    pub cgroups: Vec<String>,
+    /// /tmp inside, in bytes.
+    pub tmp_bytes: u64,
+    /// /dev/shm inside, in bytes.
+    pub shm_bytes: u64,
 }
 
 /// One root of the scope.

@@ -10,7 +10,7 @@ pub mod message;
 
 pub use file_op::{Edit, FileOp, FileResult, Glob, Grep, GrepMode, Read, Write};
 pub use launch::{LaunchSpec, ScopeMount, SkillMount};
-pub use message::{Identity, Reply, Request};
+pub use message::{CommandLimits, Identity, Reply, Request, RootInside};
 
 /// One control message, in bytes.
 pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
@@ -34,6 +34,17 @@ pub const TERM_GRACE_MS: u64 = 2_000;
 pub const STATUS_KEY_BYTES_MAX: usize = 64;
 /// A status value, in bytes.
 pub const STATUS_VALUE_BYTES_MAX: usize = 1024;
+
+/// The largest file that anything inside may make, in bytes.
+pub const FILE_SIZE_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// Descriptors that a process inside may have open.
+pub const OPEN_FILES_MAX: u64 = 1024;
+/// inotify instances of one sandbox: the kernel counts them by uid, which all sandboxes share.
+pub const INOTIFY_INSTANCES_MAX: u32 = 32;
+/// /tmp inside, in files: an inode costs memory, however empty.
+pub const TMP_FILES_MAX: u64 = 32 * 1024;
+/// /dev/shm inside, in files.
+pub const SHM_FILES_MAX: u64 = 4 * 1024;
 
 /// Where the workspace is inside; the working directory of every command.
 pub const WORKSPACE_INSIDE: &str = "/workspace";

@@ -12,8 +12,10 @@ pub enum Request {
         env: Vec<(String, String)>,
         /// HOME: made when missing. Background commands log beside it.
         home: String,
-        /// The scope roots, as paths inside, whose identity the server wants to know.
-        roots: Vec<String>,
+        /// The scope roots.
+        roots: Vec<RootInside>,
+        /// Limits of each command's own, where no control group holds the sandbox as a whole.
+        rlimits: Option<CommandLimits>,
     },
     /// `bash -c` in a fresh shell. Descriptors: the command's text; the write end of its output pipe (not for a
     /// background command, whose output goes to a log file). Answered by `Started` and `Exited`, or `Refused`.
@@ -51,6 +53,8 @@ pub enum Request {
 pub enum Reply {
     /// The sandbox takes calls.
     Ready {
+        /// The version of the kernel's Landlock, behind which everything inside is now; 0 where it has none that would do.
+        landlock_abi: u32,
         /// What lies at each of the roots asked for, in their order.
         roots: Vec<Identity>,
     },
@@ -93,6 +97,24 @@ pub enum Reply {
         /// See [`crate::status_is_valid`].
         value: String,
     },
+}
+
+/// A root of the scope as it is inside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RootInside {
+    /// Where it is mounted.
+    pub path: String,
+    /// Whether commands may change what is below it.
+    pub writable: bool,
+}
+
+/// What stands in for a control group; weaker, because a process that forks has them anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommandLimits {
+    /// Private memory of one process, in bytes.
+    pub data_bytes: u64,
+    /// Processes in the sandbox's user namespace.
+    pub processes: u64,
 }
 
 /// A directory, whatever it is called at the moment.

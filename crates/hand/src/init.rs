@@ -9,19 +9,22 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use palisade_hand_protocol::{
-    CALLS_RUNNING_MAX, COMMAND_BYTES_MAX, Identity, Reply, Request, TERM_GRACE_MS, WORKSPACE_INSIDE,
+    CALLS_RUNNING_MAX, COMMAND_BYTES_MAX, Identity, Reply, Request, RootInside, TERM_GRACE_MS,
+    WORKSPACE_INSIDE,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{DumpableBehavior, Pid, Signal, WaitOptions, WaitStatus};
 
 use crate::control::{Control, Received, read_whole};
-use crate::process::{self, Process};
+use crate::process::{self, Process, Surroundings};
 use crate::status::StatusBoard;
-use crate::sys;
+use crate::{landlock, sys};
 
 /// How long the end of a turn waits for the killed to be gone.
 const END_TURN_MS: u64 = 2_000;
+/// What may be written in every sandbox.
+const SCRATCH: [&str; 2] = ["/tmp", "/dev/shm"];
 /// HOME where the session's own cannot be made.
 const HOME_FALLBACK: &str = "/tmp/session/home";
 
@@ -41,7 +44,7 @@ struct Init {
     children: OwnedFd,
     status: StatusBoard,
     calls: Vec<Call>,
-    env: Vec<(String, String)>,
+    surroundings: Surroundings,
     home: String,
     ready: bool,
 }
@@ -56,10 +59,12 @@ pub(crate) fn run() -> Result<(), String> {
 impl Init {
     fn start() -> Result<Self, String> {
         use rustix::process::{set_dumpable_behavior, set_parent_process_death_signal};
+        sys::close_from(3).map_err(|e| format!("close descriptors: {e}"))?;
+        // Opened first: what /proc has of a process that is not dumpable belongs to root.
+        let surroundings = Surroundings::open().map_err(|e| format!("open the own OOM score: {e}"))?;
         set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(|e| format!("close /proc/1: {e}"))?;
         set_parent_process_death_signal(Some(Signal::KILL))
             .map_err(|e| format!("set the death signal: {e}"))?;
-        sys::close_from(3).map_err(|e| format!("close descriptors: {e}"))?;
         let control = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)
             .map_err(|e| format!("take the control socket: {e}"))?;
         let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
@@ -71,7 +76,7 @@ impl Init {
             children: sys::sigchld_fd().map_err(|e| format!("watch children: {e}"))?,
             status: StatusBoard::open()?,
             calls: Vec::new(),
-            env: Vec::new(),
+            surroundings,
             home: String::new(),
             ready: false,
         })
@@ -118,7 +123,10 @@ impl Init {
 
     fn answer(&mut self, request: Request, fds: Vec<OwnedFd>) -> Result<(), String> {
         match request {
-            Request::Setup { env, home, roots } => self.set_up(env, home, &roots),
+            Request::Setup { env, home, roots, rlimits } => {
+                self.surroundings.rlimits = rlimits;
+                self.set_up(env, home, &roots)
+            }
             Request::Run { id, timeout_ms, background } => {
                 self.start_call(id, timeout_ms, background, |init| {
                     let (output, log) = match (background, second(&fds)) {
@@ -127,7 +135,7 @@ impl Init {
                         (false, None) => return Err("no output descriptor came with the command".into()),
                     };
                     Ok((
-                        process::spawn_shell(&command_text(&fds)?, output, &init.env)
+                        process::spawn_shell(&command_text(&fds)?, output, &init.surroundings)
                             .map_err(|e| e.to_string())?,
                         log,
                     ))
@@ -138,7 +146,8 @@ impl Init {
                     return Err("a file operation needs two descriptors".into());
                 };
                 let request = request.try_clone().map_err(|e| e.to_string())?;
-                let pid = process::spawn_file_op(request, result?, &init.env).map_err(|e| e.to_string())?;
+                let pid = process::spawn_file_op(request, result?, &init.surroundings)
+                    .map_err(|e| e.to_string())?;
                 Ok((pid, None))
             }),
             Request::Kill { id } => {
@@ -156,7 +165,7 @@ impl Init {
         &mut self,
         mut env: Vec<(String, String)>,
         mut home: String,
-        roots: &[String],
+        roots: &[RootInside],
     ) -> Result<(), String> {
         // The agent may have put a file in its place: that must not keep the sandbox from starting.
         if std::fs::create_dir_all(&home).is_err() {
@@ -164,15 +173,17 @@ impl Init {
             std::fs::create_dir_all(&home).map_err(|e| format!("make the home {home}: {e}"))?;
             env.iter_mut().filter(|(name, _)| name == "HOME").for_each(|(_, value)| value.clone_from(&home));
         }
-        let identity = |path: &String| {
+        let identity = |RootInside { path, .. }: &RootInside| {
             let stat = rustix::fs::stat(path).map_err(|e| format!("stat {path}: {e}"))?;
             Ok(Identity { dev: stat.st_dev, ino: stat.st_ino })
         };
+        let writable = roots.iter().filter(|root| root.writable).map(|root| root.path.as_str());
+        let landlock_abi = landlock::restrict(&writable.chain(SCRATCH).collect::<Vec<_>>())?;
         let roots = roots.iter().map(identity).collect::<Result<_, String>>()?;
-        (self.env, self.home, self.ready) = (env, home, true);
+        (self.surroundings.env, self.home, self.ready) = (env, home, true);
         // From here on nobody reads our errors: the control socket's end says that we failed.
         rustix::stdio::dup2_stderr(rustix::stdio::stdout()).map_err(|e| format!("replace stderr: {e}"))?;
-        self.control.send(&Reply::Ready { roots })
+        self.control.send(&Reply::Ready { landlock_abi, roots })
     }
 
     fn start_call(

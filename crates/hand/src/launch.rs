@@ -16,29 +16,49 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use palisade_hand_protocol::{
-    HAND_INSIDE, INIT_ARG, LAUNCH_SPEC_BYTES_MAX, LaunchSpec, UID_INSIDE, WORKSPACE_INSIDE,
+    FILE_SIZE_BYTES_MAX, HAND_INSIDE, INIT_ARG, INOTIFY_INSTANCES_MAX, LAUNCH_SPEC_BYTES_MAX, LaunchSpec,
+    UID_INSIDE, WORKSPACE_INSIDE,
 };
 use rustix::fs::{MemfdFlags, Mode, OFlags, memfd_create};
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{Resource, Rlimit, getgid, getuid, setrlimit};
 
 use crate::control::read_whole;
-use crate::{sys, tree};
+use crate::{seccomp, sys, tree};
 
-/// /tmp inside, in bytes.
-const TMP_BYTES: u64 = 256 * 1024 * 1024;
-/// /dev/shm inside, in bytes.
-const SHM_BYTES: u64 = 64 * 1024 * 1024;
 /// Where the skeleton is mounted while bubblewrap reads it. bubblewrap itself needs this directory to exist.
 const STAGE: &str = "/tmp";
+/// What /proc tells about the machine and its kernel beyond what programs need. Most of it is root's to read
+/// already; what is not is covered by a file that nobody may open.
+const MASKED: &[&str] = &[
+    "cmdline",
+    "config.gz",
+    "iomem",
+    "ioports",
+    "kallsyms",
+    "kcore",
+    "key-users",
+    "keys",
+    "kmsg",
+    "kpagecgroup",
+    "kpagecount",
+    "kpageflags",
+    "latency_stats",
+    "modules",
+    "sched_debug",
+    "slabinfo",
+    "sysrq-trigger",
+    "timer_list",
+    "vmallocinfo",
+];
 
-/// The steps in their forced order. Where later fences go: the process joins its cgroup and takes its resource
-/// limits after `shed_the_server`; the seccomp filter is one more descriptor and `--seccomp` in `arguments`;
-/// Landlock belongs to pid 1, after the mounts are made.
+/// The steps in their forced order. Landlock is not among them: it belongs to pid 1, after the mounts are made.
 pub(crate) fn launch() -> Result<Infallible, String> {
     refuse_root()?;
     shed_the_server()?;
     let spec = read_spec()?;
+    // Before anything that costs memory.
+    join_cgroups(&spec.cgroups)?;
     if Path::new(&spec.rootfs).starts_with(STAGE) {
         return Err(format!("the root file system {} must not lie below {STAGE}", spec.rootfs));
     }
@@ -63,8 +83,10 @@ fn shed_the_server() -> Result<(), String> {
     // bubblewrap would leave that child waiting for ever. So a start goes on without the server, up to the moment
     // when the hand finds the control socket closed and ends everything.
     sys::close_from(3).map_err(|e| format!("close inherited descriptors: {e}"))?;
-    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })
-        .map_err(|e| format!("forbid core dumps: {e}"))?;
+    for (resource, most) in [(Resource::Core, 0), (Resource::Fsize, FILE_SIZE_BYTES_MAX)] {
+        setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })
+            .map_err(|e| format!("limit {resource:?}: {e}"))?;
+    }
     rustix::process::umask(Mode::WGRP | Mode::WOTH);
     Ok(())
 }
@@ -76,6 +98,13 @@ fn read_spec() -> Result<LaunchSpec, String> {
         .map_err(|e| format!("open /dev/null: {e}"))?;
     rustix::stdio::dup2_stdout(&null).map_err(|e| format!("let go of the specification: {e}"))?;
     serde_json::from_slice(&bytes).map_err(|e| format!("parse the specification: {e}"))
+}
+
+/// From here on all that this process becomes and starts is counted there.
+fn join_cgroups(groups: &[String]) -> Result<(), String> {
+    groups
+        .iter()
+        .try_for_each(|procs| std::fs::write(procs, "0").map_err(|e| format!("join the cgroup {procs}: {e}")))
 }
 
 /// The map is the identity, so that ownership in the tree is what it is outside.
@@ -91,11 +120,18 @@ fn enter_namespaces() -> Result<(), String> {
     }
     use rustix::mount::{MountPropagationFlags, mount_change};
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
-        .map_err(|e| format!("make the mounts private: {e}"))
+        .map_err(|e| format!("make the mounts private: {e}"))?;
+    // A share in what the kernel counts by uid. No fence: where /proc/sys is read-only there is none.
+    let _ = std::fs::write("/proc/sys/user/max_inotify_instances", INOTIFY_INSTANCES_MAX.to_string());
+    Ok(())
 }
 
 fn become_bwrap(spec: &LaunchSpec, bwrap: &OwnedFd) -> Result<Infallible, String> {
-    let args = arguments_fd(&arguments(spec)).map_err(|e| format!("pass arguments to bubblewrap: {e}"))?;
+    let filter = inherited("seccomp", &seccomp::program())
+        .map_err(|e| format!("pass the list of system calls to bubblewrap: {e}"))?;
+    let arguments = arguments(spec, &filter);
+    let args = inherited("bwrap-args", &arguments.joined())
+        .map_err(|e| format!("pass arguments to bubblewrap: {e}"))?;
     let failure = Command::new(format!("/proc/self/fd/{}", bwrap.as_raw_fd()))
         .arg0("bwrap")
         .args(["--args", &args.as_raw_fd().to_string(), "--", HAND_INSIDE, INIT_ARG])
@@ -105,25 +141,22 @@ fn become_bwrap(spec: &LaunchSpec, bwrap: &OwnedFd) -> Result<Infallible, String
     Err(format!("exec {}: {failure}", spec.bwrap))
 }
 
-/// The arguments in a descriptor, so that no host path stands in anybody's command line.
-fn arguments_fd(arguments: &[OsString]) -> std::io::Result<File> {
-    use std::os::unix::ffi::OsStrExt;
-    let mut file = File::from(memfd_create("bwrap-args", MemfdFlags::CLOEXEC)?);
-    for argument in arguments {
-        file.write_all(argument.as_bytes())?;
-        file.write_all(b"\0")?;
-    }
+/// Something for bubblewrap to read. Arguments go this way so that no host path stands in anybody's command line.
+fn inherited(name: &str, content: &[u8]) -> std::io::Result<File> {
+    let mut file = File::from(memfd_create(name, MemfdFlags::CLOEXEC)?);
+    file.write_all(content)?;
     file.rewind()?;
     fcntl_setfd(&file, FdFlags::empty())?;
     Ok(file)
 }
 
-fn arguments(spec: &LaunchSpec) -> Vec<OsString> {
+fn arguments(spec: &LaunchSpec, filter: &File) -> Arguments {
     let mut args = Arguments(Vec::new());
     args.add(&["--unshare-user", "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts"]);
     args.add(&["--unshare-cgroup-try", "--disable-userns", "--cap-drop", "ALL", "--hostname", "palisade"]);
     args.add(&["--uid", &UID_INSIDE.to_string(), "--gid", &UID_INSIDE.to_string()]);
     args.add(&["--die-with-parent", "--new-session", "--as-pid-1"]);
+    args.add(&["--seccomp", &filter.as_raw_fd().to_string()]);
 
     args.add(&["--ro-bind", &below(&spec.rootfs, "usr"), "/usr"]);
     args.add(&["--ro-bind", &format!("{STAGE}/local"), "/usr/local"]);
@@ -131,30 +164,38 @@ fn arguments(spec: &LaunchSpec) -> Vec<OsString> {
         args.add_top_level(&spec.rootfs, name);
     }
     args.add(&["--ro-bind", &format!("{STAGE}/etc"), "/etc", "--proc", "/proc", "--dev", "/dev"]);
-    args.add(&[
-        "--perms",
-        "1777",
-        "--size",
-        &SHM_BYTES.to_string(),
-        "--tmpfs",
-        "/dev/shm",
-        "--remount-ro",
-        "/dev",
-    ]);
-    args.add(&["--perms", "1777", "--size", &TMP_BYTES.to_string(), "--tmpfs", "/tmp"]);
+    for name in MASKED {
+        args.mask(&format!("/proc/{name}"));
+    }
+    args.add(&["--dir", "/dev/shm", "--remount-ro", "/dev"]);
+    args.add(&["--bind", &format!("{STAGE}/shm"), "/dev/shm", "--bind", &format!("{STAGE}/tmp"), "/tmp"]);
     args.add(&["--dir", "/run", "--dir", "/var", "--symlink", "../tmp", "/var/tmp"]);
     args.add(&["--ro-bind-try", &below(&spec.rootfs, "var/cache/fontconfig"), "/var/cache/fontconfig"]);
     args.add(&["--ro-bind", &format!("{STAGE}/skills"), "/skills"]);
     args.add(&["--bind", &format!("{STAGE}/workspace"), WORKSPACE_INSIDE]);
     args.add(&["--remount-ro", "/", "--chdir", WORKSPACE_INSIDE]);
-    args.0
+    args
 }
 
 struct Arguments(Vec<OsString>);
 
 impl Arguments {
+    /// As bubblewrap reads them.
+    fn joined(&self) -> Vec<u8> {
+        use std::os::unix::ffi::OsStrExt;
+        self.0.iter().flat_map(|argument| argument.as_bytes().iter().copied().chain([0])).collect()
+    }
+
     fn add(&mut self, args: &[&str]) {
         self.0.extend(args.iter().map(OsString::from));
+    }
+
+    /// Each mount takes time, so only what this kernel has and others than root may open.
+    fn mask(&mut self, path: &str) {
+        const OTHERS: u32 = 0o007;
+        if rustix::fs::stat(path).is_ok_and(|stat| stat.st_mode & OTHERS != 0) {
+            self.add(&["--ro-bind", &format!("{STAGE}/masked"), path]);
+        }
     }
 
     /// `/bin` and its like: a link where the system has merged them into /usr, a bind where not.

@@ -10,8 +10,8 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use palisade_hand_protocol::{FILE_OP_ARG, HAND_INSIDE, WORKSPACE_INSIDE};
-use rustix::process::{Pid, Signal, kill_process};
+use palisade_hand_protocol::{CommandLimits, FILE_OP_ARG, HAND_INSIDE, OPEN_FILES_MAX, WORKSPACE_INSIDE};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, setrlimit};
 
 use crate::sys;
 
@@ -19,6 +19,43 @@ use crate::sys;
 const LOGS_MAX: u32 = 1_000;
 /// Looks at /proc before a killer gives up on something that forks faster than it looks.
 const LOOKS_MAX: u32 = 64;
+
+/// How much sooner than pid 1 the kernel is to end a command when memory runs out, in thousandths of it.
+const OOM_SCORE_OVER_OURS: i32 = 500;
+
+/// What every process is started with.
+pub(crate) struct Surroundings {
+    pub(crate) env: Vec<(String, String)>,
+    pub(crate) rlimits: Option<CommandLimits>,
+    oom_score: OomScore,
+}
+
+impl Surroundings {
+    pub(crate) fn open() -> io::Result<Self> {
+        Ok(Self { env: Vec::new(), rlimits: None, oom_score: OomScore::open()? })
+    }
+}
+
+/// Pid 1's own score, which children inherit: raised around each start, since nothing can change a child's between its
+/// fork and its first instruction.
+struct OomScore {
+    file: File,
+    ours: i32,
+}
+
+impl OomScore {
+    fn open() -> io::Result<Self> {
+        let file = File::options().read(true).write(true).open("/proc/self/oom_score_adj")?;
+        let ours = io::read_to_string(&file)?.trim().parse().map_err(io::Error::other)?;
+        Ok(Self { file, ours })
+    }
+
+    fn set(&self, score: i32) -> io::Result<()> {
+        use std::io::Write;
+        // The kernel takes each write as a whole, wherever the file's offset is.
+        (&self.file).write_all(score.min(1000).to_string().as_bytes())
+    }
+}
 
 /// A process, as /proc shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,25 +68,44 @@ pub(crate) struct Process {
 }
 
 /// `bash -c`, with both outputs into one descriptor.
-pub(crate) fn spawn_shell(text: &str, output: OwnedFd, env: &[(String, String)]) -> io::Result<Pid> {
+pub(crate) fn spawn_shell(text: &str, output: OwnedFd, with: &Surroundings) -> io::Result<Pid> {
     let mut command = Command::new("/bin/bash");
     command.args(["-c", text]).stdin(Stdio::null()).stderr(output.try_clone()?).stdout(output);
-    spawn(command, env)
+    spawn(command, with)
 }
 
 /// Ourselves, for one file operation.
-pub(crate) fn spawn_file_op(request: OwnedFd, result: OwnedFd, env: &[(String, String)]) -> io::Result<Pid> {
+pub(crate) fn spawn_file_op(request: OwnedFd, result: OwnedFd, with: &Surroundings) -> io::Result<Pid> {
     let mut command = Command::new(HAND_INSIDE);
     command.arg(FILE_OP_ARG).stdin(request).stdout(result).stderr(Stdio::null());
-    spawn(command, env)
+    spawn(command, with)
 }
 
-fn spawn(mut command: Command, env: &[(String, String)]) -> io::Result<Pid> {
-    command.env_clear().envs(env.iter().map(|(name, value)| (name, value))).current_dir(WORKSPACE_INSIDE);
-    sys::in_own_session(&mut command);
+fn spawn(mut command: Command, with: &Surroundings) -> io::Result<Pid> {
+    command
+        .env_clear()
+        .envs(with.env.iter().map(|(name, value)| (name, value)))
+        .current_dir(WORKSPACE_INSIDE);
+    let rlimits = with.rlimits;
+    // Set in the child alone: pid 1 itself is not to run out of anything that commands use up.
+    sys::in_own_session(&mut command, move || limit_self(rlimits));
+    with.oom_score.set(with.oom_score.ours + OOM_SCORE_OVER_OURS)?;
+    let spawned = command.spawn();
+    with.oom_score.set(with.oom_score.ours)?;
     // Pid 1 reaps by wait(-1), so the child's handle has no use.
-    let pid = command.spawn()?.id();
+    let pid = spawned?.id();
     i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or_else(|| io::Error::other("the kernel gave no pid"))
+}
+
+/// Between fork and exec: plain system calls only.
+fn limit_self(rlimits: Option<CommandLimits>) -> io::Result<()> {
+    let limit = |resource, most| setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) });
+    limit(Resource::Nofile, OPEN_FILES_MAX)?;
+    if let Some(CommandLimits { data_bytes, processes }) = rlimits {
+        limit(Resource::Data, data_bytes)?;
+        limit(Resource::Nproc, processes)?;
+    }
+    Ok(())
 }
 
 /// A new file for a background command's output, and its path.

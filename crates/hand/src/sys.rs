@@ -68,18 +68,78 @@ pub(crate) fn kill_everything_else() {
     }
 }
 
-/// The child gets a session of its own and no blocked signals. What a command must shed before it runs
-/// (limits of its own, for one) belongs into this closure.
-pub(crate) fn in_own_session(command: &mut Command) {
+/// The child gets a session of its own and no blocked signals, and does `also`, which must be plain system calls.
+pub(crate) fn in_own_session(
+    command: &mut Command,
+    also: impl Fn() -> io::Result<()> + Send + Sync + 'static,
+) {
     #[expect(unsafe_code, reason = "std has no stable setsid")]
-    // SAFETY: setsid, sigemptyset and sigprocmask are async-signal-safe, and nothing here allocates.
+    // SAFETY: setsid, sigemptyset, sigprocmask and what `also` promises are async-signal-safe; nothing allocates.
     unsafe {
-        command.pre_exec(|| {
+        command.pre_exec(move || {
             rustix::process::setsid()?;
             let mut set = std::mem::zeroed::<libc::sigset_t>();
             libc::sigemptyset(&raw mut set);
             libc::sigprocmask(libc::SIG_SETMASK, &raw const set, std::ptr::null_mut());
-            Ok(())
+            also()
         });
     }
+}
+
+/// The kernel's Landlock version; 0 where it has none.
+pub(crate) fn landlock_abi() -> u32 {
+    /// linux/landlock.h.
+    const LANDLOCK_CREATE_RULESET_VERSION: u32 = 1;
+    #[expect(unsafe_code, reason = "rustix has no Landlock")]
+    // SAFETY: with this flag the kernel takes no memory, and answers with a number.
+    let version = unsafe {
+        let none = std::ptr::null::<u8>();
+        libc::syscall(libc::SYS_landlock_create_ruleset, none, 0_usize, LANDLOCK_CREATE_RULESET_VERSION)
+    };
+    u32::try_from(version).unwrap_or(0)
+}
+
+/// A ruleset that handles these file rights and scopes.
+pub(crate) fn landlock_ruleset(files: u64, scopes: u64) -> io::Result<OwnedFd> {
+    // `struct landlock_ruleset_attr`: files, network, scopes. Kernels that do not know the tail take it as zeros.
+    let rules = [files, 0, scopes];
+    #[expect(unsafe_code, reason = "rustix has no Landlock")]
+    // SAFETY: the pointer and the size are those of a live array; the descriptor is fresh and owned by nobody else.
+    unsafe {
+        let fd = libc::syscall(libc::SYS_landlock_create_ruleset, rules.as_ptr(), size_of_val(&rules), 0_u32);
+        let fd = i32::try_from(fd).unwrap_or(-1);
+        if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(OwnedFd::from_raw_fd(fd)) }
+    }
+}
+
+/// Allows `rights` below `parent`.
+pub(crate) fn landlock_allow(ruleset: &OwnedFd, parent: &OwnedFd, rights: u64) -> io::Result<()> {
+    /// linux/landlock.h.
+    const LANDLOCK_RULE_PATH_BENEATH: u32 = 1;
+    #[repr(C, packed)]
+    struct PathBeneath {
+        rights: u64,
+        parent: i32,
+    }
+    let rule = PathBeneath { rights, parent: parent.as_raw_fd() };
+    #[expect(unsafe_code, reason = "rustix has no Landlock")]
+    // SAFETY: `rule` is live and laid out as the kernel's `struct landlock_path_beneath_attr`.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_landlock_add_rule,
+            ruleset.as_raw_fd(),
+            LANDLOCK_RULE_PATH_BENEATH,
+            &raw const rule,
+            0_u32,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// From here on the rules hold for this thread, the only one, and all it starts.
+pub(crate) fn landlock_restrict(ruleset: &OwnedFd) -> io::Result<()> {
+    #[expect(unsafe_code, reason = "rustix has no Landlock")]
+    // SAFETY: the call takes a descriptor and no memory.
+    let result = unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_raw_fd(), 0_u32) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -10,7 +10,9 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
 use palisade_beneath::Root;
-use palisade_hand_protocol::{HAND_INSIDE, LaunchSpec, STATUS_NAME, ScopeMount};
+use palisade_hand_protocol::{
+    HAND_INSIDE, LaunchSpec, SHM_FILES_MAX, STATUS_NAME, ScopeMount, TMP_FILES_MAX,
+};
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat, openat2, symlinkat};
 use rustix::io::Errno;
 use rustix::mount::{
@@ -22,8 +24,8 @@ use crate::{etc, sys};
 
 const DIRECTORY_MODE: u32 = 0o755;
 /// The skeleton holds names only, and /etc's few small files.
-const SKELETON_SIZE: &str = "4m";
-const SKELETON_INODES: &str = "16384";
+const SKELETON_SIZE: u64 = 4 * 1024 * 1024;
+const SKELETON_INODES: u64 = 16 * 1024;
 /// Where Debian's python3 looks for packages that pip did not put there for one user (decision 19).
 const PYTHON_PACKAGES: &str = "local/lib/python3.11/dist-packages";
 
@@ -34,7 +36,10 @@ pub(crate) fn build(spec: &LaunchSpec, stage: &str) -> Step<()> {
     // Opened before the stage covers anything, and after the namespaces were entered: a descriptor of another
     // mount namespace cannot be cloned.
     let sources = Sources::open(spec)?;
-    let skeleton = mount_skeleton(stage).map_err(|e| format!("mount a tmpfs at {stage}: {e}"))?;
+    let skeleton = Tmpfs { size: SKELETON_SIZE, files: SKELETON_INODES, mode: "0755", may_run: true }
+        .mount(rustix::fs::CWD, stage)
+        .map_err(|e| format!("mount a tmpfs at {stage}: {e}"))?;
+    attach_scratch(&skeleton, spec)?;
     etc::fill(&skeleton, &sources.rootfs, &spec.home)?;
     attach_local(&skeleton, &sources)?;
     attach_skills(&skeleton, &sources.skills)?;
@@ -107,16 +112,44 @@ fn open_scope_root(workspace: &Root, path: &str) -> Step<OwnedFd> {
     }
 }
 
-fn mount_skeleton(stage: &str) -> io::Result<OwnedFd> {
-    let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    fsconfig_set_string(&context, "size", SKELETON_SIZE)?;
-    fsconfig_set_string(&context, "nr_inodes", SKELETON_INODES)?;
-    fsconfig_set_string(&context, "mode", "0755")?;
-    fsconfig_create(&context)?;
-    let attributes = MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOSUID;
-    let skeleton = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
-    move_mount(&skeleton, "", rustix::fs::CWD, stage, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
-    Ok(skeleton)
+/// A file system in memory. bubblewrap can make one, but not bound its number of files.
+struct Tmpfs {
+    size: u64,
+    files: u64,
+    mode: &'static str,
+    /// Whether programs may be executed from it.
+    may_run: bool,
+}
+
+impl Tmpfs {
+    /// The answer is its root.
+    fn mount(&self, parent: impl AsFd, name: &str) -> io::Result<OwnedFd> {
+        let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        fsconfig_set_string(&context, "size", self.size.to_string())?;
+        fsconfig_set_string(&context, "nr_inodes", self.files.to_string())?;
+        fsconfig_set_string(&context, "mode", self.mode)?;
+        fsconfig_create(&context)?;
+        let mut attributes = MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOSUID;
+        attributes.set(MountAttrFlags::MOUNT_ATTR_NOEXEC, !self.may_run);
+        let mount = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
+        move_mount(&mount, "", parent, name, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
+        Ok(mount)
+    }
+}
+
+/// What may be written without the disk, and the file that covers what nobody may open.
+fn attach_scratch(skeleton: &OwnedFd, spec: &LaunchSpec) -> Step<()> {
+    for (name, size, files, may_run) in
+        [("tmp", spec.tmp_bytes, TMP_FILES_MAX, true), ("shm", spec.shm_bytes, SHM_FILES_MAX, false)]
+    {
+        make_directories(skeleton, name)?;
+        let mode = "1777";
+        Tmpfs { size, files, mode, may_run }
+            .mount(skeleton, name)
+            .map_err(|e| format!("mount a tmpfs for {name}: {e}"))?;
+    }
+    let masked = make_file(skeleton, "masked", b"")?;
+    rustix::fs::fchmod(&masked, Mode::empty()).map_err(|e| format!("close the mask: {e}"))
 }
 
 /// /usr/local as seen inside: the hand, its second name, the Python packages, and none of the host's own tools.

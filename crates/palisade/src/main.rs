@@ -6,6 +6,7 @@
 mod admin;
 mod client;
 mod config;
+mod doctor;
 mod serve;
 
 use std::process::ExitCode;
@@ -29,6 +30,8 @@ struct Cli {
 enum Command {
     /// Start the server
     Serve(serve::ServeArgs),
+    /// Look at every precondition of sandboxes: exit 0 good, 2 weaker than it should be, 1 cannot run
+    Doctor(doctor::DoctorArgs),
     Admin(admin::Admin),
     #[command(flatten)]
     Client(client::ClientCommand),
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
     // No thread may be started before the server has given up root: uids belong to threads.
     match Cli::parse().command {
         Command::Serve(args) => told(serve::serve(args)),
+        Command::Doctor(args) => doctor::doctor(&args),
         Command::Admin(args) => told(admin::admin(args)),
         Command::Client(command) => client::run_blocking(command),
     }

@@ -129,7 +129,7 @@ fn json_is_every_event_as_it_came_and_the_files() {
 }
 
 /// Wherever a stream is cut, in mid-frame or between frames, the events come once each and in order, and the message
-/// is sent once.
+/// is taken once.
 #[test]
 fn a_cut_stream_goes_on_without_gap_or_duplicate() {
     let length: usize =
@@ -153,7 +153,12 @@ fn check_cut(cut_bytes: usize) {
     let expected: Vec<u64> = (0..turn_frames().len() as u64).collect();
     assert_eq!(ids, expected, "cut after {cut_bytes} bytes");
     let sent = server.seen().iter().filter(|request| request.contains("/messages")).count();
-    assert_eq!(sent, 1, "a message is never repeated");
+    let mut keys = server.keys();
+    assert_eq!(keys.len(), sent, "every message has a key");
+    keys.dedup();
+    assert_eq!(keys.len(), 1, "a message that is sent again is the same message");
+    // Where the answer was heard, it is not sent again.
+    assert!(sent == 1 || cut_bytes < 200, "cut after {cut_bytes} bytes: sent {sent} times");
 }
 
 #[test]

@@ -63,6 +63,13 @@ pub const KEEP_ALIVE_S: u64 = 15;
 pub const KEEP_ALIVE_BYTES: usize = 1024;
 /// Sessions listed in one answer.
 pub const SESSIONS_LISTED_MAX: usize = 10_000;
+/// What a tenant's workspace may take of the disk, in bytes (contract §1); a tenant's `workspace_gb` overrides it.
+pub const WORKSPACE_BYTES_MAX: u64 = 100 * 1024 * 1024 * 1024;
+/// What is kept free of a disk that workspaces share with the database, in bytes; or a twentieth of a smaller disk.
+pub const STORAGE_RESERVED_BYTES: u64 = 256 * 1024 * 1024;
+/// What one answer sends of a file, in bytes: as much as a workspace may hold by default. A longer file is mostly holes, which
+/// cost their maker nothing and would cost everybody else the way.
+pub const FILE_SENT_BYTES_MAX: u64 = WORKSPACE_BYTES_MAX;
 /// Entries of one directory listing; a larger directory is cut and says so in a header.
 pub const DIRECTORY_ENTRIES_MAX: usize = 100_000;
 /// One event of an upstream's stream, in bytes; a whole file may stand in one delta's arguments.

@@ -5,14 +5,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, stream};
 use palisade_protocol::scope::Scope;
-use palisade_protocol::{Error, SessionId, WorkspacePath, limits};
+use palisade_protocol::{Error, SessionId, WorkspacePath};
 use palisade_workspace::{Archive, Listing, Upload, Workspace, WorkspaceError, Written};
 use tokio_util::io::{ReaderStream, SyncIoBridge};
 
 use crate::sessions::blocking;
+use crate::storage::Storage;
 use crate::{OpCtx, Runtime};
 
-pub use palisade_workspace::{Entry, Opened, ReadFile};
+pub use palisade_workspace::{Entry, Opened, Page, ReadFile};
 
 /// What may wait between a zip that is being written and its reader, in bytes.
 const ARCHIVE_PIPE_BYTES: usize = 256 * 1024;
@@ -20,25 +21,30 @@ const ARCHIVE_PIPE_BYTES: usize = 256 * 1024;
 /// An upload on its way. Dropped before `finish`, it leaves nothing.
 pub struct FileUpload {
     upload: Upload,
+    storage: Arc<Storage>,
 }
 
 impl Runtime {
-    /// Opens a file, or lists a directory.
-    pub async fn open_file(&self, ctx: &OpCtx, id: &SessionId, path: WorkspacePath) -> Result<Opened, Error> {
-        self.with_files(ctx, id, move |files, scope| Ok(files.open_read(scope, &path)?)).await
+    /// Opens a file, or lists a page of a directory.
+    pub async fn open_file(
+        &self,
+        ctx: &OpCtx,
+        id: &SessionId,
+        path: WorkspacePath,
+        page: Page,
+    ) -> Result<Opened, Error> {
+        self.with_files(ctx, id, move |files, scope| Ok(files.open_read(scope, &path, &page)?)).await
     }
 
-    /// Lists a directory.
+    /// Lists a page of a directory.
     pub async fn list_files(
         &self,
         ctx: &OpCtx,
         id: &SessionId,
         path: WorkspacePath,
+        page: Page,
     ) -> Result<Listing, Error> {
-        self.with_files(ctx, id, move |files, scope| {
-            Ok(files.list(scope, &path, limits::DIRECTORY_ENTRIES_MAX)?)
-        })
-        .await
+        self.with_files(ctx, id, move |files, scope| Ok(files.list(scope, &path, &page)?)).await
     }
 
     /// Deletes a file or a directory.
@@ -61,7 +67,9 @@ impl Runtime {
         path: WorkspacePath,
         announced: Option<u64>,
     ) -> Result<FileUpload, Error> {
-        let bytes_max = self.rooms.tenant(ctx)?.config.upload_bytes_max;
+        let tenant = self.rooms.tenant(ctx)?;
+        let (bytes_max, storage) = (tenant.config.upload_bytes_max, tenant.storage.clone());
+        let room = storage.clone();
         let upload = self
             .with_files(ctx, id, move |files, scope| {
                 let upload = files.begin_upload(scope, &path, bytes_max)?;
@@ -69,11 +77,14 @@ impl Runtime {
                     Some(bytes) if bytes > bytes_max => {
                         Err(WorkspaceError::UploadTooLarge { path, limit_bytes: bytes_max }.into())
                     }
-                    _ => Ok(upload),
+                    _ => {
+                        room.check(announced.unwrap_or(0))?;
+                        Ok(upload)
+                    }
                 }
             })
             .await?;
-        Ok(FileUpload { upload })
+        Ok(FileUpload { upload, storage })
     }
 
     /// A directory as a zip, streamed in flat memory. When the archive cannot be finished, the stream ends with an
@@ -117,6 +128,7 @@ impl FileUpload {
     /// Appends.
     pub async fn write(mut self, bytes: Bytes) -> Result<Self, Error> {
         blocking(move || {
+            self.storage.check(bytes.len() as u64)?;
             self.upload.write(&bytes)?;
             Ok(self)
         })

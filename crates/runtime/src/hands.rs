@@ -10,6 +10,7 @@ use palisade_protocol::SessionId;
 use palisade_sandbox::{Sandbox, SandboxError, SandboxSpec};
 
 use crate::Rooms;
+use crate::storage::Storage;
 use crate::turn::TurnJob;
 
 /// A sandbox that was not used for so long, and whose session runs no turn, is ended.
@@ -27,6 +28,8 @@ struct Awake {
     /// Where its first process is named for other servers.
     _mark: Arc<Mark>,
     used: Instant,
+    /// The workspace it writes to.
+    storage: Arc<Storage>,
 }
 
 impl Hands {
@@ -45,7 +48,15 @@ impl Hands {
         }
         let sandbox = start(rooms, job).await?;
         let mark = Arc::new(Mark::write(rooms.lease.mark_of(id), &sandbox));
-        self.lock().insert(id.clone(), Awake { sandbox: sandbox.clone(), _mark: mark, used: Instant::now() });
+        self.lock().insert(
+            id.clone(),
+            Awake {
+                sandbox: sandbox.clone(),
+                _mark: mark,
+                used: Instant::now(),
+                storage: job.storage.clone(),
+            },
+        );
         Ok(sandbox)
     }
 
@@ -88,6 +99,18 @@ impl Hands {
         let idle: Vec<_> = self.lock().extract_if(is_idle).collect();
         for (id, awake) in idle {
             tracing::debug!(session = %id, "idle sandbox ended");
+            awake.sandbox.shutdown().await;
+        }
+    }
+
+    /// Ends the sandboxes over this workspace that have background commands: those belong to no turn that could end
+    /// them.
+    pub(crate) async fn close_background(&self, storage: &Arc<Storage>) {
+        let is_writer =
+            |awake: &Awake| Arc::ptr_eq(&awake.storage, storage) && awake.sandbox.background_count() > 0;
+        let writers: Vec<_> = self.lock().extract_if(|_, awake| is_writer(awake)).collect();
+        for (id, awake) in writers {
+            tracing::info!(session = %id, "sandbox with background commands ended: its workspace is full");
             awake.sandbox.shutdown().await;
         }
     }

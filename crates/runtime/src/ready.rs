@@ -15,6 +15,8 @@ pub struct Readiness {
     pub sandbox: PartState,
     /// The catalog has a model for every tenant.
     pub models: PartState,
+    /// The disk has room for the server itself.
+    pub storage: PartState,
 }
 
 /// One part.
@@ -52,8 +54,10 @@ impl Runtime {
                 format!("tenant {} has no model {:?}", tenant.config.name, tenant.config.default_model)
             });
         let models = PartState::of(missing.map_or(Ok(()), Err));
-        let ready = store.ok && sandbox.ok && models.ok;
-        Readiness { ready, store, sandbox, models }
+        let is_low = crate::storage::is_disk_low(&self.rooms).await;
+        let storage = PartState::of(if is_low { Err("the server's disk is full") } else { Ok(()) });
+        let ready = store.ok && sandbox.ok && models.ok && storage.ok;
+        Readiness { ready, store, sandbox, models, storage }
     }
 }
 

@@ -22,6 +22,7 @@ use crate::lock::DataDirLock;
 use crate::metrics::Metrics;
 use crate::sessions::blocking;
 use crate::skills::BundledSkill;
+use crate::storage::Storage;
 use crate::tenant::{Tenant, TenantConfig};
 use crate::turn::Turns;
 use crate::{Rooms, Runtime};
@@ -160,6 +161,10 @@ impl Runtime {
             events_retention_s: config.events_retention_s as f64,
             session_idle_s: config.session_idle_s as f64,
         });
+        if is_shared {
+            let keeper = rooms.clone();
+            rooms.tasks.spawn(async move { lease::beat(keeper).await });
+        }
         for ledger in rooms.billing.ledgers() {
             rooms.store.open_ledger(&ledger.name, ledger.opening, now()).await?;
         }
@@ -169,15 +174,17 @@ impl Runtime {
         rooms.tasks.spawn(async move { remove_leftovers(&cleaner, leftovers).await });
         let keeper = rooms.clone();
         rooms.tasks.spawn(async move { keep_house(keeper).await });
+        let keeper = rooms.clone();
+        rooms.tasks.spawn(async move { crate::storage::keep(keeper).await });
         // Last, because each goes on at once.
-        let is_none_left = crate::recover::take_over_turns(&rooms).await?;
+        crate::recover::take_over_turns(&rooms).await?;
         let keeper = rooms.clone();
         if is_shared {
-            rooms.tasks.spawn(async move { lease::keep(keeper, others).await });
+            rooms.tasks.spawn(async move { lease::look(keeper, others).await });
             let keeper = rooms.clone();
             rooms.tasks.spawn(async move { lease::heed(keeper, notices).await });
-        } else if !is_none_left {
-            rooms.tasks.spawn(async move { crate::recover::retry(keeper).await });
+        } else {
+            rooms.tasks.spawn(async move { crate::recover::keep_looking(keeper).await });
         }
         let keeper = rooms.clone();
         rooms.tasks.spawn(async move { crate::lifetimes::end_due_sessions(keeper).await });
@@ -193,7 +200,9 @@ fn open_tenant(data_dir: &std::path::Path, config: TenantConfig) -> Result<Tenan
     }
     let workspace = Workspace::open(&workspace_dir)
         .map_err(|source| StartError::Workspace { tenant: config.name.to_string(), source })?;
-    Ok(Tenant { config, workspace: Arc::new(workspace), workspace_dir, skills_dir })
+    let workspace = Arc::new(workspace);
+    let storage = Arc::new(Storage::new(workspace.clone(), config.workspace_bytes_max));
+    Ok(Tenant { config, workspace, storage, workspace_dir, skills_dir })
 }
 
 /// Folders of sessions that are gone. Looked for before the first request: a folder is made before its session's

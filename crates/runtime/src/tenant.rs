@@ -10,6 +10,8 @@ use palisade_protocol::{
 };
 use palisade_workspace::Workspace;
 
+use crate::storage::Storage;
+
 /// What an operator sets per tenant.
 #[derive(Debug, Clone)]
 pub struct TenantConfig {
@@ -25,6 +27,8 @@ pub struct TenantConfig {
     pub memory: MemoryMode,
     /// One upload, in bytes.
     pub upload_bytes_max: u64,
+    /// What its workspace may take of the disk, in bytes.
+    pub workspace_bytes_max: u64,
     /// Sessions at a time.
     pub concurrent_sessions_max: u64,
     /// How long a turn may run, all attempts together, in seconds.
@@ -63,6 +67,7 @@ pub enum MemoryMode {
 pub(crate) struct Tenant {
     pub(crate) config: TenantConfig,
     pub(crate) workspace: Arc<Workspace>,
+    pub(crate) storage: Arc<Storage>,
     pub(crate) workspace_dir: PathBuf,
     /// Where snapshots of custom skills are kept.
     pub(crate) skills_dir: PathBuf,

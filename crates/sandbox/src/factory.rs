@@ -4,12 +4,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use palisade_hand_protocol::CommandLimits;
 use rustix::fs::{Access, access};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::spawner::Spawner;
-use crate::{Sandbox, SandboxError, SandboxSpec};
+use crate::{Cgroups, Controller, Limits, Sandbox, SandboxError, SandboxSpec};
 
 /// What all sandboxes have in common. This user must be able to reach every path.
 #[derive(Debug, Clone)]
@@ -22,6 +23,34 @@ pub struct SandboxConfig {
     pub rootfs: Rootfs,
     /// Shown at `/usr/local/lib/python3.11/dist-packages`.
     pub python_packages: Option<PathBuf>,
+    /// What each sandbox may use.
+    pub limits: Limits,
+    /// Where that is enforced.
+    pub cgroups: Cgroups,
+}
+
+impl SandboxConfig {
+    /// The files in memory: at most half of what there is, so that filling them leaves room for who fills them.
+    pub(crate) fn scratch_bytes(&self) -> ScratchBytes {
+        const TMP_BYTES: u64 = 256 * 1024 * 1024;
+        const SHM_BYTES: u64 = 64 * 1024 * 1024;
+        let half = self.limits.memory_bytes / 2;
+        ScratchBytes { tmp: TMP_BYTES.min(half / 5 * 4), shm: SHM_BYTES.min(half / 5) }
+    }
+
+    /// What stands in for a missing control group.
+    pub(crate) fn rlimits(&self) -> Option<CommandLimits> {
+        let missing = self.cgroups.missing();
+        let stands_in = [Controller::Memory, Controller::Pids].iter().any(|it| missing.contains(it));
+        let Limits { memory_bytes, pids, .. } = self.limits;
+        stands_in.then_some(CommandLimits { data_bytes: memory_bytes, processes: pids })
+    }
+}
+
+/// See [`SandboxConfig::scratch_bytes`].
+pub(crate) struct ScratchBytes {
+    pub(crate) tmp: u64,
+    pub(crate) shm: u64,
 }
 
 /// The system shown inside, read-only. Its `/usr/local` is always hidden.

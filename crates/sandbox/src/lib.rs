@@ -5,6 +5,7 @@
 //! whatever goes wrong there is an error here, never more. There is no weaker mode: what cannot be started
 //! caged is not started.
 
+mod cgroup;
 mod control;
 mod error;
 mod factory;
@@ -15,10 +16,11 @@ mod sandbox;
 mod spawner;
 mod warden;
 
+pub use cgroup::{Cgroups, Controller, Limits};
 pub use error::SandboxError;
 pub use factory::{Rootfs, SandboxConfig, SandboxFactory};
 pub use mark::ProcessMark;
 pub use palisade_hand_protocol::{Edit, FileOp, Glob, Grep, GrepMode, Read, Write};
-pub use plan::SandboxSpec;
-pub use probe::probe;
+pub use plan::{ENV_ALLOWED, SandboxSpec};
+pub use probe::{Probed, probe};
 pub use sandbox::{RunExit, RunRequest, Sandbox};

@@ -81,11 +81,16 @@ impl FromStr for ProcessMark {
 /// Where a process's number means the same process: the boot of the machine, and the namespace of its processes.
 fn machine() -> io::Result<String> {
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
-    let namespace = std::fs::metadata("/proc/self/ns/pid")?.ino();
-    Ok(format!("{}/{namespace}", boot.trim_end()))
+    Ok(format!("{}/{}", boot.trim_end(), pid_namespace()?))
 }
 
-fn started(pid: i32) -> io::Result<u64> {
+/// Names the namespace that this process' numbers are of.
+pub(crate) fn pid_namespace() -> io::Result<u64> {
+    Ok(std::fs::metadata("/proc/self/ns/pid")?.ino())
+}
+
+/// When the process was started, in clock ticks after the boot.
+pub(crate) fn started(pid: i32) -> io::Result<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // The second field is a name in parentheses, which may hold anything.
     let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);

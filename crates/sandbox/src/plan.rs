@@ -2,12 +2,34 @@
 
 use std::path::{Path, PathBuf};
 
-use palisade_hand_protocol::{LaunchSpec, ScopeMount, SkillMount, WORKSPACE_INSIDE};
+use palisade_hand_protocol::{LaunchSpec, RootInside, ScopeMount, SkillMount, WORKSPACE_INSIDE};
 use palisade_protocol::scope::{Scope, session_dir};
 use palisade_protocol::{Access, SessionId, WorkspacePath};
 
 use crate::factory::SandboxConfig;
 use crate::{Rootfs, SandboxError};
+
+/// What a server may set inside besides the defaults. A list of what is allowed, because what loaders, shells and
+/// interpreters take code from is not a list that ends.
+pub const ENV_ALLOWED: &[&str] = &[
+    "ALL_PROXY",
+    "CURL_CA_BUNDLE",
+    "GIT_SSL_CAINFO",
+    "HTTPS_PROXY",
+    "HTTP_PROXY",
+    "LANG",
+    "LC_ALL",
+    "NODE_EXTRA_CA_CERTS",
+    "NODE_USE_ENV_PROXY",
+    "NO_PROXY",
+    "REQUESTS_CA_BUNDLE",
+    "SSL_CERT_FILE",
+    "TZ",
+    "all_proxy",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+];
 
 /// What one session's sandbox shows.
 #[derive(Debug, Clone)]
@@ -20,7 +42,7 @@ pub struct SandboxSpec {
     pub scope: Scope,
     /// Name below `/skills`, and the directory on the host. Shown read-only.
     pub skills: Vec<(String, PathBuf)>,
-    /// Added to the environment of every command; wins over the defaults.
+    /// Added to the environment of every command; wins over the defaults. Only names of [`ENV_ALLOWED`].
     pub env: Vec<(String, String)>,
 }
 
@@ -46,7 +68,13 @@ impl SandboxSpec {
         format!("{WORKSPACE_INSIDE}/{}/home", session_dir(&self.session))
     }
 
-    pub(crate) fn environment(&self, lang: &str) -> Vec<(String, String)> {
+    pub(crate) fn environment(&self, lang: &str) -> Result<Vec<(String, String)>, SandboxError> {
+        if let Some((name, _)) = self.env.iter().find(|(name, _)| !ENV_ALLOWED.contains(&name.as_str())) {
+            return Err(SandboxError::Spec(format!("{name:?} cannot be set inside")));
+        }
+        if self.env.iter().any(|(_, value)| value.contains('\0')) {
+            return Err(SandboxError::Spec("a value of the environment contains a NUL character".into()));
+        }
         let home = self.home();
         let path = format!("{home}/.local/bin:/usr/local/bin:/usr/bin:/bin");
         let defaults = [
@@ -61,12 +89,17 @@ impl SandboxSpec {
         ];
         let ours =
             defaults.into_iter().filter(|(name, _)| !self.env.iter().any(|(theirs, _)| theirs == name));
-        ours.map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .chain(self.env.iter().cloned())
-            .collect()
+        let ours = ours.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        Ok(ours.chain(self.env.iter().cloned()).collect())
     }
 
-    pub(crate) fn launch_spec(&self, config: &SandboxConfig) -> Result<LaunchSpec, SandboxError> {
+    /// `cgroups`: what the launcher writes itself into.
+    pub(crate) fn launch_spec(
+        &self,
+        config: &SandboxConfig,
+        cgroups: impl Iterator<Item = PathBuf>,
+    ) -> Result<LaunchSpec, SandboxError> {
+        let scratch = config.scratch_bytes();
         let mount = |root: RootMount| Ok(ScopeMount { path: relative(&root.path)?, writable: root.writable });
         let skill =
             |(name, source): &(String, PathBuf)| Ok(SkillMount { name: name.clone(), source: text(source)? });
@@ -82,12 +115,18 @@ impl SandboxSpec {
             mounts: self.mounts().into_iter().map(mount).collect::<Result<_, SandboxError>>()?,
             skills: self.skills.iter().map(skill).collect::<Result<_, SandboxError>>()?,
             home: self.home(),
+            cgroups: cgroups.map(|path| text(&path)).collect::<Result<_, _>>()?,
+            tmp_bytes: scratch.tmp,
+            shm_bytes: scratch.shm,
         })
     }
 
     /// Where each mount is inside, in the order of [`Self::mounts`].
-    pub(crate) fn roots_inside(&self) -> Result<Vec<String>, SandboxError> {
-        let inside = |root: RootMount| Ok(format!("{WORKSPACE_INSIDE}/{}", relative(&root.path)?));
+    pub(crate) fn roots_inside(&self) -> Result<Vec<RootInside>, SandboxError> {
+        let inside = |root: RootMount| {
+            let path = format!("{WORKSPACE_INSIDE}/{}", relative(&root.path)?);
+            Ok(RootInside { path, writable: root.writable })
+        };
         self.mounts().into_iter().map(inside).collect()
     }
 }

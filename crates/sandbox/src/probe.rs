@@ -9,8 +9,15 @@ use crate::{RunExit, RunRequest, SandboxError, SandboxFactory, SandboxSpec};
 
 const PROBE_MS_MAX: u64 = 10_000;
 
+/// What a sandbox that was tried has.
+#[derive(Debug, Clone, Copy)]
+pub struct Probed {
+    /// See [`crate::Sandbox::landlock_abi`].
+    pub landlock_abi: u32,
+}
+
 /// Starts a sandbox over an empty folder, runs `true` in it, and ends it.
-pub async fn probe(factory: &SandboxFactory) -> Result<(), SandboxError> {
+pub async fn probe(factory: &SandboxFactory) -> Result<Probed, SandboxError> {
     static PROBES: AtomicU32 = AtomicU32::new(0);
     let number = PROBES.fetch_add(1, Ordering::Relaxed);
     let folder = std::env::temp_dir().join(format!("palisade-probe-{}-{number}", std::process::id()));
@@ -23,7 +30,7 @@ pub async fn probe(factory: &SandboxFactory) -> Result<(), SandboxError> {
     result
 }
 
-async fn probe_in(factory: &SandboxFactory, folder: &Path) -> Result<(), SandboxError> {
+async fn probe_in(factory: &SandboxFactory, folder: &Path) -> Result<Probed, SandboxError> {
     let session = SessionId::from_random([0; 6]);
     let scope = FileAccess::default().scope_for(&session).map_err(|e| SandboxError::Spec(e.to_string()))?;
     let (skills, env) = (vec![], vec![]);
@@ -31,9 +38,10 @@ async fn probe_in(factory: &SandboxFactory, folder: &Path) -> Result<(), Sandbox
         factory.start(SandboxSpec { session, workspace: folder.to_owned(), scope, skills, env }).await?;
     let request = RunRequest { command: "true".into(), timeout_ms: PROBE_MS_MAX, background: false };
     let exit = sandbox.run(request, |_| {}).await;
+    let probed = Probed { landlock_abi: sandbox.landlock_abi() };
     sandbox.shutdown().await;
     match exit? {
-        RunExit::Code(0) => Ok(()),
+        RunExit::Code(0) => Ok(probed),
         other => Err(SandboxError::Command(format!("`true` came out as {other:?}"))),
     }
 }

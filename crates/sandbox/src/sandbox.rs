@@ -25,7 +25,7 @@ use crate::control::Control;
 use crate::plan::RootMount;
 use crate::probe::hint_for;
 use crate::spawner::Launch;
-use crate::warden::{News, Outlets, STATUS_UPDATES_MAX, Shared, attend};
+use crate::warden::{News, Outlets, STATUS_UPDATES_MAX, SetUp, Shared, attend};
 use crate::{ProcessMark, SandboxError, SandboxFactory, SandboxSpec};
 
 /// From the start to the hand's word that it is ready, in milliseconds.
@@ -34,6 +34,8 @@ const START_MS_MAX: u64 = 10_000;
 const FILE_OP_MS_MAX: u64 = 30_000;
 /// What the hand may take beyond a call's own time before the sandbox counts as lost.
 const RESPONSE_SLACK: Duration = Duration::from_secs(10);
+const SIGKILL: i32 = 9;
+const CODE_OF_SIGKILL: i32 = 128 + SIGKILL;
 /// After a command has ended, for output that something it left behind still holds back.
 const DRAIN: Duration = Duration::from_millis(100);
 /// One read of a command's output, in bytes.
@@ -64,6 +66,8 @@ pub enum RunExit {
     Code(i32),
     /// A signal ended it that we did not send for the deadline.
     Signal(i32),
+    /// The kernel ended it, or something it had started, because the sandbox had no memory left.
+    OutOfMemory,
     /// Its time was over: SIGTERM, 2 seconds' grace, SIGKILL.
     TimedOut,
     /// It runs on.
@@ -81,6 +85,7 @@ pub struct Sandbox {
     shared: Arc<Shared>,
     workspace: std::path::PathBuf,
     roots: Vec<(RootMount, Identity)>,
+    landlock_abi: u32,
     status: Mutex<Option<mpsc::Receiver<(String, String)>>>,
     /// Ends the sandbox with its handle.
     _stop: DropGuard,
@@ -91,11 +96,19 @@ pub struct Sandbox {
 impl Sandbox {
     pub(crate) async fn start(factory: &SandboxFactory, spec: SandboxSpec) -> Result<Self, SandboxError> {
         let inner = &factory.inner;
-        let launch = spec.launch_spec(&inner.config)?;
+        let env = spec.environment(inner.lang)?;
+        let (cgroups, limits) = (inner.config.cgroups.clone(), inner.config.limits);
+        // Off the executor: it takes a lock that all of the machine's groups share.
+        let group = tokio::task::spawn_blocking(move || cgroups.make(&limits)).await;
+        let group = group
+            .unwrap_or_else(|e| Err(io::Error::other(e)))
+            .map_err(SandboxError::at("making the control groups"))?;
+        let launch = spec.launch_spec(&inner.config, group.procs())?;
         let setup = Request::Setup {
-            env: spec.environment(inner.lang),
+            env,
             home: spec.home(),
             roots: spec.roots_inside()?,
+            rlimits: inner.config.rlimits(),
         };
         let launch = serde_json::to_vec(&launch).map_err(|e| SandboxError::Spec(e.to_string()))?;
         let launch = memory_file("launch", &launch).map_err(SandboxError::at("writing the specification"))?;
@@ -105,19 +118,19 @@ impl Sandbox {
         let job = Launch { hand, control: theirs, spec: launch.into(), errors: errors.into() };
         let monitor = inner.spawner.spawn(job).await.map_err(SandboxError::at("starting the launcher"))?;
 
-        let shared = Arc::new(Shared::new(control, inner.stop.child_token()));
+        let shared = Arc::new(Shared::new(control, group, inner.stop.child_token()));
         let stop = shared.stop.clone().drop_guard();
         let (ready, is_ready) = oneshot::channel();
         let (status, updates) = mpsc::channel(STATUS_UPDATES_MAX);
         inner.wardens.spawn(attend(shared.clone(), monitor, Outlets { ready: Some(ready), status }));
 
         let limit = Duration::from_millis(START_MS_MAX);
-        let identities = timeout(limit, async {
+        let set_up = timeout(limit, async {
             shared.request(&setup, &[]).await?;
             is_ready.await.map_err(|_| shared.died())
         });
-        let identities = match identities.await {
-            Ok(Ok(identities)) => identities,
+        let SetUp { roots, landlock_abi } = match set_up.await {
+            Ok(Ok(set_up)) => set_up,
             Ok(Err(SandboxError::Died(reason))) => {
                 return Err(why_not_started(&shared, complaints.into(), reason).await);
             }
@@ -126,7 +139,8 @@ impl Sandbox {
         };
         Ok(Self {
             shared,
-            roots: spec.mounts().into_iter().zip(identities).collect(),
+            roots: spec.mounts().into_iter().zip(roots).collect(),
+            landlock_abi,
             workspace: spec.workspace,
             status: Mutex::new(Some(updates)),
             _stop: stop,
@@ -137,6 +151,11 @@ impl Sandbox {
     /// Names its first process to other servers of this machine.
     pub fn mark(&self) -> Option<&ProcessMark> {
         self.shared.mark.get()
+    }
+
+    /// The version of the kernel's Landlock that its files are behind as well as behind mounts; 0 for none.
+    pub fn landlock_abi(&self) -> u32 {
+        self.landlock_abi
     }
 
     /// Runs a command and gives `output` its stdout and stderr, merged, as they come. Returns when the command
@@ -179,6 +198,13 @@ impl Sandbox {
             }
         };
         call.release();
+        let exit = match exit {
+            // Killed itself, or the shell tells of a child that was.
+            RunExit::Signal(SIGKILL) | RunExit::Code(CODE_OF_SIGKILL) if self.shared.was_out_of_memory() => {
+                RunExit::OutOfMemory
+            }
+            other => other,
+        };
         let drained = Instant::now() + DRAIN;
         while open {
             match timeout_at(drained, reader.read(&mut buffer)).await {

@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::SandboxError;
+use crate::cgroup::SandboxGroup;
 use crate::control::{Control, watch};
 use crate::mark::ProcessMark;
 use crate::spawner::Monitor;
@@ -50,12 +51,13 @@ pub(crate) struct Shared {
     next_id: AtomicU64,
     death: OnceLock<String>,
     hand: OnceLock<OwnedFd>,
+    group: Mutex<SandboxGroup>,
     /// The same for other servers of this machine.
     pub(crate) mark: OnceLock<ProcessMark>,
 }
 
 impl Shared {
-    pub(crate) fn new(control: Control, stop: CancellationToken) -> Self {
+    pub(crate) fn new(control: Control, group: SandboxGroup, stop: CancellationToken) -> Self {
         Self {
             control,
             stop,
@@ -66,6 +68,7 @@ impl Shared {
             next_id: AtomicU64::new(1),
             death: OnceLock::new(),
             hand: OnceLock::new(),
+            group: Mutex::new(group),
             mark: OnceLock::new(),
         }
     }
@@ -105,8 +108,15 @@ impl Shared {
         self.stop.cancel();
     }
 
-    /// SIGKILL to pid 1, which the kernel extends to all in its namespace.
+    /// Whether a process inside was killed for want of memory since this was last asked.
+    pub(crate) fn was_out_of_memory(&self) -> bool {
+        lock(&self.group).was_out_of_memory()
+    }
+
+    /// SIGKILL to pid 1, which the kernel extends to all in its namespace; and to all in its control group, which
+    /// also reaches what has no pid 1 yet.
     pub(crate) fn kill(&self) {
+        lock(&self.group).kill();
         if let Some(hand) = self.hand.get() {
             // It may be dead already.
             let _ = pidfd_send_signal(hand, Signal::KILL);
@@ -134,9 +144,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// What the hand says when it is ready.
+#[derive(Debug)]
+pub(crate) struct SetUp {
+    pub(crate) roots: Vec<Identity>,
+    pub(crate) landlock_abi: u32,
+}
+
 /// What comes out of a sandbox besides the news of calls.
 pub(crate) struct Outlets {
-    pub(crate) ready: Option<oneshot::Sender<Vec<Identity>>>,
+    pub(crate) ready: Option<oneshot::Sender<SetUp>>,
     pub(crate) status: mpsc::Sender<(String, String)>,
 }
 
@@ -150,6 +167,11 @@ pub(crate) async fn attend(shared: std::sync::Arc<Shared>, mut monitor: Monitor,
     shared.kill();
     if tokio::time::timeout(GONE_WITHIN, bury(&shared, &mut monitor)).await.is_err() {
         tracing::error!(pid = ?monitor.pid(), "a sandbox's processes are still there after SIGKILL");
+    }
+    let removing = shared.clone();
+    // The groups are empty by now; the kernel may take a moment to see it.
+    if let Err(e) = tokio::task::spawn_blocking(move || lock(&removing.group).remove()).await {
+        tracing::warn!(error = %e, "a sandbox's control groups were not removed");
     }
     shared.gone.cancel();
 }
@@ -176,7 +198,7 @@ async fn listen(shared: &Shared, outlets: &mut Outlets) -> String {
 
 fn hand_out(shared: &Shared, outlets: &mut Outlets, reply: Reply, sender: Option<Pid>) -> Result<(), String> {
     let (id, news) = match reply {
-        Reply::Ready { roots } => {
+        Reply::Ready { landlock_abi, roots } => {
             let sender = sender.ok_or("the kernel named no sender")?;
             let hand =
                 pidfd_open(sender, PidfdFlags::NONBLOCK).map_err(|e| format!("its first process: {e}"))?;
@@ -185,7 +207,7 @@ fn hand_out(shared: &Shared, outlets: &mut Outlets, reply: Reply, sender: Option
                 let _ = shared.mark.set(mark);
             }
             if let Some(ready) = outlets.ready.take() {
-                let _ = ready.send(roots);
+                let _ = ready.send(SetUp { roots, landlock_abi });
             }
             return Ok(());
         }
@@ -231,3 +253,7 @@ async fn ended(pidfd: OwnedFd) {
         let _ = process.readable().await;
     }
 }
+
+#[cfg(test)]
+#[path = "warden_tests.rs"]
+mod tests;

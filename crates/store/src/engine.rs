@@ -14,6 +14,11 @@ use sqlx::{
     SqliteConnection, Type,
 };
 
+use crate::error::{Fault, fault_of};
+
+/// Connections that read a database server: each answer is a way there and back, so more are on the way at once.
+pub(crate) const POSTGRES_READERS_MAX: u32 = 16;
+
 /// Where a store is.
 #[derive(Clone)]
 pub enum StoreUrl {
@@ -168,12 +173,12 @@ impl<'q> Query<'q> {
     }
 
     /// The number of rows changed.
-    pub(crate) async fn execute(self, target: impl Into<Target<'_>>) -> Result<u64, sqlx::Error> {
-        match target.into() {
-            Target::SqlitePool(pool) => Ok(self.on_sqlite()?.execute(pool).await?.rows_affected()),
-            Target::Sqlite(connection) => Ok(self.on_sqlite()?.execute(connection).await?.rows_affected()),
-            Target::PostgresPool(pool) => Ok(self.on_postgres()?.execute(pool).await?.rows_affected()),
-            Target::Postgres(connection) => {
+    pub(crate) async fn execute(self, db: &mut Connection) -> Result<u64, sqlx::Error> {
+        match db {
+            Connection::Sqlite(connection) => {
+                Ok(self.on_sqlite()?.execute(connection).await?.rows_affected())
+            }
+            Connection::Postgres(connection) => {
                 Ok(self.on_postgres()?.execute(connection).await?.rows_affected())
             }
         }
@@ -213,23 +218,45 @@ impl<'q> Query<'q> {
     pub(crate) async fn each<T: Columns>(
         self,
         target: impl Into<Target<'_>>,
-        taken: impl FnMut(T) -> ControlFlow<()>,
+        mut taken: impl FnMut(T) -> ControlFlow<()>,
     ) -> Result<(), sqlx::Error> {
         match target.into() {
             Target::SqlitePool(pool) => take_rows(pool.fetch(self.on_sqlite()?), taken).await,
             Target::Sqlite(connection) => take_rows(connection.fetch(self.on_sqlite()?), taken).await,
-            Target::PostgresPool(pool) => take_rows(pool.fetch(self.on_postgres()?), taken).await,
+            Target::PostgresPool(pool) => {
+                let (mut is_untouched, mut stale) = (true, 0);
+                loop {
+                    let rows = pool.fetch(self.on_postgres()?);
+                    let tracked = |row| {
+                        is_untouched = false;
+                        taken(row)
+                    };
+                    match take_rows(rows, tracked).await {
+                        // Every connection of the pool may be one that the database has closed since.
+                        Err(error) if is_untouched && stale < POSTGRES_READERS_MAX && is_broken(&error) => {
+                            stale += 1;
+                        }
+                        done => return done,
+                    }
+                }
+            }
             Target::Postgres(connection) => take_rows(connection.fetch(self.on_postgres()?), taken).await,
         }
     }
 
-    fn on_sqlite(self) -> Result<sqlx::query::Query<'q, Sqlite, SqliteArguments>, sqlx::Error> {
-        Ok(sqlx::query_with(self.sql, arguments(&self.values)?))
+    fn on_sqlite(&self) -> Result<sqlx::query::Query<'q, Sqlite, SqliteArguments>, sqlx::Error> {
+        Ok(sqlx::query_with(self.sql.clone(), arguments(&self.values)?))
     }
 
-    fn on_postgres(self) -> Result<sqlx::query::Query<'q, Postgres, PgArguments>, sqlx::Error> {
-        Ok(sqlx::query_with(self.sql, arguments(&self.values)?))
+    fn on_postgres(&self) -> Result<sqlx::query::Query<'q, Postgres, PgArguments>, sqlx::Error> {
+        Ok(sqlx::query_with(self.sql.clone(), arguments(&self.values)?))
     }
+}
+
+/// Whether the connection was lost, and not the pool's patience.
+fn is_broken(error: &sqlx::Error) -> bool {
+    let is_of_the_pool = matches!(error, sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed);
+    fault_of(error) == Fault::Lost && !is_of_the_pool
 }
 
 async fn take_rows<R, T: for<'r> FromRow<'r, R>>(

@@ -45,8 +45,6 @@ use link::{Link, Source};
 
 /// Connections that read a file; the one that writes is apart.
 const SQLITE_READERS_MAX: u32 = 4;
-/// Connections that read a database server: each answer is a way there and back, so more are on the way at once.
-const POSTGRES_READERS_MAX: u32 = 16;
 
 /// The store of one server: a handle that is cheap to clone.
 #[derive(Clone, Debug)]
@@ -90,7 +88,7 @@ impl Store {
                 let options = link::postgres_options(url)
                     .map_err(|source| StoreError::Open { place: "of this URL".to_owned(), source })?;
                 let readers = PgPoolOptions::new()
-                    .max_connections(POSTGRES_READERS_MAX)
+                    .max_connections(engine::POSTGRES_READERS_MAX)
                     .acquire_timeout(link::READ_WAIT_MAX)
                     .test_before_acquire(false)
                     .connect_lazy_with(options.clone());
@@ -105,6 +103,8 @@ impl Store {
             Connection::Postgres(connection) => migrator.run(connection).await,
         };
         migrated.map_err(|source| StoreError::Migrate { source })?;
+        let place = link.place();
+        link.migrated().await.map_err(|source| StoreError::Open { place, source })?;
         let mut tasks: Vec<StoreTask> = Vec::new();
         if let Readers::Postgres(pool) = &readers {
             let own = server.clone();

@@ -28,27 +28,47 @@ pub(crate) enum Source {
 pub(crate) struct Link {
     source: Source,
     connection: Option<Connection>,
-}
-
-/// What became of a transaction whose COMMIT was not answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    Committed,
-    NotCommitted,
-    InProgress,
+    is_migrated: bool,
+    /// Where its groups are counted, once there is a row for it.
+    writer: Option<String>,
+    /// The group that was begun last.
+    group: i64,
 }
 
 impl Link {
     pub(crate) fn new(source: Source) -> Self {
-        Self { source, connection: None }
+        Self { source, connection: None, is_migrated: false, writer: None, group: 0 }
     }
 
     /// The connection, opened if need be.
     pub(crate) async fn connection(&mut self) -> Result<&mut Connection, sqlx::Error> {
         if self.connection.is_none() {
-            self.connection = Some(self.connect().await?);
+            let mut connection = self.connect().await?;
+            self.count_from_here(&mut connection).await?;
+            self.connection = Some(connection);
         }
         self.connection.as_mut().ok_or(sqlx::Error::PoolClosed)
+    }
+
+    /// Makes the row in which groups are counted, the first time. There is none before the database is migrated.
+    async fn count_from_here(&mut self, connection: &mut Connection) -> Result<(), sqlx::Error> {
+        if !self.is_remote() || self.writer.is_some() || !self.is_migrated {
+            return Ok(());
+        }
+        let row =
+            "INSERT INTO writer (id, server, groups) VALUES (gen_random_uuid()::text, '', 0) RETURNING id";
+        let (writer,) = query(row).one::<(String,)>(connection).await?;
+        self.writer = Some(writer);
+        Ok(())
+    }
+
+    /// The database has every table: groups are counted from here on.
+    pub(crate) async fn migrated(&mut self) -> Result<(), sqlx::Error> {
+        self.is_migrated = true;
+        if self.is_remote() {
+            self.close().await;
+        }
+        self.connection().await.map(drop)
     }
 
     async fn connect(&self) -> Result<Connection, sqlx::Error> {
@@ -84,13 +104,13 @@ impl Link {
         Ok(connection)
     }
 
-    /// On PostgreSQL: tells the other servers when this transaction commits, and gives it a name by which its outcome
-    /// can be asked for should the answer be lost.
-    pub(crate) async fn announce(&mut self, told: &Told) -> Result<Option<String>, sqlx::Error> {
+    /// On PostgreSQL: tells the other servers when this transaction commits, and counts it, so that its outcome can be
+    /// asked for should the answer be lost; its number.
+    pub(crate) async fn announce(&mut self, server: &str, told: &Told) -> Result<Option<i64>, sqlx::Error> {
+        let Some(writer) = self.writer.clone() else { return Ok(None) };
+        self.group += 1;
+        let group = self.group;
         let connection = self.connection().await?;
-        if matches!(connection, Connection::Sqlite(_)) {
-            return Ok(None);
-        }
         for payload in told.payloads() {
             query("SELECT 1 FROM (SELECT pg_notify($1, $2)) AS told")
                 .bind(crate::notices::CHANNEL)
@@ -98,20 +118,24 @@ impl Link {
                 .execute(&mut *connection)
                 .await?;
         }
-        let (name,) = query("SELECT pg_current_xact_id()::text").one::<(String,)>(connection).await?;
-        Ok(Some(name))
+        let count = query("UPDATE writer SET groups = $1, server = $2 WHERE id = $3");
+        match count.bind(group).bind(server).bind(&writer).execute(connection).await? {
+            0 => {
+                // The others took this server for dead; it begins anew on another connection.
+                self.writer = None;
+                Err(sqlx::Error::PoolClosed)
+            }
+            _ => Ok(Some(group)),
+        }
     }
 
-    /// What became of the transaction of this name.
-    pub(crate) async fn outcome_of(&mut self, name: &str) -> Result<Outcome, sqlx::Error> {
+    /// Whether the group of this number was committed. Waits for a transaction that may still be at it: it holds the
+    /// row. (PostgreSQL's own numbers of transactions are given out again after a crash, so they cannot tell.)
+    pub(crate) async fn was_committed(&mut self, group: i64) -> Result<bool, sqlx::Error> {
+        let writer = self.writer.clone().unwrap_or_default();
         let connection = self.connection().await?;
-        let status = query("SELECT pg_xact_status($1::text::xid8)").bind(name);
-        let (status,) = status.one::<(Option<String>,)>(connection).await?;
-        Ok(match status.as_deref() {
-            Some("committed") => Outcome::Committed,
-            Some("in progress") => Outcome::InProgress,
-            _ => Outcome::NotCommitted,
-        })
+        let count = query("SELECT groups FROM writer WHERE id = $1 FOR UPDATE").bind(&writer);
+        Ok(count.one::<(i64,)>(connection).await?.0 >= group)
     }
 
     /// Waits for readers to leave SQLite's write-ahead log, and begins it anew. Of no harm when they do not: the next

@@ -206,7 +206,8 @@ impl Store {
 
     /// Whether the database answers.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        query("SELECT 1").execute(&self.readers).await.map(drop).map_err(reading("anything"))
+        let one = query("SELECT CAST(1 AS BIGINT)").one::<(i64,)>(&self.readers).await;
+        one.map(drop).map_err(reading("anything"))
     }
 }
 

@@ -66,6 +66,13 @@ impl Store {
         let rows = crate::engine::query_built(sql).all::<RunningRow>(&self.readers).await;
         rows.map_err(reading("turns"))?.into_iter().map(RunningRow::into_turn).collect()
     }
+
+    /// Running turns that this server is entered as the driver of, with their tenants.
+    pub async fn own_turns(&self) -> Result<Vec<(TenantName, Turn)>, StoreError> {
+        let (sql, own) = (format!("{RUNNING} AND NOT turn.released AND turn.owner = $1"), self.server());
+        let rows = crate::engine::query_built(sql).bind(&own).all::<RunningRow>(&self.readers).await;
+        rows.map_err(reading("turns"))?.into_iter().map(RunningRow::into_turn).collect()
+    }
 }
 
 pub(crate) async fn register(db: &mut Connection, server: &str) -> Result<u64, StoreError> {
@@ -83,7 +90,12 @@ pub(crate) async fn beat(db: &mut Connection, server: &str) -> Result<u64, Store
 
 pub(crate) async fn remove(db: &mut Connection, server: &str, beats: i64) -> Result<u64, StoreError> {
     let remove = query("DELETE FROM server WHERE id = $1 AND beats = $2").bind(server).bind(beats);
-    remove.execute(db).await.map_err(writing("a server"))
+    let removed = remove.execute(&mut *db).await.map_err(writing("a server"))?;
+    // Whoever takes over is sure that it is dead, so it will not ask what became of its groups.
+    let forget =
+        query("DELETE FROM writer WHERE server = $1 AND $2 > 0").bind(server).bind(removed.cast_signed());
+    forget.execute(db).await.map_err(writing("a server"))?;
+    Ok(removed)
 }
 
 pub(crate) async fn leave(db: &mut Connection, server: &str) -> Result<u64, StoreError> {

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::StoreError;
 use crate::error::Fault;
 use crate::follow::Wakers;
-use crate::link::{Link, Outcome};
+use crate::link::Link;
 use crate::notices::Told;
 use crate::turns::append_all;
 use crate::write::{Commit, NewTurn, Write, apply};
@@ -103,8 +103,8 @@ async fn write_groups(
 /// A try that did not succeed.
 struct Failed {
     error: StoreError,
-    /// Every answer, and the transaction's name, when only the answer to COMMIT is missing.
-    in_doubt: Option<(String, Vec<Answer>)>,
+    /// Every answer, and the group's number, when only the answer to COMMIT is missing.
+    in_doubt: Option<(i64, Vec<Answer>)>,
 }
 
 impl From<StoreError> for Failed {
@@ -128,15 +128,18 @@ async fn write_group(link: &mut Link, server: &str, writes: &[Write]) -> Result<
             // One of those that were written at once: each for itself shows which.
             Fault::Refused if at_once => at_once = false,
             Fault::Contention if contentions < CONTENTION_TRIES_MAX => contentions += 1,
-            Fault::Lost if link.is_remote() && began.elapsed() < OUTAGE_MAX => {
+            Fault::Lost
+                if link.is_remote() && (failed.in_doubt.is_some() || began.elapsed() < OUTAGE_MAX) =>
+            {
                 tracing::warn!(
                     error = &failed.error as &dyn std::error::Error,
                     "the database was lost; trying again"
                 );
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(OUTAGE_PAUSE_MAX);
-                if let Some((name, answers)) = failed.in_doubt
-                    && was_committed(link, &name, began).await?
+                // Asked however long the COMMIT took to fail: nobody may be told that nothing was written.
+                if let Some((group, answers)) = failed.in_doubt
+                    && was_committed(link, group).await?
                 {
                     return Ok(answers);
                 }
@@ -146,13 +149,12 @@ async fn write_group(link: &mut Link, server: &str, writes: &[Write]) -> Result<
     }
 }
 
-/// What became of a transaction whose COMMIT was not answered; asked until it is known.
-async fn was_committed(link: &mut Link, name: &str, began: Instant) -> Result<bool, StoreError> {
+/// Whether a group was committed whose COMMIT was not answered; asked until it is known, for a while.
+async fn was_committed(link: &mut Link, group: i64) -> Result<bool, StoreError> {
+    let began = Instant::now();
     loop {
-        match link.outcome_of(name).await {
-            Ok(Outcome::Committed) => return Ok(true),
-            Ok(Outcome::NotCommitted) => return Ok(false),
-            Ok(Outcome::InProgress) => {}
+        match link.was_committed(group).await {
+            Ok(committed) => return Ok(committed),
             Err(source) => {
                 link.close().await;
                 if began.elapsed() >= OUTAGE_MAX {
@@ -205,13 +207,13 @@ async fn write_once(
     let answers: Vec<Answer> = answers.into_iter().map(|answer| answer.unwrap_or(Ok(0))).collect();
     let mut told = Told::new(server);
     writes.iter().zip(&answers).filter(|(_, answer)| answer.is_ok()).for_each(|(write, _)| told.add(write));
-    let name = link.announce(&told).await.map_err(committing)?;
+    let group = link.announce(server, &told).await.map_err(committing)?;
     let committed = link.connection().await.map_err(committing)?.run("COMMIT").await;
-    match (committed, name) {
+    match (committed, group) {
         (Ok(()), _) => Ok(answers),
         (Err(source), None) => Err(committing(source).into()),
-        (Err(source), Some(name)) => {
-            Err(Failed { error: committing(source), in_doubt: Some((name, answers)) })
+        (Err(source), Some(group)) => {
+            Err(Failed { error: committing(source), in_doubt: Some((group, answers)) })
         }
     }
 }
@@ -244,8 +246,25 @@ fn again(error: &StoreError, is_remote: bool) -> StoreError {
     let fault = error.fault();
     match (fault, error.database()) {
         _ if error.is_full() => StoreError::Full,
+        (_, Some(source)) if matches!(error, StoreError::InDoubt { .. }) => {
+            StoreError::InDoubt { source: sqlx::Error::Protocol(source.to_string()) }
+        }
         (Fault::Lost, Some(source)) if is_remote => StoreError::Lost { why: source.to_string() },
         (_, Some(source)) => StoreError::Commit { source: sqlx::Error::Protocol(source.to_string()) },
         (_, None) => StoreError::Commit { source: sqlx::Error::Protocol(error.to_string()) },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_told_that_nothing_was_written_when_that_is_not_known() {
+        let lost = || sqlx::Error::Io(std::io::ErrorKind::BrokenPipe.into());
+        let told = again(&StoreError::InDoubt { source: lost() }, true);
+        assert!(matches!(told, StoreError::InDoubt { .. }), "{told:?}");
+        assert_eq!(palisade_protocol::Error::from(told).code, "store.in_doubt");
+        assert!(matches!(again(&StoreError::Commit { source: lost() }, true), StoreError::Lost { .. }));
     }
 }

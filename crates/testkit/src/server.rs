@@ -20,6 +20,11 @@ pub const KEY: &str = "pk_acme_0123456789abcdef0123456789abcdef";
 /// The tenant that must see nothing of it.
 pub const OTHER_KEY: &str = "pk_other_0123456789abcdef0123456789abcdef";
 
+/// What that tenant can spend at first; a token, of whatever kind, costs it [`CREDITS_PER_TOKEN`].
+pub const CREDITS: u32 = 1000;
+/// $1 for a million tokens, $0.01 for a credit.
+pub const CREDITS_PER_TOKEN: f64 = 0.0001;
+
 /// A running server.
 pub struct Server {
     /// `http://127.0.0.1:<port>`.
@@ -46,9 +51,11 @@ impl Server {
             [model."pokee-isaac"]
             upstream = "scripted"
             upstream_model = "scripted-model"
+            price = {{ input = 1.0, output = 1.0 }}
             [[tenant]]
             name = "acme"
             tokens = [{{ id = "default", key = "env:ACME_KEY" }}]
+            credits = {{ mode = "soft", balance = {CREDITS} }}
             client_model_selection = true
             upload_mb = 1
             limits = {{ concurrent_sessions = 5000, turns_per_hour = 0, tokens_per_hour = 0, turns_per_day = 0, tokens_per_day = 0 }}

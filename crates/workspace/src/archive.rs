@@ -13,7 +13,7 @@ use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
 use crate::tree::{self, Leaf, WalkError};
-use crate::{Workspace, WorkspaceError, read};
+use crate::{Workspace, WorkspaceError, list};
 
 /// Entries of one archive. With these two bounds no archive needs the Zip64 form, which some readers lack.
 pub const ARCHIVE_ENTRIES_MAX: usize = 50_000;
@@ -108,7 +108,7 @@ fn dos_time(metadata: &Metadata) -> Option<zip::DateTime> {
 fn entry_name(path: &Path) -> String {
     let names = path.iter().map(|name| match name.to_str() {
         Some(text) if !text.contains('\\') => text.to_owned(),
-        _ => read::percent(name),
+        _ => list::percent(name),
     });
     names.collect::<Vec<_>>().join("/")
 }

@@ -78,6 +78,15 @@ pub enum WorkspaceError {
     /// The disk or a quota is full.
     #[error("no space left to write '{0}'")]
     StorageFull(WorkspacePath, #[source] io::Error),
+    /// The workspace's limit is reached, though the disk has room.
+    #[error("the workspace is full: it may have {limit_bytes} bytes; delete something first")]
+    WorkspaceFull {
+        /// The limit.
+        limit_bytes: u64,
+    },
+    /// What is left of the disk is kept for the server itself.
+    #[error("the server's disk is full")]
+    DiskFull,
     /// The receiver of an archive went away.
     #[error("writing the archive of '{0}' failed")]
     Archive(WorkspacePath, #[source] io::Error),
@@ -135,7 +144,8 @@ impl WorkspaceError {
             Self::ScopeNotDirectory(_) => (ErrorKind::Malformed, "scope.not_directory"),
             Self::Permissions(..) => (ErrorKind::Forbidden, "file.permissions"),
             Self::Changing(..) => (ErrorKind::Conflict, "file.changing"),
-            Self::StorageFull(..) => (ErrorKind::StorageFull, "storage.full"),
+            Self::StorageFull(..) | Self::DiskFull => (ErrorKind::StorageFull, "storage.full"),
+            Self::WorkspaceFull { .. } => (ErrorKind::StorageFull, "workspace.full"),
             Self::Archive(..) | Self::Randomness | Self::Io { .. } => (ErrorKind::Bug, "internal"),
         }
     }

@@ -10,6 +10,7 @@ mod context;
 mod delete;
 mod error;
 mod folders;
+mod list;
 mod read;
 mod resolve;
 mod skills;
@@ -18,6 +19,7 @@ mod sweep;
 mod temporary;
 mod tree;
 mod upload;
+mod usage;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -27,10 +29,12 @@ use palisade_beneath::Root;
 
 pub use archive::{ARCHIVE_BYTES_MAX, ARCHIVE_ENTRIES_MAX, Archive};
 pub use error::WorkspaceError;
-pub use read::{Entry, EntryKind, Listing, Opened, ReadFile};
+pub use list::{Entry, EntryKind, Listing, Page};
+pub use read::{Opened, ReadFile};
 pub use skills::{SKILLS_LISTED_MAX, SkillFolder, is_skill_name};
 pub use snapshot::{SKILL_BYTES_MAX, SKILL_ENTRIES_MAX, SKILL_FILE_BYTES_MAX};
 pub use upload::{Upload, Written};
+pub use usage::Volume;
 
 /// One tenant's workspace. Cheap to share by reference; every call looks at the disk anew.
 #[derive(Debug)]

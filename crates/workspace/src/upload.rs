@@ -175,6 +175,7 @@ impl Upload {
             .set_permissions(Permissions::from_mode(self.mode))
             .and_then(|()| self.file.sync_all())
             .map_err(|error| failed("saving")(&self.path, error))?;
+        self.check_temporary()?;
         self.parents.directory.rename(&self.temporary, &self.name).map_err(|error| {
             match Errno::from_io_error(&error) {
                 Some(Errno::ISDIR | Errno::NOTEMPTY | Errno::EXIST) => {
@@ -190,6 +191,21 @@ impl Upload {
         self.parents.directory.sync().map_err(|error| failed("saving the name of")(&self.path, error))?;
         let metadata = Metadata::of(&self.file).map_err(|error| failed("looking at")(&self.path, error))?;
         Ok(Written { path: self.path.to_string(), size: self.written_bytes, modified: metadata.modified_s() })
+    }
+}
+
+impl Upload {
+    /// The agent, who owns the directory too, may have put something else in the temporary's place. That would only
+    /// ever be the agent's own, but it must not be answered for as what the client sent.
+    fn check_temporary(&self) -> Result<(), WorkspaceError> {
+        let failed = |error| WorkspaceError::from_io("looking at", &self.path, error);
+        let written = Metadata::of(&self.file).map_err(failed)?;
+        let is_ours = match self.parents.directory.metadata(&self.temporary) {
+            Ok(named) => (named.device, named.inode) == (written.device, written.inode),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
+            Err(error) => return Err(failed(error)),
+        };
+        if is_ours { Ok(()) } else { Err(WorkspaceError::Changing(self.path.clone(), Errno::STALE.into())) }
     }
 }
 

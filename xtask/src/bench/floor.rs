@@ -16,7 +16,7 @@ use super::row::Row;
 /// What one delta's row holds, roughly: turn, number, kind, data.
 const EVENT_BYTES: usize = 160;
 /// Under whom `palisade serve` runs sandboxes when it is started as root.
-const SANDBOX_UID: u32 = 10_001;
+pub(super) const SANDBOX_UID: u32 = 10_001;
 
 /// An event's bytes appended to a file and synced, on the disk that holds the server's data.
 pub(super) struct Append {
@@ -57,12 +57,17 @@ pub(super) fn cage(count: usize) -> Result<Row> {
         command.args(["--unshare-all", "--ro-bind", "/usr", "/usr", "--symlink", "usr/bin", "/bin"]);
         command.args(["--symlink", "usr/lib", "/lib", "--symlink", "usr/lib64", "/lib64", "--proc", "/proc"]);
         command.args(["--dev", "/dev", "--tmpfs", "/tmp", "--", "bash", "-c", "true"]).current_dir("/");
-        if rustix::process::geteuid().is_root() {
-            command.uid(SANDBOX_UID).gid(SANDBOX_UID);
-        }
-        run(&mut command)
+        run_as_sandbox(&mut command)
     });
     Ok(Row::times("bwrap … bash -c true", samples?))
+}
+
+/// Never as root.
+pub(super) fn run_as_sandbox(command: &mut Command) -> Result<()> {
+    if rustix::process::geteuid().is_root() {
+        command.uid(SANDBOX_UID).gid(SANDBOX_UID);
+    }
+    run(command)
 }
 
 fn run(command: &mut Command) -> Result<()> {
@@ -72,7 +77,7 @@ fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-fn timed(count: usize, mut work: impl FnMut() -> Result<()>) -> Result<Vec<Duration>> {
+pub(super) fn timed(count: usize, mut work: impl FnMut() -> Result<()>) -> Result<Vec<Duration>> {
     let once = |_| {
         let began = Instant::now();
         work().map(|()| began.elapsed())

@@ -3,6 +3,7 @@
 //! It measures the release build from outside, over HTTP and /proc, with the scripted upstream in place of a
 //! model. It judges nothing: a missed goal is printed and is no failure.
 
+pub(crate) mod cage;
 mod create;
 mod floor;
 mod marker;
@@ -14,7 +15,7 @@ mod row;
 mod stream;
 mod tool;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use palisade_testkit::Server;
@@ -42,6 +43,7 @@ struct Counts {
     events_of_one: usize,
     events_of_each: usize,
     warm_calls: usize,
+    idle_sandboxes: usize,
     cold_calls: usize,
     sessions_on_disk: usize,
     events_of_a_turn: usize,
@@ -60,6 +62,7 @@ impl Counts {
                 events_of_one: 75,
                 events_of_each: 100,
                 warm_calls: 30,
+                idle_sandboxes: 50,
                 cold_calls: 8,
                 sessions_on_disk: 100,
                 events_of_a_turn: 1_000,
@@ -75,6 +78,7 @@ impl Counts {
                 events_of_one: 300,
                 events_of_each: 500,
                 warm_calls: 200,
+                idle_sandboxes: 200,
                 cold_calls: 50,
                 sessions_on_disk: 1_000,
                 events_of_a_turn: 10_000,
@@ -141,6 +145,10 @@ async fn measure(palisade: &str, counts: &Counts) -> Result<Report> {
     let (spawn, cage) = (floor::spawn(counts.spawns)?, floor::cage(counts.spawns)?);
     report.figures(tool::warm(&server, &upstream, counts.warm_calls, &spawn).await?);
     report.figures(tool::cold(&server, &upstream, counts.cold_calls, &spawn, &cage).await?);
+    say("bench: sandboxes");
+    let hand = Path::new(palisade).with_file_name("palisade-hand");
+    report.figures(cage::measure(&hand, counts.spawns, counts.idle_sandboxes, &spawn, &cage)?);
+    report.floors(cage::peer(counts.spawns / 4, &build::root().join("target")));
     say("bench: money");
     let (metering, plain) = money::metering(counts.metered_calls)?;
     report.figures(metering);

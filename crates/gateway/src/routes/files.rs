@@ -1,5 +1,8 @@
 //! Files, workspace-wide, each call through a session's scope (contract §5).
 
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt as _;
+
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -7,8 +10,9 @@ use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
 use bytes::BytesMut;
+use palisade_protocol::limits::{DIRECTORY_ENTRIES_MAX, FILE_SENT_BYTES_MAX};
 use palisade_protocol::{Error, ErrorKind, WorkspacePath};
-use palisade_runtime::{Entry, FileUpload, OpCtx, Opened, ReadFile, Runtime};
+use palisade_runtime::{Entry, FileUpload, OpCtx, Opened, Page, ReadFile, Runtime};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 use tokio_util::io::ReaderStream;
@@ -16,7 +20,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::auth::Caller;
 use crate::error::{ApiError, ErrorBody};
-use crate::extract::{FilePath, InSession, Query, QueryPath, discard, malformed, next_chunk};
+use crate::extract::{FilePath, InSession, Query, QueryAfter, QueryPath, discard, malformed, next_chunk};
 
 /// What is read from a file, or gathered for one, at once.
 const CHUNK_BYTES: usize = 256 * 1024;
@@ -30,9 +34,15 @@ pub(crate) struct Where {
     path: Option<String>,
     /// `zip`: the directory as one file.
     archive: Option<String>,
+    /// At most so many entries, from 1 to 100 000.
+    limit: Option<usize>,
+    /// Only the names behind this one: what `X-Next-After` of the page before says.
+    #[expect(dead_code, reason = "read as bytes by `QueryAfter`; here it is known and documented")]
+    after: Option<String>,
 }
 
-/// List a directory.
+/// List a directory, by name. What has more entries than one answer holds says so: `X-Truncated: true`, and
+/// `X-Next-After` is what `after` has to be for the next page, percent-encoded as a query wants it.
 #[utoipa::path(get, operation_id = "listFiles", path = "/v1/sessions/{id}/files", tag = "files", params(("id" = String, Path), Where), responses(
     (status = 200, body = Vec<Entry>), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
     (status = 403, description = "outside the session's scope", body = ErrorBody), (status = 404, body = ErrorBody)))]
@@ -42,12 +52,23 @@ pub(crate) async fn list(
     InSession(id): InSession,
     Query(at): Query<Where>,
     QueryPath(path): QueryPath,
+    QueryAfter(after): QueryAfter,
 ) -> Result<Response, ApiError> {
     if is_zip(at.archive.as_deref())? {
         return archive(&runtime, &ctx, &id, path).await;
     }
-    let listing = runtime.list_files(&ctx, &id, path).await?;
-    Ok(listed(listing.entries, listing.truncated))
+    let listing = runtime.list_files(&ctx, &id, path, page(at.limit, after)?).await?;
+    Ok(listed(listing.entries, listing.next_after))
+}
+
+fn page(limit: Option<usize>, after: Vec<u8>) -> Result<Page, ApiError> {
+    let entries_max = limit.unwrap_or(DIRECTORY_ENTRIES_MAX);
+    if !(1..=DIRECTORY_ENTRIES_MAX).contains(&entries_max) {
+        let message =
+            format!("limit={entries_max}: from 1 to {DIRECTORY_ENTRIES_MAX} entries can be asked for");
+        return Err(malformed("files.bad_limit", message));
+    }
+    Ok(Page { entries_max, after: OsString::from_vec(after) })
 }
 
 /// `/files/` is the workspace too.
@@ -55,12 +76,12 @@ pub(crate) fn root() -> Router<Runtime> {
     Router::new().route("/v1/sessions/{id}/files/", axum::routing::get(list))
 }
 
-fn listed(entries: Vec<Entry>, truncated: bool) -> Response {
+fn listed(entries: Vec<Entry>, next_after: Option<String>) -> Response {
     let mut response = Json(entries).into_response();
-    if truncated {
-        response
-            .headers_mut()
-            .insert(HeaderName::from_static("x-truncated"), HeaderValue::from_static("true"));
+    if let Some(next) = next_after {
+        let headers = response.headers_mut();
+        headers.insert(HeaderName::from_static("x-truncated"), HeaderValue::from_static("true"));
+        insert(headers, HeaderName::from_static("x-next-after"), &next);
     }
     response
 }
@@ -71,6 +92,11 @@ fn listed(entries: Vec<Entry>, truncated: bool) -> Response {
 pub(crate) struct How {
     /// `zip`: a directory as one file.
     archive: Option<String>,
+    /// Of a directory: at most so many entries, from 1 to 100 000.
+    limit: Option<usize>,
+    /// Of a directory: only the names behind this one, which `X-Next-After` of the page before says.
+    #[expect(dead_code, reason = "read as bytes by `QueryAfter`; here it is known and documented")]
+    after: Option<String>,
 }
 
 /// Read a file, whole or a range of it; of a directory, its listing.
@@ -85,14 +111,14 @@ pub(crate) async fn get(
     InSession(id): InSession,
     FilePath(path): FilePath,
     Query(how): Query<How>,
-    method: Method,
-    headers: HeaderMap,
+    QueryAfter(after): QueryAfter,
+    (method, headers): (Method, HeaderMap),
 ) -> Result<Response, ApiError> {
     if is_zip(how.archive.as_deref())? {
         return archive(&runtime, &ctx, &id, path).await;
     }
-    match runtime.open_file(&ctx, &id, path.clone()).await? {
-        Opened::Directory(listing) => Ok(listed(listing.entries, listing.truncated)),
+    match runtime.open_file(&ctx, &id, path.clone(), page(how.limit, after)?).await? {
+        Opened::Directory(listing) => Ok(listed(listing.entries, listing.next_after)),
         Opened::File(file) => send(file, &path, &method, &headers).await,
     }
 }
@@ -145,6 +171,12 @@ async fn send(
         }
         None => (0, file.size),
     };
+    if length > FILE_SENT_BYTES_MAX && method != Method::HEAD {
+        let message = format!(
+            "{length} bytes are more than the {FILE_SENT_BYTES_MAX} that are sent at once; ask for a range of it"
+        );
+        return Err(ApiError(Error::new(ErrorKind::TooLarge, "file.too_large", message)));
+    }
     insert(response.headers_mut(), header::CONTENT_LENGTH, &length.to_string());
     if method != Method::HEAD {
         let mut reading = tokio::fs::File::from_std(file.file);
@@ -167,10 +199,8 @@ fn describe(headers: &mut HeaderMap, file: &ReadFile, path: &WorkspacePath) {
     insert(headers, header::ETAG, &file.etag);
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    // What a browser would run must not run under this origin.
-    if ["text/html", "image/svg+xml", "text/xml", "application/xml", "application/xhtml+xml"]
-        .contains(&kind.essence_str())
-    {
+    // What a browser would run must not run under this origin: every XML can hold script.
+    if kind.essence_str().ends_with("xml") || ["text/html", "text/xsl"].contains(&kind.essence_str()) {
         headers.insert(header::CONTENT_DISPOSITION, attachment(&name));
         headers
             .insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox; default-src 'none'"));
@@ -257,7 +287,10 @@ pub(crate) async fn put(
     let upload = match runtime.upload_file(&ctx, &id, path, length).await {
         Ok(upload) => upload,
         Err(refused) => {
-            discard(body).await;
+            // Who asked first has sent nothing yet, and reading would tell him to go on.
+            if !headers.contains_key(header::EXPECT) {
+                discard(body).await;
+            }
             return Err(refused.into());
         }
     };

@@ -7,7 +7,7 @@ use axum::response::{Html, IntoResponse};
 use axum::routing::{MethodRouter, get};
 use axum::{Extension, Router};
 use palisade_protocol::Error;
-use palisade_runtime::{OpCtx, Readiness, Runtime};
+use palisade_runtime::{Headroom, OpCtx, Readiness, Runtime};
 use serde_json::{Value, json};
 
 use crate::error::{ApiError, ErrorBody};
@@ -28,14 +28,22 @@ pub(crate) async fn ready(
 ) -> impl IntoResponse {
     let readiness = runtime.readiness().await;
     let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(shown(&readiness, caller.is_some())))
+    let headroom = match &caller {
+        Some(Extension(ctx)) => runtime.headroom(ctx).await.ok(),
+        None => None,
+    };
+    (status, Json(shown(&readiness, headroom, caller.is_some())))
 }
 
-fn shown(readiness: &Readiness, detail: bool) -> Value {
+/// `headroom` is the caller's own workspace's.
+fn shown(readiness: &Readiness, headroom: Option<Headroom>, detail: bool) -> Value {
     let status = if readiness.ready { "ready" } else { "degraded" };
+    let mut storage = json!(readiness.storage);
+    storage["workspace"] = json!(headroom);
     match detail {
         true => json!({"status": status, "parts": {
             "store": readiness.store, "sandbox": readiness.sandbox, "models": readiness.models,
+            "storage": storage,
         }}),
         false => json!({"status": status}),
     }

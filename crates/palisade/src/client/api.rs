@@ -140,10 +140,16 @@ impl Api {
         self.json("deleting idle sessions", request).await
     }
 
-    /// `POST …/messages`: the head of the stream.
-    pub(super) async fn send_message(&self, session: &str, message: &str) -> Result<Response, ClientError> {
+    /// `POST …/messages`: the head of the stream. The same key starts the same turn, however often it is sent.
+    pub(super) async fn send_message(
+        &self,
+        session: &str,
+        message: &str,
+        key: &str,
+    ) -> Result<Response, ClientError> {
         let path = format!("/v1/sessions/{}/messages", encode_id(session));
         let request = self.request(Method::POST, &path).json(&json!({"message": message}));
+        let request = request.header("Idempotency-Key", key);
         self.call("sending the message", request, SILENCE_LIMIT).await
     }
 

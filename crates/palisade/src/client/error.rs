@@ -18,6 +18,12 @@ pub(super) enum ClientError {
         #[source]
         source: reqwest::Error,
     },
+    /// The kernel's randomness.
+    #[error("cannot make a key for the message")]
+    NoRandomness {
+        #[source]
+        source: palisade_vault::NoRandomness,
+    },
     /// There is no key to send.
     #[error("no key: neither --key nor POKEE_KEY is set, and {} cannot be read", path.display())]
     NoKey {

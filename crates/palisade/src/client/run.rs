@@ -147,12 +147,7 @@ impl Turn<'_> {
 
         self.may_run = true;
         let message = told(message, uploads);
-        let sent = unless_interrupted(interrupts, async {
-            match &args.session {
-                Some(_) => TurnStream::send(api, session, &message).await,
-                None => TurnStream::send_first(api, session, &message).await,
-            }
-        });
+        let sent = unless_interrupted(interrupts, TurnStream::send(api, session, &message));
         let mut stream = match sent.await {
             Ok(stream) => stream,
             Err(error) => {

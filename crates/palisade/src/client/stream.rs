@@ -1,7 +1,7 @@
 //! One turn's events in order, without gap or duplicate, through every break of the connection.
 //!
 //! A stream that ends without a terminal event is resumed after the last event that was seen, a bounded number of
-//! times without progress. Never sends a message twice: only reading is repeated.
+//! times without progress. A message that has to be sent again has the same key, so that it is taken once.
 
 use std::time::Duration;
 
@@ -15,8 +15,8 @@ use super::text;
 
 /// Attempts in a row without a new event; with the waits below about 40 s, enough for a server's restart.
 const ATTEMPTS_MAX: u32 = 12;
-/// Looks at the session's record after the answer to a message was lost.
-const LOOKS_MAX: u32 = 6;
+/// How often a message is sent again whose answer was lost.
+const RESENDS_MAX: u32 = 6;
 const BACKOFF_FIRST: Duration = Duration::from_millis(200);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
@@ -60,32 +60,24 @@ pub(super) struct TurnStream<'api> {
 }
 
 impl<'api> TurnStream<'api> {
-    /// Starts a turn and reads it from its first event.
+    /// Starts a turn and reads it from its first event. The message goes out again under the same key when the answer's
+    /// head is lost, so that one turn starts at the most.
     pub(super) async fn send(api: &'api Api, session: &str, message: &str) -> Result<Self, ClientError> {
-        let response = api.send_message(session, message).await?;
-        let turn =
-            response.headers().get("x-response-id").and_then(|id| id.to_str().ok()).unwrap_or("").to_owned();
-        Ok(Self::over(api, session, turn, 0, Some(response)))
-    }
-
-    /// The same in a session that nobody else has written to: when the answer's head is lost, the session's record
-    /// says whether the message arrived, and which turn it became.
-    pub(super) async fn send_first(
-        api: &'api Api,
-        session: &str,
-        message: &str,
-    ) -> Result<Self, ClientError> {
-        let lost = match Self::send(api, session, message).await {
-            Err(lost @ (ClientError::Broken { .. } | ClientError::Silent { .. })) => lost,
-            other => return other,
+        let key =
+            palisade_vault::random_hex::<16>().map_err(|source| ClientError::NoRandomness { source })?;
+        let mut attempt = 0;
+        let response = loop {
+            match api.send_message(session, message, &key).await {
+                Err(ClientError::Broken { .. } | ClientError::Silent { .. }) if attempt < RESENDS_MAX => {
+                    tokio::time::sleep(backoff(attempt)).await;
+                    attempt += 1;
+                }
+                answered => break answered?,
+            }
         };
-        for attempt in 0..LOOKS_MAX {
-            tokio::time::sleep(backoff(attempt)).await;
-            let Ok(record) = api.session(session).await else { continue };
-            let Some(turn) = record.get("last_response_id").and_then(Value::as_str) else { return Err(lost) };
-            return Ok(Self::over(api, session, turn.to_owned(), 0, None));
-        }
-        Err(lost)
+        let turn = response.headers().get("x-response-id").and_then(|id| id.to_str().ok());
+        let turn = turn.unwrap_or("").to_owned();
+        Ok(Self::over(api, session, turn, 0, Some(response)))
     }
 
     /// Reads a turn that exists, from the event with the given number.

@@ -95,6 +95,8 @@ pub(crate) struct TenantSection {
     #[serde(default)]
     pub(crate) memory: Memory,
     pub(crate) upload_mb: Option<u64>,
+    /// What its workspace may take of the disk.
+    pub(crate) workspace_gb: Option<f64>,
     #[serde(default)]
     pub(crate) limits: LimitsSection,
     /// Whose credits it spends: tenants that name the same ledger are paired. Its own name where only `credits` is
@@ -139,6 +141,12 @@ pub(crate) struct SandboxSection {
     pub(crate) hand: Option<PathBuf>,
     /// What `deploy/runtime.sh` made.
     pub(crate) runtime: PathBuf,
+    /// What one sandbox may use of the machine's memory, files in memory included.
+    pub(crate) memory_mb: u64,
+    /// Processes and threads of one sandbox.
+    pub(crate) pids: u64,
+    /// Processors' worth of time of one sandbox; 0.5 is half of one.
+    pub(crate) cpus: f64,
 }
 
 /// `[inference]`: how long an upstream may take.
@@ -203,6 +211,9 @@ impl Default for SandboxSection {
             rootfs: "host-usr".to_owned(),
             hand: None,
             runtime: PathBuf::from("/opt/palisade/runtime"),
+            memory_mb: 1024,
+            pids: 256,
+            cpus: 1.0,
         }
     }
 }
@@ -260,6 +271,7 @@ impl Config {
         if self.sandbox.run_as == 0 {
             bail!("[sandbox] run_as = 0: nothing of Palisade may run as root");
         }
+        self.sandbox.check()?;
         if self.upstream.is_empty() && !self.model.is_empty() {
             bail!("there are [model] entries and no [[upstream]] that could serve them");
         }
@@ -306,11 +318,37 @@ impl TenantSection {
         if self.upload_mb == Some(0) {
             bail!("tenant {name:?} has upload_mb = 0, so no file could be uploaded");
         }
+        if self.workspace_gb.is_some_and(|gb| !gb.is_finite() || gb <= 0.0) {
+            bail!("tenant {name:?} has a workspace_gb in which no file would have room");
+        }
         Ok(())
     }
 }
 
 impl SandboxSection {
+    /// A shell and what holds the sandbox need something to live on.
+    fn check(&self) -> Result<()> {
+        const MEMORY_MB_MIN: u64 = 64;
+        const PIDS_MIN: u64 = 16;
+        const CPUS_MIN: f64 = 0.05;
+        if self.memory_mb < MEMORY_MB_MIN {
+            bail!("[sandbox] memory_mb = {}: nothing runs in less than {MEMORY_MB_MIN}", self.memory_mb);
+        }
+        if self.pids < PIDS_MIN {
+            bail!("[sandbox] pids = {}: nothing runs with fewer than {PIDS_MIN}", self.pids);
+        }
+        if !(CPUS_MIN..=1024.0).contains(&self.cpus) {
+            bail!("[sandbox] cpus = {}: from {CPUS_MIN} to 1024 are possible", self.cpus);
+        }
+        Ok(())
+    }
+
+    /// For each sandbox.
+    pub(crate) fn limits(&self) -> palisade_sandbox::Limits {
+        let memory_bytes = self.memory_mb.saturating_mul(1024 * 1024);
+        palisade_sandbox::Limits { memory_bytes, pids: self.pids, cpus: self.cpus }
+    }
+
     /// Paths are meant from where the configuration lies, whatever the folder the server was started in.
     fn make_absolute(&mut self, base: &Path) -> Result<()> {
         let absolute = |path: &Path| {
@@ -361,6 +399,7 @@ mod tests {
             tokens = [{ id = "default", key = "env:ACME_KEY" }]
             memory = "shared"
             upload_mb = 100
+            workspace_gb = 100
             limits = { concurrent_sessions = 20, turns_per_hour = 300 }
             ledger = "acme"
             credits = { mode = "soft", balance = 100000 }
@@ -396,6 +435,10 @@ mod tests {
             ("listen = \"8080\"", "listen"),
             ("[store]\nurl = \"mysql://u:secret@h/d\"", "postgres://"),
             ("[sessions]\nidle_s = 0", "idle_s"),
+            ("[sandbox]\nmemory_mb = 10", "memory_mb"),
+            ("[sandbox]\npids = 3", "pids"),
+            ("[sandbox]\ncpus = 0.0", "cpus"),
+            ("[sandbox]\ncpus = nan", "cpus"),
             ("[inference]\nhead_timeout_s = 0", "head_timeout_s"),
             ("[inference]\nidle_timeout_s = 0", "idle_timeout_s"),
             ("[inference]\ncall_timeout_s = 0", "call_timeout_s"),
@@ -403,6 +446,10 @@ mod tests {
             (
                 "[[tenant]]\nname = \"a\"\nupload_mb = 0\ntokens = [{id = \"t\", key = \"env:X\"}]",
                 "upload_mb = 0",
+            ),
+            (
+                "[[tenant]]\nname = \"a\"\nworkspace_gb = 0\ntokens = [{id = \"t\", key = \"env:X\"}]",
+                "workspace_gb",
             ),
             (
                 "[[tenant]]\nname = \"a\"\ntokens = [{id = \"t\", key = \"env:X\"}, {id = \"t\", key = \"env:Y\"}]",

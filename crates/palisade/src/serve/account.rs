@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as 
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
+use palisade_sandbox::{Cgroups, Controller};
 use rustix::process::{Gid, Uid, getuid};
 
 use crate::config::Config;
@@ -63,6 +64,12 @@ fn is_ours_to_take(dir: &Path) -> std::io::Result<bool> {
 
 /// Becomes the configured uid, and makes sure that it can work.
 pub(crate) fn give_up_root(config: &Config) -> Result<()> {
+    become_uid(config)?;
+    check_reachable(&config.data_dir)
+}
+
+/// Becomes the configured uid, if this is root.
+pub(crate) fn become_uid(config: &Config) -> Result<()> {
     if getuid().is_root() {
         let (uid, gid) = (Uid::from_raw(config.sandbox.run_as), Gid::from_raw(config.sandbox.run_as));
         let becoming = || format!("becoming uid {}", config.sandbox.run_as);
@@ -72,10 +79,35 @@ pub(crate) fn give_up_root(config: &Config) -> Result<()> {
         rustix::thread::set_thread_res_uid(uid, uid, uid).with_context(becoming)?;
     }
     rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
-    check_reachable(&config.data_dir)
+    Ok(())
 }
 
-fn check_reachable(dir: &Path) -> Result<()> {
+/// Whatever is missing is said loudly: a sandbox without a group of its own is held by its processes' limits alone.
+pub(crate) fn prepare_cgroups(config: &Config) -> Cgroups {
+    let uid = if getuid().is_root() { config.sandbox.run_as } else { getuid().as_raw() };
+    let cgroups = Cgroups::prepare(uid);
+    let missing: Vec<_> = cgroups.missing().into_iter().map(Controller::name).collect();
+    if !missing.is_empty() {
+        tracing::warn!(
+            missing = missing.join(", "),
+            problem = cgroups.problem().unwrap_or("this machine has none of them"),
+            "NO CONTROL GROUP LIMITS SANDBOXES HERE: one of them can use up what all share; start the server as root, \
+             or under systemd with Delegate=yes"
+        );
+    }
+    cgroups
+}
+
+/// As many as this process may have: connections and sandboxes take some each, and what the kernel lets a user have
+/// in flight between processes is counted against the same limit.
+pub(crate) fn raise_open_files() -> Result<()> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
+        .context("raising the limit of open files")
+}
+
+pub(crate) fn check_reachable(dir: &Path) -> Result<()> {
     use rustix::fs::{Access, access};
     let Err(error) = access(dir, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK) else { return Ok(()) };
     Err(error).with_context(|| {

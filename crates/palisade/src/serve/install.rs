@@ -79,11 +79,17 @@ fn hold(dir: &Path) -> Result<File> {
     Ok(held)
 }
 
-fn read_hand(config: &Config) -> Result<Vec<u8>> {
-    let path = match &config.sandbox.hand {
-        Some(path) => path.clone(),
-        None => std::env::current_exe().context("finding this program")?.with_file_name("palisade-hand"),
-    };
+/// Where it is before it is installed.
+fn hand_path(config: &Config) -> Result<PathBuf> {
+    match &config.sandbox.hand {
+        Some(path) => Ok(path.clone()),
+        None => Ok(std::env::current_exe().context("finding this program")?.with_file_name("palisade-hand")),
+    }
+}
+
+/// The program itself.
+pub(crate) fn read_hand(config: &Config) -> Result<Vec<u8>> {
+    let path = hand_path(config)?;
     fs::read(&path).with_context(|| {
         format!(
             "the sandbox's executor {} cannot be read; it is built by `cargo xtask build`, and [sandbox] hand says where it is",

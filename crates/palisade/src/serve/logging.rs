@@ -13,7 +13,8 @@ pub(crate) enum LogFormat {
 
 pub(crate) fn start(format: Option<LogFormat>) {
     let default = if std::io::stderr().is_terminal() { LogFormat::Text } else { LogFormat::Json };
-    let filter = EnvFilter::try_from_env("PALISADE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_env("PALISADE_LOG")
+        .unwrap_or_else(|_| EnvFilter::new("info,sqlx::postgres::notice=warn"));
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format.unwrap_or(default) {
         LogFormat::Json => {

@@ -1,8 +1,8 @@
 //! `palisade serve`: from a configuration to a server that answers, and back down again on SIGTERM.
 
-mod account;
+pub(crate) mod account;
 pub(crate) mod admin;
-mod install;
+pub(crate) mod install;
 mod keys;
 mod logging;
 mod models;
@@ -15,11 +15,11 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use clap::Args;
 use palisade_protocol::TenantName;
-use palisade_protocol::limits::UPLOAD_BYTES_MAX;
+use palisade_protocol::limits::{UPLOAD_BYTES_MAX, WORKSPACE_BYTES_MAX};
 use palisade_runtime::{
     BundledSkill, MemoryMode, Runtime, RuntimeConfig, StoreUrl, TenantConfig, TenantMode,
 };
-use palisade_sandbox::{Rootfs, SandboxConfig};
+use palisade_sandbox::{Cgroups, Rootfs, SandboxConfig, SandboxFactory};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -58,12 +58,15 @@ pub(crate) fn serve(args: ServeArgs) -> Result<()> {
     let store = config.store.url()?;
     account::prepare_data_dir(&mut config)?;
     let installed = install::install(&config)?;
+    let cgroups = account::prepare_cgroups(&config);
     account::give_up_root(&config)?;
+    account::raise_open_files()?;
     // From here on we are nobody special, and may start threads.
     let admission = admission.complete(&config)?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the executor")?;
-    runtime.block_on(run(config, store, admission, upstreams, installed))
+    let sandboxes = sandbox(&config, &installed, cgroups);
+    runtime.block_on(run(config, store, admission, upstreams, installed, sandboxes))
 }
 
 async fn run(
@@ -72,7 +75,9 @@ async fn run(
     admission: Admission,
     upstreams: models::Upstreams,
     installed: Installed,
+    sandboxes: SandboxConfig,
 ) -> Result<()> {
+    try_a_sandbox(&sandboxes).await?;
     let listener = TcpListener::bind(config.listen)
         .await
         .with_context(|| format!("cannot listen on {}", config.listen))?;
@@ -92,7 +97,7 @@ async fn run(
         keys: admission.keys,
         demo_planner: models.is_demo_planner,
         router: models.router,
-        sandbox: sandbox(&config, &installed),
+        sandbox: sandboxes,
         bundled_skills: load_skills(&installed),
         client_tool_timeout_s: config.client_tools.timeout_s,
         events_retention_s: config.events.retention_s,
@@ -183,6 +188,7 @@ fn default_tenant(default_model: &str) -> Result<TenantConfig> {
         client_model_selection: true,
         memory: MemoryMode::Shared,
         upload_bytes_max: UPLOAD_BYTES_MAX,
+        workspace_bytes_max: WORKSPACE_BYTES_MAX,
         concurrent_sessions_max: limits.concurrent_sessions,
         turn_timeout_s: limits.turn_timeout_s,
         session_ttl_s: limits.session_ttl_s,
@@ -208,6 +214,10 @@ fn tenant(section: &TenantSection, default_model: &str) -> Result<TenantConfig> 
             Memory::Off => MemoryMode::Off,
         },
         upload_bytes_max: section.upload_mb.map_or(UPLOAD_BYTES_MAX, |mb| mb.saturating_mul(1024 * 1024)),
+        // Fractions are for small disks; a float's size is cut at the type's end.
+        workspace_bytes_max: section
+            .workspace_gb
+            .map_or(WORKSPACE_BYTES_MAX, |gb| (gb * (1_u64 << 30) as f64) as u64),
         concurrent_sessions_max: limits.concurrent_sessions,
         turn_timeout_s: limits.turn_timeout_s,
         session_ttl_s: limits.session_ttl_s,
@@ -217,23 +227,43 @@ fn tenant(section: &TenantSection, default_model: &str) -> Result<TenantConfig> 
     })
 }
 
-fn sandbox(config: &Config, installed: &Installed) -> SandboxConfig {
-    let python_packages = config.sandbox.runtime.join("python");
-    let python_packages = python_packages.is_dir().then_some(python_packages);
-    if python_packages.is_none() {
+/// A server without sandboxes could do nothing but refuse, and nothing is ever run outside of one.
+async fn try_a_sandbox(config: &SandboxConfig) -> Result<()> {
+    let told =
+        "no sandbox can be made here, so the server does not start; `palisade doctor` looks at every part";
+    let factory = SandboxFactory::new(config.clone()).context(told)?;
+    let tried = palisade_sandbox::probe(&factory).await.context(told);
+    factory.shutdown().await;
+    tried.map(drop)
+}
+
+fn python_packages(config: &Config) -> Option<PathBuf> {
+    let folder = config.sandbox.runtime.join("python");
+    folder.is_dir().then_some(folder)
+}
+
+fn sandbox(config: &Config, installed: &Installed, cgroups: Cgroups) -> SandboxConfig {
+    if python_packages(config).is_none() {
         tracing::warn!(
             runtime = %config.sandbox.runtime.display(),
             "the sandbox's Python packages are not there, so document skills will not work; deploy/runtime.sh installs them"
         );
     }
+    sandbox_config(config, installed.hand.clone(), cgroups)
+}
+
+/// How sandboxes are made by this configuration, with the hand at a place that the uid can reach.
+pub(crate) fn sandbox_config(config: &Config, hand: PathBuf, cgroups: Cgroups) -> SandboxConfig {
     SandboxConfig {
-        hand: installed.hand.clone(),
+        hand,
         bwrap: PathBuf::from("bwrap"),
         rootfs: match config.sandbox.rootfs.as_str() {
             "host-usr" => Rootfs::HostUsr,
             path => Rootfs::Path(path.into()),
         },
-        python_packages,
+        python_packages: python_packages(config),
+        limits: config.sandbox.limits(),
+        cgroups,
     }
 }
 

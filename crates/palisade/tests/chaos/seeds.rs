@@ -19,6 +19,9 @@ use crate::world::{Engine, World, all_ended};
 /// On each engine.
 const SEEDS: u64 = 30;
 const SEEDS_LONG: u64 = 240;
+/// Of two servers.
+const PAIRS: u64 = 5;
+const PAIRS_LONG: u64 = 60;
 /// Worlds side by side: most of a seed is waiting.
 const LANES: u64 = 3;
 
@@ -32,6 +35,43 @@ async fn the_same_on_postgres() {
     if Postgres::start().is_some() {
         run(Engine::Postgres).await;
     }
+}
+
+/// Nobody starts the dead one again before the turns have ended: the other one goes on with them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[expect(clippy::print_stderr, reason = "the tally is for whoever runs the tests")]
+async fn of_two_servers_either_goes_on_when_the_other_dies() {
+    if Postgres::start().is_none() {
+        return;
+    }
+    let mut world = World::start(9, Engine::Postgres, Arc::new(Tally::default())).await;
+    let mut dead = world.server.beside().await;
+    for seed in 0..if crate::is_long() { PAIRS_LONG } else { PAIRS } {
+        eprintln!("pair {seed}");
+        let mut rng = Rng::new(seed, 2);
+        let sessions = rng.within(1..4);
+        let clients = world.clients(1_000 + seed, sessions).await;
+        let mut readers = world.read_on(&clients);
+        tokio::select! {
+            () = clients[0].has_seen(rng.within(0..50) as usize) => {}
+            () = all_ended(&mut readers) => {}
+        }
+        precisely(delay(&mut rng)).await;
+        match rng.percent(75) {
+            true => world.server.kill().await,
+            false => assert_eq!(world.server.terminate().await.code(), Some(0)),
+        }
+        all_ended(&mut readers).await;
+        std::mem::swap(&mut world.server, &mut dead);
+        all_ended(&mut world.read_on(&clients)).await;
+        for client in &clients {
+            check_turn(&mut world, client, Expected::Completed).await;
+        }
+        check_no_effect_is_unaccounted_for(&world);
+        world.has_paid_once().await;
+        dead.restart().await;
+    }
+    eprintln!("{}", world.tally);
 }
 
 #[expect(clippy::print_stderr, reason = "the tally is for whoever runs the tests")]
@@ -114,6 +154,7 @@ async fn run_seed(world: &mut World, seed: u64) {
         check_turn(world, client, Expected::Completed).await;
     }
     check_no_effect_is_unaccounted_for(world);
+    world.has_paid_once().await;
     let problems = world.model.problems();
     assert!(problems.is_empty(), "requests that no model takes: {problems:#?}");
     for client in &clients {

@@ -26,7 +26,10 @@ pub(crate) async fn check_turn(world: &mut World, client: &Client, expected: Exp
     check_end(&seen, expected);
     check_effects(world, &account);
     // The session is usable, and what the model is told is what the client has seen.
-    world.server.send(&client.session, FOLLOW_UP).await.until("message.completed").await;
+    let follow_up = world.server.send(&client.session, FOLLOW_UP).await.until("message.completed").await;
+    for end in [seen.last(), follow_up.last()].into_iter().flatten() {
+        world.tokens += end.data["usage"]["total_tokens"].as_u64().unwrap_or_default();
+    }
     let messages = world.model.told(&client.message).latest;
     check_conversation(&messages, client, &account);
     if expected == Expected::Completed {

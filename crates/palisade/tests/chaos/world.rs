@@ -9,6 +9,7 @@ use futures_util::future::join_all;
 use palisade_testkit::postgres::Postgres;
 use palisade_testkit::{Server, server, wait_for};
 use rustix::process::{Signal, getuid, kill_process};
+use tokio::process::Command;
 use tokio::task::JoinSet;
 
 use crate::client::Client;
@@ -35,6 +36,8 @@ pub(crate) struct World {
     pub(crate) effects: BTreeSet<String>,
     uid: u32,
     base: BTreeMap<String, usize>,
+    /// Tokens of every turn that has ended well, by what its clients were told.
+    pub(crate) tokens: u64,
     /// Where the server's database is, if not in a file.
     postgres: Option<Postgres>,
     /// What killed servers left running at first.
@@ -57,7 +60,7 @@ impl World {
         let server = Server::start(env!("CARGO_BIN_EXE_palisade"), &model.upstream, &more).await;
         let base = BTreeMap::new();
         let (effects, orphans) = (BTreeSet::new(), BTreeSet::new());
-        let mut world = Self { server, model, tally, effects, uid, base, postgres, orphans };
+        let mut world = Self { server, model, tally, effects, uid, base, tokens: 0, postgres, orphans };
         if tells_processes_apart() {
             world.base = world.descriptors();
         }
@@ -136,6 +139,22 @@ impl World {
             readers.spawn(client.read_on(&self.server));
         }
         readers
+    }
+
+    /// What was debited is what the clients were told, each turn once, and the books add up.
+    pub(crate) async fn has_paid_once(&self) {
+        let usage = self.server.get("/v1/usage").await;
+        let paid = f64::from(server::CREDITS) - usage["credits"]["balance"].as_f64().unwrap();
+        let told = self.tokens as f64 * server::CREDITS_PER_TOKEN;
+        assert!((paid - told).abs() < server::CREDITS_PER_TOKEN / 10.0, "{paid} credits paid for {told}");
+        let data = self.server.folder.path().join("data");
+        // Of two servers one has the socket, and the other takes it up when that one is gone.
+        wait_for("books that add up", async || {
+            let mut check = Command::new(env!("CARGO_BIN_EXE_palisade"));
+            let check = check.args(["admin", "credits", "check", "--data-dir"]).arg(&data);
+            check.output().await.unwrap().status.success().then_some(())
+        })
+        .await;
     }
 
     /// Nothing of the killed servers runs any more, and this one holds what it held when it was new.

@@ -65,6 +65,7 @@ pub(crate) struct Server {
 struct Shared {
     plan: Plan,
     seen: Mutex<Vec<String>>,
+    keys: Mutex<Vec<String>>,
     streams: Mutex<usize>,
     refused: Mutex<usize>,
     cancelled: Notify,
@@ -78,6 +79,7 @@ impl Server {
         let state = Arc::new(Shared {
             plan,
             seen: Mutex::default(),
+            keys: Mutex::default(),
             streams: Mutex::default(),
             refused: Mutex::default(),
             cancelled: Notify::new(),
@@ -96,6 +98,11 @@ impl Server {
     /// Every request so far: method, path and query, and the body if there was one.
     pub(crate) fn seen(&self) -> Vec<String> {
         self.state.seen.lock().unwrap().clone()
+    }
+
+    /// The idempotency keys of messages so far.
+    pub(crate) fn keys(&self) -> Vec<String> {
+        self.state.keys.lock().unwrap().clone()
     }
 }
 
@@ -140,6 +147,9 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
         format!("{method} {target}")
     };
     shared.seen.lock().unwrap().push(with_body);
+    if let Some(key) = head.headers.get("idempotency-key") {
+        shared.keys.lock().unwrap().push(key.to_str().unwrap().to_owned());
+    }
     if head.headers.get("authorization").is_none_or(|key| key != "Bearer pk_test_key") {
         return refused(401, "Unauthorized", "a valid key is needed", "auth.invalid");
     }

@@ -11,6 +11,8 @@ mod conversation;
 mod cookbook;
 mod endpoints;
 mod files;
+mod files_hostile;
+mod files_limits;
 mod idempotency;
 mod ledger;
 mod life;

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use palisade_protocol::item::TurnOutcome;
-use palisade_protocol::{Error, ErrorKind, Event, Item, Session, TurnId};
-use palisade_store::{Commit, StoreError};
+use palisade_protocol::{Error, ErrorKind, Event, Item, Session, SessionId, TurnId};
+use palisade_store::{Commit, Store, StoreError};
 
 use super::{TurnEnd, TurnJob};
 use crate::Rooms;
@@ -34,7 +34,8 @@ impl Ending {
         rooms.metrics.turn_ended(outcome);
         let mut wait = WAIT_MIN;
         loop {
-            match self.commit(rooms, &event, outcome).await {
+            match end_turn(&rooms.store, &self.session.id, &self.turn, self.generation, &event, outcome).await
+            {
                 Ok(()) => {
                     tracing::info!(session = %self.session.id, turn = %self.turn, ?outcome, "turn ended");
                     return;
@@ -74,26 +75,34 @@ impl Ending {
         })
     }
 
-    /// Numbered after what the store has: what a driver that is gone had still under way is in it, or is refused.
-    async fn commit(&self, rooms: &Rooms, event: &Event, outcome: TurnOutcome) -> Result<(), StoreError> {
-        let next_seq = rooms.store.last_seq(&self.turn).await?.map_or(0, |last| last + 1);
-        let commit = Commit {
-            session: self.session.id.clone(),
-            turn: self.turn.clone(),
-            generation: self.generation,
-            events: vec![event.render(next_seq)],
-            items: vec![Item::TurnEnded { outcome }],
-            metered: None,
-            skill: None,
-            end: Some((outcome, now())),
-        };
-        rooms.store.commit(commit).await
-    }
-
     /// Leaves the turn to the next server. Without this it would count as a crash, which is no more than a pity.
     async fn release(&self, rooms: &Rooms) {
         if let Err(error) = rooms.store.release(&self.turn, self.generation).await {
             tracing::warn!(turn = %self.turn, error = &error as &dyn std::error::Error, "a turn was not released");
         }
     }
+}
+
+/// The terminal event and the turn's end. Numbered after what the store has: what a driver that is gone had still under
+/// way is in it, or is refused.
+pub(crate) async fn end_turn(
+    store: &Store,
+    session: &SessionId,
+    turn: &TurnId,
+    generation: i64,
+    event: &Event,
+    outcome: TurnOutcome,
+) -> Result<(), StoreError> {
+    let next_seq = store.last_seq(turn).await?.map_or(0, |last| last + 1);
+    let commit = Commit {
+        session: session.clone(),
+        turn: turn.clone(),
+        generation,
+        events: vec![event.render(next_seq)],
+        items: vec![Item::TurnEnded { outcome }],
+        metered: None,
+        skill: None,
+        end: Some((outcome, now())),
+    };
+    store.commit(commit).await
 }

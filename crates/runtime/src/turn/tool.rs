@@ -6,7 +6,7 @@ use palisade_agent::output::{HeadTail, cut_middle};
 use palisade_agent::tools::{Action, Bash, action};
 use palisade_protocol::limits::{TOOL_OUTPUT_BYTES_MAX, TOOL_STREAM_BYTES_MAX};
 use palisade_protocol::{Event, Item, ToolCall, ToolOutput};
-use palisade_sandbox::{RunExit, RunRequest, Sandbox, SandboxError};
+use palisade_sandbox::{FileOp, RunExit, RunRequest, Sandbox, SandboxError};
 use serde_json::Value;
 use tokio::sync::Notify;
 
@@ -75,6 +75,10 @@ impl Driver {
             Action::Answered(output) => Ok(output),
             Action::Skill { name } => Ok(self.show_skill(&name).await),
             Action::File(operation) => {
+                let is_writing = matches!(operation, FileOp::Write(_) | FileOp::Edit(_));
+                if is_writing && self.job.storage.is_full().await {
+                    return Ok(self.job.storage.full("Nothing was written"));
+                }
                 let sandbox = match self.sandbox().await? {
                     Ok(sandbox) => sandbox,
                     Err(error) => return Ok(sandbox_failed(&error)),
@@ -106,8 +110,15 @@ impl Driver {
     ) -> Result<ToolOutput, TurnEnd> {
         let shown = Mutex::new(Shown::default());
         let arrived = Notify::new();
-        let request =
-            RunRequest { command: bash.command, timeout_ms: bash.timeout_ms, background: bash.background };
+        let storage = self.job.storage.clone();
+        let mut stops = storage.stops();
+        let command = match storage.is_full().await {
+            // A limit that no program inside can take back: what exists can be looked at, moved and deleted. The signal
+            // would kill the shell; without it the write fails with a reason.
+            true => format!("trap '' XFSZ; ulimit -f 0; {}", bash.command),
+            false => bash.command,
+        };
+        let request = RunRequest { command, timeout_ms: bash.timeout_ms, background: bash.background };
         let mut running = std::pin::pin!(sandbox.run(request, |bytes| {
             lock(&shown).take(bytes);
             arrived.notify_one();
@@ -116,8 +127,9 @@ impl Driver {
         let exit = loop {
             let step = async {
                 tokio::select! {
-                    exit = &mut running => Ok(Some(exit)),
+                    exit = &mut running => Ok(Some(exit.map_err(Ended::Sandbox))),
                     () = arrived.notified() => Ok(None),
+                    Ok(()) = stops.changed() => Ok(Some(Err(Ended::Full))),
                     () = &mut grace => Err(TurnEnd::Stopped),
                 }
             };
@@ -134,7 +146,11 @@ impl Driver {
         let kept = std::mem::take(&mut *lock(&shown)).kept;
         Ok(match exit {
             Ok(exit) => outcome(kept.into_text(), exit, bash.timeout_ms),
-            Err(error) => sandbox_failed(&error),
+            Err(Ended::Full) => {
+                let said = storage.full("[The command was ended");
+                ToolOutput { content: format!("{}\n{}]", kept.into_text(), said.content), ..said }
+            }
+            Err(Ended::Sandbox(error)) => sandbox_failed(&error),
         })
     }
 
@@ -154,6 +170,13 @@ impl Driver {
             }
         }
     }
+}
+
+/// Why a command came to no end of its own.
+enum Ended {
+    Sandbox(SandboxError),
+    /// It, or another writer of the workspace, went over the workspace's limit.
+    Full,
 }
 
 /// What a command has printed: what the model will get of it, and what readers have not been shown yet.
@@ -223,6 +246,7 @@ fn outcome(text: String, exit: RunExit, timeout_ms: u64) -> ToolOutput {
         RunExit::Code(0) => ToolOutput::ok(said),
         RunExit::Code(code) => failed(format!("exit code {code}")),
         RunExit::Signal(signal) => failed(format!("killed by signal {signal}")),
+        RunExit::OutOfMemory => failed("killed: the sandbox ran out of memory".to_owned()),
         RunExit::TimedOut => {
             ToolOutput::error("tool.timeout", format!("{said}\n[killed: it ran longer than {timeout_ms} ms]"))
         }

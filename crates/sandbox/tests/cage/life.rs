@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use palisade_sandbox::{Rootfs, RunExit, RunRequest, SandboxConfig, SandboxError, SandboxFactory, probe};
+use palisade_sandbox::{
+    Cgroups, Limits, Rootfs, RunExit, RunRequest, SandboxConfig, SandboxError, SandboxFactory, probe,
+};
 
 use crate::support::{Bench, host_processes, run, stdout, try_run, wait_for};
 
@@ -28,6 +30,8 @@ async fn b42_what_is_missing_is_named() {
         bwrap: bwrap.into(),
         rootfs: Rootfs::HostUsr,
         python_packages: None,
+        limits: Limits::default(),
+        cgroups: Cgroups::none("not asked for"),
     };
     let made = |config| SandboxFactory::new(config).map(drop);
     assert!(matches!(made(config("/bin/true", "no-such-bwrap")), Err(SandboxError::BwrapMissing(_))));

@@ -4,7 +4,11 @@
 #[cfg(test)]
 mod files;
 #[cfg(test)]
+mod kernel;
+#[cfg(test)]
 mod life;
+#[cfg(test)]
+mod limits;
 #[cfg(test)]
 mod network;
 #[cfg(test)]

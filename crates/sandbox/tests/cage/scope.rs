@@ -223,7 +223,8 @@ async fn a15_a_scope_root_swapped_for_a_link_is_never_mounted() {
         }
     });
     let (mut started, mut refused) = (0, 0);
-    for _ in 0..60 {
+    let times = if std::env::var_os("PALISADE_LONG_TESTS").is_some() { 10_000 } else { 60 };
+    for _ in 0..times {
         match bench.factory.start(bench.spec(&["scope"], &[])).await {
             Ok(sandbox) => {
                 started += 1;
@@ -302,4 +303,116 @@ async fn a_read_only_workspace_still_has_a_home() {
     let sandbox = bench.factory.start(spec).await.unwrap();
     refused(&sandbox, "touch a/y", "Read-only file system").await;
     stdout(&sandbox, "touch ~/y && [ $HOME = /workspace/.sessions/sess_a86118c06688/home ]").await;
+}
+
+#[tokio::test]
+async fn a10_a11_nothing_is_carved_out_of_what_may_be_written() {
+    let bench = Bench::new();
+    bench.put("rw/inner/f", "f");
+    // A narrower or weaker root below a writable one is no mount of its own, whether it is there or not: nothing
+    // hidden or read-only could be renamed away, because there is nothing of the kind.
+    let sandbox = bench.scoped(&["rw/inner", "rw/missing"], &["rw"]).await;
+    let points = "grep -c ' /workspace/rw' /proc/self/mountinfo";
+    assert_eq!(stdout(&sandbox, points).await, "1");
+    stdout(&sandbox, "mv rw/inner rw/moved && mkdir -p rw/inner rw/missing && echo x > rw/missing/x").await;
+    // And what was never granted stays away from the next session, whatever this one did.
+    bench.put("hidden/secret.txt", "secret");
+    refused(&sandbox, "ls hidden", "No such file or directory").await;
+    refused(&sandbox, "mkdir hidden", "Read-only file system").await;
+    let next = bench.scoped(&["rw/inner"], &["rw"]).await;
+    refused(&next, "cat hidden/secret.txt rw/../hidden/secret.txt", "No such file or directory").await;
+}
+
+#[tokio::test]
+async fn a14_a_path_is_never_an_argument() {
+    let bench = Bench::new();
+    for path in ["..", "a/../b", "/etc", "a//b", ".", "a/.", "a\0b", "a/..", "./a"] {
+        let access = FileAccess { read: vec![path.to_owned()], write: vec![] };
+        let scope = access.scope_for(&bench.session);
+        // What is not refused is another spelling of a path that is inside.
+        if let Ok(scope) = scope {
+            let inside = |path: &palisade_protocol::WorkspacePath| {
+                !path.as_bytes().split(|b| *b == b'/').any(|name| matches!(name, b".." | b"."))
+            };
+            assert!(scope.roots().iter().all(|(path, _)| inside(path)), "{path}");
+        }
+    }
+    // Names that look like options of bubblewrap or of the launcher, or like something of a shell, are names.
+    let names = ["--ro-bind", "-rf", "--", "$(touch pwned)", "a b", "*", "ü"];
+    let sandbox = bench.scoped(&names, &[]).await;
+    for name in names {
+        assert_eq!(stdout(&sandbox, &format!("ls -d -- '{name}'")).await, name);
+    }
+    assert!(!bench.workspace.join("pwned").exists());
+    // Longer than any path may be: an error of the start, with nothing made.
+    let long = vec!["n".repeat(250); 20].join("/");
+    let access = FileAccess { read: vec![long], write: vec![] };
+    if let Ok(scope) = access.scope_for(&bench.session) {
+        let spec = palisade_sandbox::SandboxSpec { scope, ..bench.spec(&[""], &[""]) };
+        assert!(matches!(bench.factory.start(spec).await, Err(SandboxError::Start { .. })));
+    }
+}
+
+#[tokio::test]
+async fn a16_what_is_replaced_on_the_host_is_seen_at_once() {
+    let bench = Bench::new();
+    bench.put("p/f", "old");
+    let sandbox = bench.scoped(&["p"], &[]).await;
+    bench.put("p/new", "new");
+    std::fs::rename(bench.workspace.join("p/new"), bench.workspace.join("p/f")).unwrap();
+    // Only directories are mounted, so no file inside can be one that the host has replaced.
+    assert_eq!(stdout(&sandbox, "cat p/f").await, "new");
+    let writing = bench.scoped(&[], &["p"]).await;
+    stdout(&writing, "sed -i s/new/edited/ p/f && mv p/f p/g && mv p/g p/f").await;
+    assert_eq!(bench.get("p/f"), "edited");
+}
+
+#[tokio::test]
+async fn a18_a_mount_point_removed_on_the_host_opens_nothing() {
+    let bench = Bench::new();
+    bench.put("ref/a.txt", "reference");
+    std::fs::create_dir_all(bench.workspace.join("ref/output")).unwrap();
+    let sandbox = bench.scoped(&["ref"], &["ref/output"]).await;
+    std::fs::remove_dir(bench.workspace.join("ref/output")).unwrap();
+    assert!(sandbox.is_stale(), "the next call gets another sandbox");
+    // Until then the one that is there has lost a place to write, and gained none.
+    let (_, text) = run(&sandbox, "export LC_ALL=C; touch ref/output/x; touch ref/x; ls ref").await;
+    assert!(text.contains("'ref/x': Read-only file system"), "{text}");
+    assert!(!bench.workspace.join("ref/x").exists() && !bench.workspace.join("ref/output").exists());
+}
+
+#[tokio::test]
+async fn a20_mounts_name_the_own_workspace_and_nobody_elses() {
+    let bench = Bench::new();
+    std::fs::create_dir_all(bench.outside.join("tenants/somebody-else/workspace")).unwrap();
+    let sandbox = typical(&bench).await;
+    let mounts = stdout(&sandbox, "cat /proc/self/mountinfo /proc/mounts /proc/1/mountinfo; true").await;
+    assert!(!mounts.contains("somebody-else") && !mounts.contains("p2") && !mounts.contains("secret"));
+    // Where the own workspace lies can be read: the kernel tells it of any bind mount. SECURITY.md says so.
+    assert!(mounts.contains("/workspace/projects/p1"), "{mounts}");
+    // Renamed away on the host, the mount would name a path outside of the scope: then it is stale.
+    std::fs::rename(bench.workspace.join("projects/p1"), bench.workspace.join("projects/p9")).unwrap();
+    assert!(sandbox.is_stale());
+}
+
+#[tokio::test]
+async fn a21_names_may_be_any_bytes() {
+    let bench = Bench::new();
+    let sandbox = bench.whole().await;
+    let program = "import os\n\
+         names = [b'new\\nline', b'\\x1b[31mred', 'a\\u202eb'.encode(), b'n' * 255, b'\\xff\\xfe', b'-rf', b'Case', b'case',\n\
+         \x20        'e\\u0301'.encode(), '\\u00e9'.encode(), b' ', b'\\\\']\n\
+         os.mkdir('odd')\n\
+         for name in names: open(b'odd/' + name, 'w').write('odd')\n\
+         print(len(os.listdir('odd')) == len(names))";
+    assert_eq!(python(&sandbox, program).await, "True");
+    assert_eq!(std::fs::read_dir(bench.workspace.join("odd")).unwrap().count(), 12);
+    // The tools neither stumble nor follow; what is no text is shown as such.
+    let found = tool(&sandbox, "Glob", serde_json::json!({"pattern": "odd/*"})).await;
+    assert!(!found.is_error && found.content.contains("/workspace/odd/case"), "{found:?}");
+    let grep = tool(&sandbox, "Grep", serde_json::json!({"pattern": "odd", "output_mode": "count"})).await;
+    assert!(!grep.is_error && grep.content.contains("/workspace/odd/-rf"), "{grep:?}");
+    let read = tool(&sandbox, "Read", serde_json::json!({"file_path": "odd/new\nline"})).await;
+    assert_eq!(read.content, "     1\todd\n");
+    stdout(&sandbox, "rm -r odd").await;
 }

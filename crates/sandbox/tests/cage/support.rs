@@ -6,7 +6,8 @@ use std::process::Command;
 
 use palisade_protocol::{Access, FileAccess, SessionId, ToolOutput, WorkspacePath};
 use palisade_sandbox::{
-    FileOp, Rootfs, RunExit, RunRequest, Sandbox, SandboxConfig, SandboxError, SandboxFactory, SandboxSpec,
+    Cgroups, FileOp, Limits, Rootfs, RunExit, RunRequest, Sandbox, SandboxConfig, SandboxError,
+    SandboxFactory, SandboxSpec,
 };
 use tempfile::TempDir;
 
@@ -23,6 +24,7 @@ pub(crate) struct Bench {
     pub(crate) outside: PathBuf,
     pub(crate) session: SessionId,
     pub(crate) hand: PathBuf,
+    pub(crate) cgroups: Cgroups,
     _folder: TempDir,
 }
 
@@ -35,7 +37,12 @@ impl Bench {
         // The uid may not be able to look where the hand was built.
         let reachable_hand = folder.path().join("palisade-hand");
         std::fs::copy(hand, &reachable_hand).unwrap();
-        if rustix::process::getuid().is_root() {
+        let is_root = rustix::process::getuid().is_root();
+        // As the server does: while it is root, and the same for all sandboxes of the process.
+        static CGROUPS: std::sync::OnceLock<Cgroups> = std::sync::OnceLock::new();
+        let uid = if is_root { TEST_UID } else { rustix::process::getuid().as_raw() };
+        let cgroups = CGROUPS.get_or_init(|| Cgroups::prepare(uid)).clone();
+        if is_root {
             chown(folder.path(), Some(TEST_UID), Some(TEST_UID)).unwrap();
             give_up_root();
         }
@@ -44,17 +51,27 @@ impl Bench {
         std::fs::create_dir(&workspace).unwrap();
         std::fs::create_dir(&outside).unwrap();
         std::fs::write(outside.join("secret"), "the secret").unwrap();
-        let factory = SandboxFactory::new(config(&reachable_hand, Rootfs::HostUsr, None)).unwrap();
+        let factory = SandboxFactory::new(config(&reachable_hand, &cgroups, Rootfs::HostUsr, None)).unwrap();
         let session = SessionId::from_random([0xa8, 0x61, 0x18, 0xc0, 0x66, 0x88]);
-        Self { factory, workspace, outside, session, hand: reachable_hand, _folder: folder }
+        Self { factory, workspace, outside, session, hand: reachable_hand, cgroups, _folder: folder }
     }
 
     pub(crate) fn factory_with_packages(&self, packages: &Path) -> SandboxFactory {
-        SandboxFactory::new(config(&self.hand, Rootfs::HostUsr, Some(packages))).unwrap()
+        SandboxFactory::new(config(&self.hand, &self.cgroups, Rootfs::HostUsr, Some(packages))).unwrap()
     }
 
     pub(crate) fn factory_with_rootfs(&self, root: &Path) -> SandboxFactory {
-        SandboxFactory::new(config(&self.hand, Rootfs::Path(root.to_owned()), None)).unwrap()
+        SandboxFactory::new(config(&self.hand, &self.cgroups, Rootfs::Path(root.to_owned()), None)).unwrap()
+    }
+
+    pub(crate) fn factory_with_limits(&self, limits: Limits) -> SandboxFactory {
+        let config = config(&self.hand, &self.cgroups, Rootfs::HostUsr, None);
+        SandboxFactory::new(SandboxConfig { limits, ..config }).unwrap()
+    }
+
+    pub(crate) fn factory_without_groups(&self, limits: Limits) -> SandboxFactory {
+        let config = config(&self.hand, &Cgroups::none("not asked for"), Rootfs::HostUsr, None);
+        SandboxFactory::new(SandboxConfig { limits, ..config }).unwrap()
     }
 
     pub(crate) fn spec(&self, read: &[&str], write: &[&str]) -> SandboxSpec {
@@ -92,12 +109,14 @@ impl Bench {
     }
 }
 
-fn config(hand: &Path, rootfs: Rootfs, packages: Option<&Path>) -> SandboxConfig {
+fn config(hand: &Path, cgroups: &Cgroups, rootfs: Rootfs, packages: Option<&Path>) -> SandboxConfig {
     SandboxConfig {
         hand: hand.to_owned(),
         bwrap: "bwrap".into(),
         rootfs,
         python_packages: packages.map(Path::to_owned),
+        limits: Limits::default(),
+        cgroups: cgroups.clone(),
     }
 }
 

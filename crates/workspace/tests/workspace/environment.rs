@@ -69,6 +69,13 @@ fn rights_that_the_owner_took_from_itself() {
     assert_eq!(code(tenant.get(&whole(), "d/locked/other")), "file.permissions");
     assert_eq!(code(tenant.workspace.archive(&whole(), &at("d"))), "file.permissions");
     assert_eq!(tenant.get(&whole(), "d").unwrap(), "file locked no-write", "they are listed all the same");
+    std::fs::write(tenant.at("d/large"), vec![1; 8 << 20]).unwrap();
+    tenant.write("d/closed/sub/file", "x");
+    std::fs::rename(tenant.at("d/large"), tenant.at("d/closed/sub/large")).unwrap();
+    set("d/closed/sub", 0);
+    set("d/closed", 0);
+    assert!(tenant.workspace.measure().unwrap() >= 8 << 20, "a closed directory hides nothing");
+    tenant.workspace.delete(&whole(), &at("d/closed"), true).unwrap();
     tenant.delete(&whole(), "d/file").unwrap();
     assert_eq!(code(tenant.delete(&whole(), "d/locked")), "directory.not_empty");
     tenant.workspace.delete(&whole(), &at("d/locked"), true).unwrap();
@@ -106,4 +113,7 @@ fn a_full_disk_refuses_and_leaves_nothing() {
     assert_eq!(crate::support::names_below(workspace.dir()), before);
     assert_eq!(std::fs::metadata(workspace.dir().join("old")).unwrap().len(), 100_000);
     put("new", 100_000).unwrap();
+    let own = Workspace::open(Path::new(&dir)).unwrap().volume().unwrap();
+    assert!(own.is_own && own.total_bytes == 1 << 20 && own.free_bytes < own.total_bytes, "{own:?}");
+    assert!(!workspace.volume().unwrap().is_own, "a folder of a file system is not its own");
 }

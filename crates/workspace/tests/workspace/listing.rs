@@ -6,14 +6,14 @@ use std::os::unix::ffi::OsStrExt as _;
 use palisade_protocol::limits::DIRECTORY_ENTRIES_MAX;
 use palisade_workspace::EntryKind;
 
-use crate::support::{Tenant, at, code, scope, whole};
+use crate::support::{Tenant, at, code, first, is_long, scope, whole};
 
 #[test]
 fn the_wire_form() {
     let tenant = Tenant::new();
     tenant.write("d/file.txt", "123");
     std::fs::create_dir(tenant.at("d/sub")).unwrap();
-    let listing = tenant.workspace.list(&whole(), &at("d"), 10).unwrap();
+    let listing = tenant.workspace.list(&whole(), &at("d"), &first(10)).unwrap();
     let json = serde_json::to_value(&listing.entries).unwrap();
     let modified = |n: usize| json[n]["modified"].as_f64().unwrap();
     assert_eq!(
@@ -24,7 +24,7 @@ fn the_wire_form() {
         ])
     );
     assert!(modified(0) > 1.6e9);
-    assert!(!listing.truncated);
+    assert_eq!(listing.next_after, None);
 }
 
 #[test]
@@ -41,7 +41,7 @@ fn a_scopes_ancestor_shows_only_what_leads_to_the_scope() {
     assert_eq!(tenant.get(&scope, "projects/p3").unwrap(), "out");
     assert_eq!(tenant.get(&scope, ".sessions").unwrap(), "sess_070707070707");
     assert_eq!(tenant.get(&scope, "projects/p1").unwrap(), "a deeper");
-    let listing = tenant.workspace.list(&scope, &at("projects"), 10).unwrap();
+    let listing = tenant.workspace.list(&scope, &at("projects"), &first(10)).unwrap();
     assert!(listing.entries.iter().all(|entry| entry.kind == EntryKind::Directory));
 }
 
@@ -60,14 +60,14 @@ fn names_that_are_not_utf8_can_still_be_named() {
     let tenant = Tenant::new();
     let name = OsStr::from_bytes(b"caf\xe9 1.txt");
     std::fs::write(tenant.workspace.dir().join(name), "latin").unwrap();
-    let listing = tenant.workspace.list(&whole(), &at(""), 10).unwrap();
+    let listing = tenant.workspace.list(&whole(), &at(""), &first(10)).unwrap();
     let entry = listing.entries.iter().find(|entry| entry.name_percent.is_some()).unwrap();
     assert_eq!(entry.name, "caf\u{fffd} 1.txt");
     let percent = entry.name_percent.clone().unwrap();
     assert_eq!(percent, "caf%E9%201.txt");
     let bytes: Vec<u8> = percent_encoding::percent_decode_str(&percent).collect();
     let path = palisade_protocol::WorkspacePath::parse(bytes).unwrap();
-    assert!(tenant.workspace.open_read(&whole(), &path).is_ok());
+    assert!(tenant.workspace.open_read(&whole(), &path, &first(1)).is_ok());
     tenant.workspace.delete(&whole(), &path, false).unwrap();
     assert!(!tenant.workspace.dir().join(name).exists());
 }
@@ -82,7 +82,7 @@ fn links_are_shown_as_what_they_lead_to_and_others_not_at_all() {
     tenant.link("in/out", tenant.outside().join("secret"));
     tenant.link("in/circle", "circle");
     let shown = |scope| {
-        let listing = tenant.workspace.list(&scope, &at("in"), 10).unwrap();
+        let listing = tenant.workspace.list(&scope, &at("in"), &first(10)).unwrap();
         listing.entries.into_iter().map(|entry| (entry.name, entry.kind, entry.size)).collect::<Vec<_>>()
     };
     assert_eq!(
@@ -103,14 +103,110 @@ fn a_large_directory_is_cut_by_name() {
     for number in 0..5_000 {
         std::fs::write(tenant.at(&format!("d/{number:05}")), "").unwrap();
     }
-    let listing = tenant.workspace.list(&whole(), &at("d"), 100).unwrap();
-    assert!(listing.truncated);
+    let listing = tenant.workspace.list(&whole(), &at("d"), &first(100)).unwrap();
+    assert_eq!(listing.next_after.as_deref(), Some("00099"));
     let names: Vec<_> = listing.entries.iter().map(|entry| entry.name.clone()).collect();
     assert_eq!(names, (0..100).map(|number| format!("{number:05}")).collect::<Vec<_>>());
-    let exact = tenant.workspace.list(&whole(), &at("d"), 5_000).unwrap();
-    assert_eq!((exact.entries.len(), exact.truncated), (5_000, false));
-    let all = tenant.workspace.list(&whole(), &at("d"), DIRECTORY_ENTRIES_MAX).unwrap();
-    assert_eq!((all.entries.len(), all.truncated), (5_000, false));
+    let exact = tenant.workspace.list(&whole(), &at("d"), &first(5_000)).unwrap();
+    assert_eq!((exact.entries.len(), exact.next_after), (5_000, None));
+    let all = tenant.workspace.list(&whole(), &at("d"), &first(DIRECTORY_ENTRIES_MAX)).unwrap();
+    assert_eq!((all.entries.len(), all.next_after), (5_000, None));
+}
+
+/// Every name of `d`, page by page, as a client would ask.
+fn all_pages(tenant: &Tenant, entries_max: usize) -> Vec<Vec<u8>> {
+    let mut page = first(entries_max);
+    let mut names = Vec::new();
+    loop {
+        let listing = tenant.workspace.list(&whole(), &at("d"), &page).unwrap();
+        assert!(listing.entries.len() <= entries_max);
+        let decoded = |text: &str| percent_encoding::percent_decode_str(text).collect::<Vec<u8>>();
+        for entry in &listing.entries {
+            names.push(
+                entry.name_percent.as_ref().map_or(entry.name.clone().into_bytes(), |name| decoded(name)),
+            );
+        }
+        match listing.next_after {
+            Some(next) => page.after = OsStr::from_bytes(&decoded(&next)).to_owned(),
+            None => return names,
+        }
+    }
+}
+
+#[test]
+fn names_of_any_bytes_come_back_page_by_page() {
+    let tenant = Tenant::new();
+    std::fs::create_dir(tenant.at("d")).unwrap();
+    let mut made: Vec<Vec<u8>> = [
+        "-rf",
+        "A",
+        "a",
+        "\u{e4}",
+        "a\u{308}",
+        "line\nbreak",
+        "\u{1b}[2J",
+        "\u{202e}txt.exe",
+        "%41",
+        "+",
+        " ",
+        "*",
+        "'\"$`;",
+        "back\\slash",
+    ]
+    .map(|name| name.as_bytes().to_vec())
+    .into();
+    made.extend([vec![0xff], vec![b'a', 0xc3], vec![b'x'; 255], vec![0xf0; 255]]);
+    for name in &made {
+        std::fs::write(tenant.at("d").join(OsStr::from_bytes(name)), name).unwrap();
+    }
+    // What no page shows must neither end the pages nor be counted twice.
+    for number in 0..10 {
+        tenant.link(&format!("d/m{number}"), "/nowhere");
+    }
+    made.sort();
+    for entries_max in [1, 2, 3, 5, 100] {
+        assert_eq!(all_pages(&tenant, entries_max), made, "{entries_max} a page");
+    }
+    for name in &made {
+        let path = [b"d/", name.as_slice()].concat();
+        let path = palisade_protocol::WorkspacePath::parse(path).unwrap();
+        assert!(tenant.workspace.open_read(&whole(), &path, &first(1)).is_ok(), "{path}");
+        tenant.workspace.delete(&whole(), &path, false).unwrap();
+    }
+    assert_eq!(all_pages(&tenant, 3), Vec::<Vec<u8>>::new());
+}
+
+/// Case D11: the memory of a page is the page's, whatever the directory holds.
+#[test]
+fn a_directory_of_very_many() {
+    let count = if is_long() { 1_000_000 } else { 30_000 };
+    let tenant = Tenant::new();
+    std::fs::create_dir(tenant.at("d")).unwrap();
+    for number in 0..count {
+        let name = |number: usize| tenant.at(&format!("d/{number:07}"));
+        // A hard link costs no inode; a file may have 65,000 of them.
+        match number % 60_000 {
+            0 => std::fs::write(name(number), "x").unwrap(),
+            linked => std::fs::hard_link(name(number - linked), name(number)).unwrap(),
+        }
+    }
+    let peak_kib = || {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()
+    };
+    let before_kib = peak_kib();
+    let begun = std::time::Instant::now();
+    let listing = tenant.workspace.list(&whole(), &at("d"), &first(1_000)).unwrap();
+    println!("the first 1,000 of {count}: {:?}", begun.elapsed());
+    assert_eq!((listing.entries.len(), listing.next_after.as_deref()), (1_000, Some("0000999")));
+    assert!(peak_kib() - before_kib < 4 * 1024, "{} KiB for a page of 1,000", peak_kib() - before_kib);
+    let all = all_pages(&tenant, DIRECTORY_ENTRIES_MAX);
+    assert_eq!(all.len(), count);
+    assert!(all.is_sorted());
+    let begun = std::time::Instant::now();
+    tenant.workspace.delete(&whole(), &at("d"), true).unwrap();
+    println!("{count} removed in {:?}", begun.elapsed());
 }
 
 #[test]
@@ -119,7 +215,7 @@ fn a_file_with_several_names_says_so() {
     tenant.write("a/one", "x");
     std::fs::hard_link(tenant.at("a/one"), tenant.at("a/two")).unwrap();
     tenant.write("a/single", "x");
-    let listing = tenant.workspace.list(&whole(), &at("a"), 10).unwrap();
+    let listing = tenant.workspace.list(&whole(), &at("a"), &first(10)).unwrap();
     let links: Vec<_> = listing.entries.iter().map(|entry| (entry.name.as_str(), entry.links)).collect();
     assert_eq!(links, [("one", Some(2)), ("single", None), ("two", Some(2))]);
 }
@@ -128,7 +224,7 @@ fn a_file_with_several_names_says_so() {
 fn a_file_is_not_listed() {
     let tenant = Tenant::new();
     tenant.write("f", "x");
-    assert_eq!(code(tenant.workspace.list(&whole(), &at("f"), 10)), "directory.is_file");
-    assert_eq!(code(tenant.workspace.list(&whole(), &at("missing"), 10)), "file.not_found");
-    assert_eq!(code(tenant.workspace.list(&scope(&["a"], &[]), &at("b"), 10)), "scope.denied");
+    assert_eq!(code(tenant.workspace.list(&whole(), &at("f"), &first(10))), "directory.is_file");
+    assert_eq!(code(tenant.workspace.list(&whole(), &at("missing"), &first(10))), "file.not_found");
+    assert_eq!(code(tenant.workspace.list(&scope(&["a"], &[]), &at("b"), &first(10))), "scope.denied");
 }

@@ -20,3 +20,4 @@ mod reading;
 mod skills;
 mod support;
 mod upload;
+mod usage;

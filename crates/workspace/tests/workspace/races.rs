@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
-use crate::support::{Tenant, at, code, names_below, race_rounds, scope, whole};
+use crate::support::{Tenant, at, code, first, names_below, race_rounds, scope, whole};
 
 /// Runs `round` while `one` and `other` change places, until it has run its number and both kinds of answer
 /// were seen: otherwise nothing was raced.
@@ -73,6 +73,31 @@ fn reading_a_swapped_file() {
             assert_eq!(text, "inside");
         }
         code(got)
+    });
+}
+
+/// Listing and zip: neither shows a name or a byte of what the link leads to.
+#[test]
+fn listing_and_archiving_through_a_swapped_directory() {
+    let tenant = Tenant::new();
+    tenant.write("d/dir/inside", "inside");
+    tenant.link("d/link", "../../outside");
+    let mut number = 0;
+    while_swapping(&tenant.at("d/dir"), &tenant.at("d/link"), || {
+        number += 1;
+        if number % 8 > 0 {
+            let listing = tenant.workspace.list(&whole(), &at("d/dir"), &first(10));
+            if let Ok(listing) = &listing {
+                assert!(listing.entries.iter().all(|entry| entry.name == "inside"), "{listing:?}");
+            }
+            return code(listing);
+        }
+        let archive = tenant.workspace.archive(&whole(), &at("d"));
+        let Ok(archive) = archive else { return code(archive) };
+        let mut bytes = Vec::new();
+        archive.write_zip(&mut bytes).unwrap();
+        assert!(!bytes.windows(6).any(|found| found == b"secret"), "a name of the other side");
+        "ok"
     });
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use palisade_protocol::{Error, ErrorKind};
 use palisade_workspace::Opened;
 
-use crate::support::{Tenant, at, code, scope, whole};
+use crate::support::{Tenant, at, code, first, scope, whole};
 
 #[test]
 fn each_rule_of_the_scope() {
@@ -63,7 +63,7 @@ fn out_of_scope_says_the_contracts_sentence_and_nothing_of_the_disk() {
 fn a_file_says_its_length_time_and_tag() {
     let tenant = Tenant::new();
     tenant.write("f", "12345");
-    let open = || match tenant.workspace.open_read(&whole(), &at("f")).unwrap() {
+    let open = || match tenant.workspace.open_read(&whole(), &at("f"), &first(1)).unwrap() {
         Opened::File(read) => read,
         Opened::Directory(_) => panic!("a file was opened"),
     };
@@ -125,7 +125,7 @@ fn a_sparse_file_costs_nothing_to_open() {
     let tenant = Tenant::new();
     let length = 4 << 40;
     std::fs::File::create(tenant.at("sparse")).unwrap().set_len(length).unwrap();
-    match tenant.workspace.open_read(&whole(), &at("sparse")).unwrap() {
+    match tenant.workspace.open_read(&whole(), &at("sparse"), &first(1)).unwrap() {
         Opened::File(read) => assert_eq!(read.size, length),
         Opened::Directory(_) => panic!("a file was opened"),
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use palisade_protocol::scope::Scope;
 use palisade_protocol::{Error, FileAccess, SessionId, WorkspacePath};
-use palisade_workspace::{Opened, Workspace, WorkspaceError};
+use palisade_workspace::{Opened, Page, Workspace, WorkspaceError};
 
 pub(crate) struct Tenant {
     pub(crate) workspace: Workspace,
@@ -59,7 +59,7 @@ impl Tenant {
 
     /// What the API reads at `path`, as text.
     pub(crate) fn get(&self, scope: &Scope, path: &str) -> Result<String, WorkspaceError> {
-        match self.workspace.open_read(scope, &at(path))? {
+        match self.workspace.open_read(scope, &at(path), &Page::default())? {
             Opened::File(mut read) => {
                 let mut text = String::new();
                 read.file.read_to_string(&mut text).unwrap();
@@ -117,6 +117,11 @@ pub(crate) fn at(path: &str) -> WorkspacePath {
     WorkspacePath::parse(path).unwrap()
 }
 
+/// The first `entries_max` of a directory.
+pub(crate) fn first(entries_max: usize) -> Page {
+    Page { entries_max, ..Page::default() }
+}
+
 /// The code that a client would see.
 pub(crate) fn code<T>(result: Result<T, WorkspaceError>) -> &'static str {
     match result {
@@ -125,7 +130,12 @@ pub(crate) fn code<T>(result: Result<T, WorkspaceError>) -> &'static str {
     }
 }
 
+/// Whether tests may take minutes.
+pub(crate) fn is_long() -> bool {
+    std::env::var_os("PALISADE_LONG_TESTS").is_some_and(|value| value == "1")
+}
+
 /// How many rounds a race runs.
 pub(crate) fn race_rounds() -> usize {
-    if std::env::var_os("PALISADE_LONG_TESTS").is_some_and(|value| value == "1") { 100_000 } else { 10_000 }
+    if is_long() { 100_000 } else { 10_000 }
 }

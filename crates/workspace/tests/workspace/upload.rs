@@ -87,6 +87,34 @@ fn what_stands_in_the_way_is_named() {
     }
 }
 
+/// Case D04: the agent sees the temporary's name as soon as it is there.
+#[test]
+fn what_takes_the_temporarys_place_is_not_put_in_the_files() {
+    let tenant = Tenant::new();
+    tenant.write("d/file", "old");
+    type Plant = fn(&Tenant, &std::path::Path);
+    let plants: [Plant; 4] = [
+        |tenant, at| std::os::unix::fs::symlink(tenant.outside().join("secret"), at).unwrap(),
+        |_, at| std::fs::write(at, "planted").unwrap(),
+        |_, at| std::fs::create_dir(at).unwrap(),
+        |_, _| {},
+    ];
+    for plant in plants {
+        let mut upload = tenant.workspace.begin_upload(&whole(), &at("d/file"), 100).unwrap();
+        upload.write(b"new").unwrap();
+        let dir = std::fs::read_dir(tenant.at("d")).unwrap();
+        let names = dir.map(|entry| entry.unwrap().path());
+        let temporary = names.into_iter().find(|path| !path.ends_with("file")).unwrap();
+        std::fs::remove_file(&temporary).unwrap();
+        plant(&tenant, &temporary);
+        assert_eq!(code(upload.finish()), "file.changing");
+        assert_eq!(std::fs::read_to_string(tenant.at("d/file")).unwrap(), "old");
+        assert_eq!(std::fs::read_to_string(tenant.outside().join("secret")).unwrap(), "OUTSIDE");
+        let _ = std::fs::remove_dir(&temporary);
+    }
+    assert_eq!(tenant.names().iter().filter(|name| name.contains("/d/")).count(), 1);
+}
+
 #[test]
 fn a_directory_that_appears_meanwhile_is_not_replaced() {
     let tenant = Tenant::new();
