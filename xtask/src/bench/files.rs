@@ -79,14 +79,13 @@ impl Target {
     async fn time(&self, clients: usize, count: usize) -> Result<f64> {
         let each = count.div_ceil(clients);
         let began = Instant::now();
-        let tasks: Vec<_> = (0..clients)
-            .map(|_| {
-                let target = self.clone();
-                tokio::spawn(async move { target.get(each).await })
-            })
-            .collect();
-        for task in tasks {
-            task.await.context("a client")??;
+        let mut tasks = tokio::task::JoinSet::new();
+        for _ in 0..clients {
+            let target = self.clone();
+            tasks.spawn(async move { target.get(each).await });
+        }
+        while let Some(done) = tasks.join_next().await {
+            done.context("a client")??;
         }
         Ok(began.elapsed().as_secs_f64() * 1e3 / (each * clients) as f64)
     }
