@@ -146,18 +146,20 @@ fn remove_folders(data_dir: &Path) {
     }
 }
 
-/// Beats, looks after the others, and takes over what nobody drives, until the server drains.
-pub(crate) async fn keep(rooms: Arc<Rooms>, mut others: Others) {
+/// Says that this server lives, until it drains. Apart from [`look`], which may wait long for the database or for
+/// many turns: this server must not be taken for dead, nor miss that it is.
+pub(crate) async fn beat(rooms: Arc<Rooms>) {
     let mut beaten = Instant::now();
     loop {
         tokio::select! {
             () = rooms.draining.cancelled() => return,
-            () = rooms.lease.look.notified() => {}
             () = tokio::time::sleep(BEAT) => {}
         }
+        // From when the others can have seen it.
+        let began = Instant::now();
         let mut is_over = false;
         match tokio::time::timeout(BEAT_MAX, rooms.store.beat()).await {
-            Ok(Ok(())) => beaten = Instant::now(),
+            Ok(Ok(())) => beaten = began,
             Ok(Err(StoreError::LeaseOver)) => is_over = true,
             Ok(Err(StoreError::Stopped)) => return,
             Ok(Err(error)) => {
@@ -171,9 +173,21 @@ pub(crate) async fn keep(rooms: Arc<Rooms>, mut others: Others) {
         if is_over || beaten.elapsed() >= OWN_LEASE {
             renew(&rooms).await;
             beaten = Instant::now();
+            rooms.lease.look.notify_one();
+        }
+    }
+}
+
+/// Looks after the others, and takes over what nobody drives, until the server drains.
+pub(crate) async fn look(rooms: Arc<Rooms>, mut others: Others) {
+    loop {
+        tokio::select! {
+            () = rooms.draining.cancelled() => return,
+            () = rooms.lease.look.notified() => {}
+            () = tokio::time::sleep(BEAT) => {}
         }
         let looked = match others.bury(&rooms.store, &rooms.lease.data_dir).await {
-            Ok(_) => crate::recover::take_over_turns(&rooms).await.map(drop),
+            Ok(_) => crate::recover::take_over_turns(&rooms).await,
             Err(error) => Err(error),
         };
         if let Err(error) = looked {
@@ -266,8 +280,13 @@ async fn drop_session(rooms: &Rooms, session: &SessionId) {
 
 /// Looks at everything that a notice could have been about.
 async fn look_at_all(rooms: &Arc<Rooms>) -> Result<(), StoreError> {
-    for turn in rooms.turns.ids() {
-        if rooms.store.turn(&turn).await?.is_none_or(|row| row.cancel_requested) {
+    for (turn, session) in rooms.turns.all() {
+        let is_to_end = match rooms.store.turn(&turn).await? {
+            Some(row) => row.cancel_requested,
+            // Gone with its session; or not written down yet, for it is listed before.
+            None => rooms.store.session_context(&session).await?.is_none(),
+        };
+        if is_to_end {
             let _ = rooms.turns.cancel(&turn);
         }
         rooms.turns.answered(&turn);

@@ -64,6 +64,8 @@ impl Runtime {
         let is_prepaid = account.charge.as_ref().is_some_and(|charge| charge.mode == CreditMode::Hard);
         let timeout = Duration::from_secs(tenant.config.turn_timeout_s);
         let turn = TurnId::from_random(palisade_vault::random().map_err(Error::bug)?);
+        // Before the turn is written: one that is written under a name that this server is about to lose stops.
+        let lease_over = self.rooms.lease.over();
         let listed = self.rooms.turns.list(id, &turn);
         if self.rooms.draining.is_cancelled() {
             let text = "the server is shutting down; try again in a moment";
@@ -84,8 +86,18 @@ impl Runtime {
         let storage = tenant.storage.clone();
         let (cancel, answered) = (listed.cancel.clone(), listed.answered.clone());
         let start = TurnStart { turn: turn.clone(), generation: 1, next_seq: 1, step_seq: 0, started_at };
-        let job =
-            TurnJob { session, keep, sandbox_spec, storage, start, cancel, answered, timeout, is_prepaid };
+        let job = TurnJob {
+            session,
+            keep,
+            sandbox_spec,
+            storage,
+            start,
+            cancel,
+            answered,
+            lease_over,
+            timeout,
+            is_prepaid,
+        };
         // In a task of its own: a caller that hangs up between the commit and the start would leave a turn that
         // nobody drives.
         let rooms = self.rooms.clone();

@@ -1,4 +1,6 @@
-//! Picks up the turns that another process left running: each goes on by itself from its last durable step. The number of attempts is bounded; what cannot go on is closed with an error, so that no session stays busy.
+//! Picks up the turns that nobody drives, because another process left them running or this one had to stop: each goes
+//! on by itself from its last durable step. The number of attempts is bounded; what cannot go on is closed with an
+//! error, so that no session stays busy.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +9,7 @@ use palisade_protocol::item::TurnOutcome;
 use palisade_protocol::money::CreditMode;
 use palisade_protocol::{Event, TenantName};
 use palisade_store::{StoreError, Turn};
+use tokio_util::sync::CancellationToken;
 
 use crate::Rooms;
 use crate::hands;
@@ -16,47 +19,61 @@ use crate::turn::{Listed, TurnJob, TurnStart, end_turn, spawn};
 /// Attempts at one turn, the first included.
 const ATTEMPTS_MAX: i64 = 5;
 
-/// Between two tries at turns that could not be taken over, because the disk is full, say.
-const RETRY_PAUSE: Duration = Duration::from_secs(5);
+/// Between two looks for turns that nobody drives, where there is one server.
+const LOOK: Duration = Duration::from_secs(5);
 
-/// Takes over every turn that nobody drives; whether none is left. One that fails does not keep the others waiting.
-pub(crate) async fn take_over_turns(rooms: &Arc<Rooms>) -> Result<bool, StoreError> {
-    let mut is_none_left = true;
-    for (tenant, turn) in rooms.store.orphaned_turns().await? {
+/// Takes over every turn that nobody drives. One that fails does not keep the others waiting; the next look finds it.
+pub(crate) async fn take_over_turns(rooms: &Arc<Rooms>) -> Result<(), StoreError> {
+    let mut turns = rooms.store.orphaned_turns().await?;
+    // A turn of this server is on its list, but for one that had to stop and could not be released, or one whose
+    // take-over failed half-way.
+    turns.extend(rooms.store.own_turns().await?);
+    for (tenant, turn) in turns {
         match take_over_or_close(rooms, &tenant, &turn).await {
             // Another server was quicker.
             Ok(()) | Err(StoreError::Fenced(_)) => {}
             Err(error) => {
                 tracing::error!(turn = %turn.id, error = &error as &dyn std::error::Error, "a turn was not taken over; trying again");
-                is_none_left = false;
             }
         }
     }
-    Ok(is_none_left)
+    Ok(())
 }
 
-/// Tries until none is left, or the server drains.
-pub(crate) async fn retry(rooms: Arc<Rooms>) {
+/// Looks again and again, until the server drains: for a store that has no other server.
+pub(crate) async fn keep_looking(rooms: Arc<Rooms>) {
     loop {
         tokio::select! {
             () = rooms.draining.cancelled() => return,
-            () = tokio::time::sleep(RETRY_PAUSE) => {}
+            () = tokio::time::sleep(LOOK) => {}
         }
-        if matches!(take_over_turns(&rooms).await, Ok(true)) {
-            return;
+        if let Err(error) = take_over_turns(&rooms).await {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "turns that nobody drives could not be looked for"
+            );
         }
     }
 }
 
 /// From the take-over on the turn is this server's, so that whatever fails after it gives it back.
 async fn take_over_or_close(rooms: &Arc<Rooms>, tenant: &TenantName, turn: &Turn) -> Result<(), StoreError> {
-    let listed = rooms.turns.list(&turn.session, &turn.id);
+    // Before the turn is ours: a lease that ends in between ends this attempt.
+    let lease_over = rooms.lease.over();
+    let Some(listed) = rooms.turns.take_up(&turn.session, &turn.id) else { return Ok(()) };
+    // Listed first, so that a drain sees it or is seen. Whoever is letting go of its turns takes none.
+    if rooms.draining.is_cancelled() || lease_over.is_cancelled() {
+        return Ok(());
+    }
     let generation = rooms.store.take_over(&turn.session, &turn.id, turn.generation).await?;
     // A server that stands still has ended nothing of what it drove.
     rooms.lease.end_sandbox_of(&turn.owner, &turn.session).await;
-    let taken = drive_or_close(rooms, tenant, turn, generation, listed).await;
-    if taken.is_err() {
-        rooms.store.release(&turn.id, generation).await?;
+    let taken = drive_or_close(rooms, tenant, turn, generation, listed, lease_over).await;
+    if taken.is_err()
+        && let Err(error) = rooms.store.release(&turn.id, generation).await
+    {
+        // The next look finds it as one of this server's that nobody drives.
+        tracing::warn!(turn = %turn.id, error = &error as &dyn std::error::Error, "a turn was not released");
     }
     taken
 }
@@ -67,6 +84,7 @@ async fn drive_or_close(
     turn: &Turn,
     generation: i64,
     listed: Listed,
+    lease_over: CancellationToken,
 ) -> Result<(), StoreError> {
     if turn.cancel_requested {
         let event = Event::Cancelled { id: turn.id.clone(), status: "cancelled" };
@@ -80,7 +98,7 @@ async fn drive_or_close(
         );
         return close_turn(rooms, turn, generation, "turn.too_many_attempts", &message).await;
     }
-    match job(rooms, tenant, turn, generation, &listed).await? {
+    match job(rooms, tenant, turn, generation, &listed, lease_over).await? {
         Ok(job) => {
             spawn(rooms, job, listed);
             tracing::info!(tenant = %tenant, session = %turn.session, turn = %turn.id, attempt = generation, "turn taken over");
@@ -101,6 +119,7 @@ async fn job(
     turn: &Turn,
     generation: i64,
     listed: &Listed,
+    lease_over: CancellationToken,
 ) -> Result<Result<TurnJob, String>, StoreError> {
     let Some(tenant) = rooms.tenants.get(name) else {
         return Ok(Err("its tenant is not configured".to_owned()));
@@ -124,7 +143,18 @@ async fn job(
     let (cancel, answered) = (listed.cancel.clone(), listed.answered.clone());
     let is_prepaid = rooms.billing.terms(&tenant.config).is_some_and(|terms| terms.mode == CreditMode::Hard);
     let timeout = Duration::from_secs(tenant.config.turn_timeout_s);
-    Ok(Ok(TurnJob { session, keep, sandbox_spec, storage, start, cancel, answered, timeout, is_prepaid }))
+    Ok(Ok(TurnJob {
+        session,
+        keep,
+        sandbox_spec,
+        storage,
+        start,
+        cancel,
+        answered,
+        lease_over,
+        timeout,
+        is_prepaid,
+    }))
 }
 
 /// Ends a turn that nobody drives any more, with an error that says why.

@@ -161,6 +161,10 @@ impl Runtime {
             events_retention_s: config.events_retention_s as f64,
             session_idle_s: config.session_idle_s as f64,
         });
+        if is_shared {
+            let keeper = rooms.clone();
+            rooms.tasks.spawn(async move { lease::beat(keeper).await });
+        }
         for ledger in rooms.billing.ledgers() {
             rooms.store.open_ledger(&ledger.name, ledger.opening, now()).await?;
         }
@@ -173,14 +177,14 @@ impl Runtime {
         let keeper = rooms.clone();
         rooms.tasks.spawn(async move { crate::storage::keep(keeper).await });
         // Last, because each goes on at once.
-        let is_none_left = crate::recover::take_over_turns(&rooms).await?;
+        crate::recover::take_over_turns(&rooms).await?;
         let keeper = rooms.clone();
         if is_shared {
-            rooms.tasks.spawn(async move { lease::keep(keeper, others).await });
+            rooms.tasks.spawn(async move { lease::look(keeper, others).await });
             let keeper = rooms.clone();
             rooms.tasks.spawn(async move { lease::heed(keeper, notices).await });
-        } else if !is_none_left {
-            rooms.tasks.spawn(async move { crate::recover::retry(keeper).await });
+        } else {
+            rooms.tasks.spawn(async move { crate::recover::keep_looking(keeper).await });
         }
         let keeper = rooms.clone();
         rooms.tasks.spawn(async move { crate::lifetimes::end_due_sessions(keeper).await });

@@ -117,6 +117,10 @@ impl From<StoreError> for Error {
                 let message = "the server's disk is full; nothing was written";
                 Error::new(ErrorKind::StorageFull, "storage.full", message).caused_by(error)
             }
+            StoreError::InDoubt { .. } => {
+                let message = "the server lost its database while it wrote this, and whether it was written is not known; look before you repeat it, or repeat it under the same key";
+                Error::new(ErrorKind::Unavailable, "store.in_doubt", message).caused_by(error)
+            }
             _ if error.fault() == Fault::Lost => {
                 let message = "the server cannot reach its database; try again shortly";
                 Error::new(ErrorKind::Unavailable, "store.unavailable", message).caused_by(error)
@@ -160,6 +164,11 @@ impl StoreError {
         }
     }
 
+    /// Whether the database did not answer: nothing is wrong with what was asked, and it may be asked again.
+    pub fn is_unreachable(&self) -> bool {
+        self.fault() == Fault::Lost
+    }
+
     /// Whether it was for want of room.
     pub(crate) fn is_full(&self) -> bool {
         let database = self.database().and_then(sqlx::Error::as_database_error);
@@ -196,6 +205,8 @@ pub(crate) fn fault_of(source: &sqlx::Error) -> Fault {
         "40001" | "40P01" | "55P03" => Fault::Contention,
         // A transaction that said nothing for too long was ended, with its connection.
         "25P03" => Fault::Lost,
+        // Too many connections: all servers come back at once when the database does.
+        "53300" => Fault::Lost,
         _ => match code.get(..2) {
             // The connection, and a server that is being stopped or started.
             Some("08" | "57") => Fault::Lost,

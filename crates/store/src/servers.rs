@@ -66,6 +66,13 @@ impl Store {
         let rows = crate::engine::query_built(sql).all::<RunningRow>(&self.readers).await;
         rows.map_err(reading("turns"))?.into_iter().map(RunningRow::into_turn).collect()
     }
+
+    /// Running turns that this server is entered as the driver of, with their tenants.
+    pub async fn own_turns(&self) -> Result<Vec<(TenantName, Turn)>, StoreError> {
+        let (sql, own) = (format!("{RUNNING} AND NOT turn.released AND turn.owner = $1"), self.server());
+        let rows = crate::engine::query_built(sql).bind(&own).all::<RunningRow>(&self.readers).await;
+        rows.map_err(reading("turns"))?.into_iter().map(RunningRow::into_turn).collect()
+    }
 }
 
 pub(crate) async fn register(db: &mut Connection, server: &str) -> Result<u64, StoreError> {

@@ -128,15 +128,18 @@ async fn write_group(link: &mut Link, server: &str, writes: &[Write]) -> Result<
             // One of those that were written at once: each for itself shows which.
             Fault::Refused if at_once => at_once = false,
             Fault::Contention if contentions < CONTENTION_TRIES_MAX => contentions += 1,
-            Fault::Lost if link.is_remote() && began.elapsed() < OUTAGE_MAX => {
+            Fault::Lost
+                if link.is_remote() && (failed.in_doubt.is_some() || began.elapsed() < OUTAGE_MAX) =>
+            {
                 tracing::warn!(
                     error = &failed.error as &dyn std::error::Error,
                     "the database was lost; trying again"
                 );
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(OUTAGE_PAUSE_MAX);
+                // Asked however long the COMMIT took to fail: nobody may be told that nothing was written.
                 if let Some((group, answers)) = failed.in_doubt
-                    && was_committed(link, group, began).await?
+                    && was_committed(link, group).await?
                 {
                     return Ok(answers);
                 }
@@ -146,8 +149,9 @@ async fn write_group(link: &mut Link, server: &str, writes: &[Write]) -> Result<
     }
 }
 
-/// Whether a group was committed whose COMMIT was not answered; asked until it is known.
-async fn was_committed(link: &mut Link, group: i64, began: Instant) -> Result<bool, StoreError> {
+/// Whether a group was committed whose COMMIT was not answered; asked until it is known, for a while.
+async fn was_committed(link: &mut Link, group: i64) -> Result<bool, StoreError> {
+    let began = Instant::now();
     loop {
         match link.was_committed(group).await {
             Ok(committed) => return Ok(committed),
@@ -242,8 +246,25 @@ fn again(error: &StoreError, is_remote: bool) -> StoreError {
     let fault = error.fault();
     match (fault, error.database()) {
         _ if error.is_full() => StoreError::Full,
+        (_, Some(source)) if matches!(error, StoreError::InDoubt { .. }) => {
+            StoreError::InDoubt { source: sqlx::Error::Protocol(source.to_string()) }
+        }
         (Fault::Lost, Some(source)) if is_remote => StoreError::Lost { why: source.to_string() },
         (_, Some(source)) => StoreError::Commit { source: sqlx::Error::Protocol(source.to_string()) },
         (_, None) => StoreError::Commit { source: sqlx::Error::Protocol(error.to_string()) },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_told_that_nothing_was_written_when_that_is_not_known() {
+        let lost = || sqlx::Error::Io(std::io::ErrorKind::BrokenPipe.into());
+        let told = again(&StoreError::InDoubt { source: lost() }, true);
+        assert!(matches!(told, StoreError::InDoubt { .. }), "{told:?}");
+        assert_eq!(palisade_protocol::Error::from(told).code, "store.in_doubt");
+        assert!(matches!(again(&StoreError::Commit { source: lost() }, true), StoreError::Lost { .. }));
     }
 }

@@ -127,9 +127,20 @@ fn entries_of(ledger: &Ledger) -> String {
 async fn posted(socket: &Socket, kind: &str, post: Post, json: bool) -> Result<()> {
     // Read here too, so that a slip is named without a server.
     MicroCredits::parse(&post.amount)?;
-    let body = json!({"kind": kind, "amount": post.amount, "reason": post.reason, "key": post.key});
+    // Named here, so that whoever does not hear the answer can repeat it and has it posted once.
+    let (key, is_ours) = match post.key {
+        Some(key) => (key, false),
+        None => (palisade_vault::random_hex::<12>()?, true),
+    };
+    let body = json!({"kind": kind, "amount": post.amount, "reason": post.reason, "key": key});
     let request = socket.post(&format!("/ledgers/{}/postings", encoded(&post.ledger))).json(&body);
-    let answer = socket.json(request).await?;
+    let answer = match socket.json(request).await {
+        Err(error) if is_ours => {
+            return Err(error
+                .context(format!("not confirmed; repeat it with --key {key}, which posts it once at most")));
+        }
+        answer => answer?,
+    };
     shown(json, &answer, |answer| {
         let balance: MicroCredits = serde_json::from_value(answer["balance_micro"].clone())?;
         let key = answer["key"].as_str().unwrap_or_default();

@@ -231,3 +231,115 @@ async fn a_database_that_is_started_again_ends_no_turn() {
     assert_eq!(joined(&events, "text.delta"), "before and after");
     assert_eq!(upstream.requests().len(), 1, "nothing was asked again");
 }
+
+/// The one database that the servers use.
+fn database(postgres: &Postgres) -> String {
+    postgres.sql("postgres", r"SELECT datname FROM pg_database WHERE datname LIKE 't\_%'").trim().to_owned()
+}
+
+/// Holds the rows of all sessions for some seconds, so that a turn is about to start for as long.
+async fn hold_sessions(
+    postgres: &std::sync::Arc<Postgres>,
+    database: &str,
+    seconds: u32,
+) -> tokio::task::JoinHandle<String> {
+    let (server, database) = (postgres.clone(), database.to_owned());
+    let sql = format!("BEGIN; SELECT id FROM session FOR UPDATE; SELECT pg_sleep({seconds}); COMMIT");
+    let holding = tokio::task::spawn_blocking(move || server.sql(&database, &sql));
+    wait_for("the rows to be held", async || (count(postgres, "wait_event = 'PgSleep'") > 0).then_some(()))
+        .await;
+    holding
+}
+
+fn is_starting(postgres: &Postgres) -> bool {
+    count(postgres, "wait_event_type = 'Lock' AND query LIKE '%UPDATE session%'") > 0
+}
+
+/// The database's connections that are so.
+fn count(postgres: &Postgres, are: &str) -> u32 {
+    let sql = format!("SELECT COUNT(*) FROM pg_stat_activity WHERE {are}");
+    postgres.sql("postgres", &sql).trim().parse().unwrap()
+}
+
+/// The events of a turn, once there is a terminal one.
+async fn ended(server: &Server, session: &str, turn: &str) -> Vec<TurnEvent> {
+    wait_for("the turn's end", async || {
+        let path = format!("/v1/sessions/{session}/responses/{turn}/events");
+        let response = server.request(Method::GET, &path).send().await.ok()?;
+        if response.status() != 200 {
+            return None;
+        }
+        let events = TurnStream::of(response).await.rest().await;
+        let last = events.last()?;
+        ["message.completed", "message.cancelled", "message.error"].contains(&&*last.kind).then_some(events)
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_turn_that_nobody_drives_is_found_though_its_server_lives() {
+    let Some(Pair { here, there: _there, upstream, postgres }) = Pair::start().await else { return };
+    let session = here.session(json!({})).await;
+    upstream.push(Answer::text("first"));
+    let mut stream = here.send(&session, "go").await;
+    stream.until("message.completed").await;
+    // As a driver leaves it whose every write fails, the last one too, which would have let the turn go.
+    upstream.push(Answer::text("second"));
+    let turn = &stream.turn;
+    postgres.sql(
+        &database(&postgres),
+        &format!(
+            "DELETE FROM item WHERE turn_id = '{turn}' AND idx > (SELECT MIN(idx) FROM item WHERE turn_id = '{turn}');
+             DELETE FROM event WHERE turn_id = '{turn}' AND seq > 0;
+             DELETE FROM evictable_turn WHERE turn_id = '{turn}';
+             DELETE FROM metered_call WHERE turn_id = '{turn}';
+             DELETE FROM audit_event WHERE response_id = '{turn}';
+             DELETE FROM ledger_entry WHERE posting LIKE 'call/{turn}/%';
+             UPDATE turn SET state = 'running', ended_at = NULL WHERE id = '{turn}'"
+        ),
+    );
+    let events = ended(&here, &session, turn).await;
+    assert_eq!(events.last().unwrap().kind, "message.completed");
+    assert_eq!(joined(&events, "text.delta"), "second");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_turn_outlives_reads_that_the_database_did_not_answer() {
+    let Some(Pair { here, there: _there, upstream, postgres }) = Pair::start().await else { return };
+    let session = here.session(json!({})).await;
+    // Every connection that reads is made, so that there is a dead one for every read that follows.
+    let path = format!("/v1/sessions/{session}");
+    let reads = (0..64).map(|_| here.request(Method::GET, &path).send());
+    futures_util::future::join_all(reads).await;
+    let (database, postgres) = (database(&postgres), std::sync::Arc::new(postgres));
+    let holding = hold_sessions(&postgres, &database, 2).await;
+    upstream.push(Answer::text("as asked"));
+    let breaking = async {
+        wait_for("the turn to be about to start", async || is_starting(&postgres).then_some(())).await;
+        let all = "SELECT COUNT(pg_terminate_backend(pid)) > 2 FROM pg_stat_activity WHERE application_name = 'palisade'";
+        assert_eq!(postgres.sql("postgres", all).trim(), "t");
+    };
+    let (stream, ()) = tokio::join!(here.send(&session, "go"), breaking);
+    holding.await.unwrap();
+    let events = ended(&here, &session, &stream.turn).await;
+    assert_eq!(events.last().unwrap().kind, "message.completed", "{events:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_turn_that_is_just_starting_is_not_cancelled_by_a_lost_connection() {
+    let Some(Pair { here, there: _there, upstream, postgres }) = Pair::start().await else { return };
+    let (session, postgres) = (here.session(json!({})).await, std::sync::Arc::new(postgres));
+    let database = database(&postgres);
+    let holding = hold_sessions(&postgres, &database, 4).await;
+    upstream.push(Answer::text("as asked"));
+    let sending = here.send(&session, "go");
+    let breaking = async {
+        wait_for("the turn to be about to start", async || is_starting(&postgres).then_some(())).await;
+        let broken =
+            "SELECT COUNT(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'";
+        assert_eq!(postgres.sql("postgres", broken).trim(), "2");
+    };
+    let (mut stream, ()) = tokio::join!(sending, breaking);
+    assert_eq!(stream.rest().await.last().unwrap().kind, "message.completed");
+    holding.await.unwrap();
+}

@@ -47,6 +47,8 @@ pub(crate) struct TurnJob {
     pub(crate) cancel: CancellationToken,
     /// Rung when the client has answered a call.
     pub(crate) answered: Arc<Notify>,
+    /// Cancelled when this server has to let the turn go.
+    pub(crate) lease_over: CancellationToken,
     /// How long the turn may run, all attempts together.
     pub(crate) timeout: Duration,
     /// Credits are set aside before they are used.
@@ -80,11 +82,15 @@ enum TurnEnd {
 impl From<StoreError> for TurnEnd {
     fn from(error: StoreError) -> Self {
         match error {
-            // A database that is lost is somebody else's to write to, too: this server lets its turns go by then.
-            StoreError::Fenced(_)
-            | StoreError::Stopped
-            | StoreError::Lost { .. }
-            | StoreError::InDoubt { .. } => Self::Stopped,
+            StoreError::Fenced(_) | StoreError::Stopped => Self::Stopped,
+            // Whoever reaches the database next goes on with the turn, this server included.
+            lost if lost.is_unreachable() => {
+                tracing::warn!(
+                    error = &lost as &dyn std::error::Error,
+                    "a turn stops until the database answers"
+                );
+                Self::Stopped
+            }
             other => {
                 let error = palisade_protocol::Error::from(other);
                 tracing::error!(error = &error as &dyn std::error::Error, cause = ?error.source, "a turn could not be written");
@@ -101,8 +107,6 @@ struct Driver {
     log: TurnLog,
     items: Vec<Item>,
     deadline: tokio::time::Instant,
-    /// Cancelled when this server has to let its turns go.
-    lease_over: CancellationToken,
     /// The call whose block readers see as open, with its whole input.
     open_call: Option<String>,
     /// Text of the latest answer that waits for the answer's calls.
@@ -139,8 +143,7 @@ async fn drive_to_end(rooms: Arc<Rooms>, job: TurnJob) -> TurnEnd {
     let elapsed = Duration::try_from_secs_f64(now() - job.start.started_at).unwrap_or_default();
     let deadline = tokio::time::Instant::now() + job.timeout.saturating_sub(elapsed);
     let (items, open_call, late_text) = (Vec::new(), None, String::new());
-    let lease_over = rooms.lease.over();
-    let mut driver = Driver { rooms, job, log, items, deadline, lease_over, open_call, late_text };
+    let mut driver = Driver { rooms, job, log, items, deadline, open_call, late_text };
     let end = match driver.steps().await {
         Ok(never) => match never {},
         Err(end) => end,
@@ -233,7 +236,7 @@ impl Driver {
         tokio::select! {
             biased;
             () = self.job.cancel.cancelled() => Err(TurnEnd::Cancelled),
-            () = self.lease_over.cancelled() => Err(TurnEnd::Stopped),
+            () = self.job.lease_over.cancelled() => Err(TurnEnd::Stopped),
             () = tokio::time::sleep_until(self.deadline) => Err(TurnEnd::Failed {
                 code: "turn.timeout".into(),
                 message: format!("The turn ran longer than the {} s that a turn may take.", self.job.timeout.as_secs()),

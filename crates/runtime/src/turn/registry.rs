@@ -39,8 +39,19 @@ pub(crate) struct Listed {
 }
 
 impl Turns {
+    /// Lists a turn that is to be taken over; `None` when it is driven here, be it for its last moment: two drivers
+    /// in one place would take each other off the list.
+    pub(crate) fn take_up(&self, session: &SessionId, turn: &TurnId) -> Option<Listed> {
+        let mut turns = self.lock();
+        (!turns.contains_key(turn)).then(|| self.enter(&mut turns, session, turn))
+    }
+
     /// Lists a turn that is about to start.
     pub(crate) fn list(&self, session: &SessionId, turn: &TurnId) -> Listed {
+        self.enter(&mut self.lock(), session, turn)
+    }
+
+    fn enter(&self, turns: &mut HashMap<TurnId, Running>, session: &SessionId, turn: &TurnId) -> Listed {
         let (cancel, answered) = (CancellationToken::new(), Arc::new(Notify::new()));
         let running = Running {
             session: session.clone(),
@@ -51,7 +62,7 @@ impl Turns {
             sealed: false,
             lacks_room: false,
         };
-        self.lock().insert(turn.clone(), running);
+        turns.insert(turn.clone(), running);
         Listed { turns: self.clone(), turn: turn.clone(), cancel, answered }
     }
 
@@ -126,9 +137,9 @@ impl Turns {
         self.lock().values().any(|running| running.session == *session)
     }
 
-    /// The turns that run here.
-    pub(crate) fn ids(&self) -> Vec<TurnId> {
-        self.lock().keys().cloned().collect()
+    /// The turns that run here or are about to, with their sessions.
+    pub(crate) fn all(&self) -> Vec<(TurnId, SessionId)> {
+        self.lock().iter().map(|(turn, running)| (turn.clone(), running.session.clone())).collect()
     }
 
     /// How many turns run.
@@ -152,5 +163,24 @@ impl Drop for Listed {
         if let Some(running) = removed {
             running.ended.cancel();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_turn_is_taken_up_only_when_nobody_here_drives_it() {
+        let (turns, session, turn) =
+            (Turns::default(), SessionId::from_random([1; 6]), TurnId::from_random([1; 12]));
+        let first = turns.list(&session, &turn);
+        assert!(turns.take_up(&session, &turn).is_none());
+        assert_eq!(turns.cancel(&turn), Some(true), "the first is still the one that is listed");
+        assert!(first.cancel.is_cancelled());
+        drop(first);
+        let second = turns.take_up(&session, &turn).unwrap();
+        assert!(!second.cancel.is_cancelled() && turns.take_up(&session, &turn).is_none());
+        assert_eq!(turns.all(), [(turn, session)]);
     }
 }
