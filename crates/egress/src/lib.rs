@@ -1,82 +1,35 @@
-//! The door out: the one room that attaches credentials to a call and opens its connection.
+//! The door out: the one room that opens connections to the world and attaches credentials to what leaves.
 //!
-//! Keys enter here when the server starts and leave only in an `Authorization` header of the call they belong
-//! to: no type of this crate prints one, no error carries one, nothing hands one back.
+//! Two things live here. The *proxy* takes CONNECT and absolute-form HTTP/1.1 from a session, the router or a service, and
+//! goes through one order of steps: parse → judge by name → limits → record → resolve → judge the address → dial → relay → record.
+//! The *client* ([`DirectClient`]) makes the server's own model calls. Keys enter here when the server starts and leave only in an
+//! `Authorization` header of the call they belong to: no type of this crate prints one, no error carries one, nothing hands one back.
 
+mod address;
+mod audit;
 mod client;
 mod credentials;
+mod destination;
+mod error;
+mod hello;
+mod host;
+mod http;
+mod policy;
+mod proxy;
+mod reason;
+mod resolver;
+mod stream;
 
+pub use address::AddressKind;
+pub use audit::{AuditLog, AuditSettings, Kind, Record, Verified, verify};
 pub use client::{ByteStream, DirectClient, OutboundRequest, OutboundResponse};
 pub use credentials::Credentials;
-
-/// Why a call did not leave, or did not come back.
-#[derive(Debug, thiserror::Error)]
-pub enum EgressError {
-    /// The HTTP client could not be made, for want of system roots, say.
-    #[error("could not set up the outbound client")]
-    Setup(#[source] reqwest::Error),
-    /// Configuration names a credential that was never loaded.
-    #[error("no credential is named {name:?}")]
-    UnknownCredential {
-        /// The name that was looked for.
-        name: String,
-    },
-    /// A key that cannot stand in a header.
-    #[error("the credential {name:?} cannot be sent in a header: is there a line break in it?")]
-    UnusableCredential {
-        /// The name it is kept under.
-        name: String,
-    },
-    /// The request itself is wrong: its URL, mostly.
-    #[error("the call to {host} could not be built")]
-    Build {
-        /// Where it was to go.
-        host: String,
-        /// What the client said.
-        #[source]
-        source: reqwest::Error,
-    },
-    /// No connection: refused, unresolved, TLS failed.
-    #[error("could not connect to {host}")]
-    Connect {
-        /// Where to.
-        host: String,
-        /// What the client said.
-        #[source]
-        source: reqwest::Error,
-    },
-    /// The time for connecting ran out.
-    #[error("connecting to {host} took too long")]
-    ConnectTimeout {
-        /// Where to.
-        host: String,
-        /// What the client said.
-        #[source]
-        source: reqwest::Error,
-    },
-    /// The connection broke before the head of the answer.
-    #[error("the connection to {host} broke before an answer")]
-    Send {
-        /// Where to.
-        host: String,
-        /// What the client said.
-        #[source]
-        source: reqwest::Error,
-    },
-    /// The connection broke within the body of the answer.
-    #[error("the connection to {host} broke within the answer")]
-    Body {
-        /// Where to.
-        host: String,
-        /// What the client said.
-        #[source]
-        source: reqwest::Error,
-    },
-}
-
-impl EgressError {
-    /// Whether no connection came about: nothing of the call can have had an effect.
-    pub fn is_connect(&self) -> bool {
-        matches!(self, Self::Connect { .. } | Self::ConnectTimeout { .. })
-    }
-}
+pub use destination::{Destination, Scheme};
+pub use error::EgressError;
+pub use hello::{ClientHello, parse_client_hello};
+pub use host::{Host, HostName};
+pub use policy::{Grant, Policy, PolicySpec, Principal, TenantSpec};
+pub use proxy::{Door, DoorLimits, Proxy, ProxySettings, TokenDoor};
+pub use reason::Reason;
+pub use resolver::{Addresses, Resolver};
+pub use stream::Stream;

@@ -112,3 +112,45 @@ pub const POSTING_KEY_BYTES_MAX: usize = 100;
 pub const POSTINGS_SHOWN_MAX: usize = 1000;
 /// Audit records read from the store at once.
 pub const AUDIT_PAGE_EVENTS: usize = 500;
+/// The head of a request or an answer at the egress proxy, in bytes; over: 431.
+pub const EGRESS_HEAD_BYTES_MAX: usize = 16 * 1024;
+/// Header fields in such a head.
+pub const EGRESS_HEADERS_MAX: usize = 100;
+/// How long such a head may take from its first byte on, in milliseconds.
+pub const EGRESS_HEAD_TIMEOUT_MS: u64 = 10_000;
+/// How long a client's connection may stand without beginning a request, in milliseconds.
+pub const EGRESS_KEEP_ALIVE_TIMEOUT_MS: u64 = 60_000;
+/// A TLS ClientHello with its record headers, in bytes: one with post-quantum keys has under 2 KiB.
+pub const EGRESS_HELLO_BYTES_MAX: usize = 32 * 1024;
+/// How long a ClientHello may take, in milliseconds.
+pub const EGRESS_HELLO_TIMEOUT_MS: u64 = 10_000;
+/// How long a name may take to resolve, in milliseconds.
+pub const EGRESS_RESOLVE_TIMEOUT_MS: u64 = 5_000;
+/// How long one address may take to answer a dial, in milliseconds.
+pub const EGRESS_DIAL_TIMEOUT_MS: u64 = 10_000;
+/// Addresses of one name that are dialled, in turn.
+pub const EGRESS_ADDRESSES_TRIED_MAX: usize = 4;
+/// CNAME records between a name and its addresses.
+pub const EGRESS_CNAMES_MAX: usize = 8;
+/// How long an upstream may take to begin its answer, in milliseconds: a model may think for long.
+pub const EGRESS_ANSWER_TIMEOUT_MS: u64 = 600_000;
+/// How long a tunnel may be silent in both directions, in milliseconds.
+pub const EGRESS_IDLE_TIMEOUT_MS: u64 = 900_000;
+/// Requests on one connection of a client.
+pub const EGRESS_REQUESTS_PER_CONNECTION_MAX: usize = 1_000;
+/// Interim (1xx) answers before the answer.
+pub const EGRESS_INTERIM_ANSWERS_MAX: usize = 8;
+/// Connections of the proxy at a time, clients' legs counted; over: 503.
+pub const EGRESS_CONNECTIONS_MAX: usize = 10_000;
+/// Connections of one session at a time; over: 429.
+pub const EGRESS_SESSION_CONNECTIONS_MAX: usize = 256;
+/// What one session may send and receive through the proxy in its life, in bytes; over: 429, and tunnels are closed.
+pub const EGRESS_SESSION_BYTES_MAX: u64 = 100 * 1024 * 1024 * 1024;
+/// Different names under wildcard patterns that one session may ask for in a minute; over: 429.
+pub const EGRESS_WILDCARD_NAMES_PER_MINUTE_MAX: usize = 100;
+/// Audit records that wait for their writer; askers wait beyond it.
+pub const EGRESS_AUDIT_QUEUE_RECORDS_MAX: usize = 1_024;
+/// One audit segment, in bytes; the next record begins another.
+pub const EGRESS_AUDIT_SEGMENT_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// What an audit record quotes of a client's words, in bytes; more is cut, and the record says so.
+pub const EGRESS_AUDIT_TEXT_BYTES_MAX: usize = 512;

@@ -2,7 +2,9 @@
 //!
 //! Only tests, benches and the project's own automation use it; nothing here may be linked into the product.
 
+pub mod origin;
 pub mod postgres;
+pub mod resolver;
 pub mod server;
 pub mod stream;
 pub mod upstream;

@@ -1,0 +1,117 @@
+//! The audit log: JSON lines, each naming the hash of the one before it. A record is in the file before its connection is dialled; what cannot
+//! be recorded does not happen. One thread writes, many records at a time.
+
+mod record;
+mod segment;
+mod verify;
+
+use std::{
+    path::Path,
+    sync::{Mutex, mpsc},
+    thread::JoinHandle,
+};
+
+use palisade_protocol::limits::{EGRESS_AUDIT_QUEUE_RECORDS_MAX, EGRESS_AUDIT_SEGMENT_BYTES_MAX};
+pub use record::{Kind, Record};
+use segment::Segments;
+use tokio::sync::{mpsc as channel, oneshot};
+pub use verify::{Verified, verify};
+
+use crate::{EgressError, Reason};
+
+/// How a log is kept.
+#[derive(Debug, Clone, Copy)]
+pub struct AuditSettings {
+    /// Bytes after which a segment is closed.
+    pub segment_bytes_max: u64,
+    /// Whether each group of records is on the disk, and not only with the kernel, before its connections are dialled. A killed process
+    /// loses nothing either way; a machine without power does.
+    pub sync_each: bool,
+}
+
+impl Default for AuditSettings {
+    fn default() -> Self {
+        Self { segment_bytes_max: EGRESS_AUDIT_SEGMENT_BYTES_MAX, sync_each: false }
+    }
+}
+
+/// The log as the proxy sees it.
+#[derive(Debug)]
+pub struct AuditLog {
+    queue: channel::Sender<Entry>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+    finished: Mutex<mpsc::Receiver<()>>,
+}
+
+struct Entry {
+    record: Box<Record>,
+    written: oneshot::Sender<bool>,
+}
+
+impl AuditLog {
+    /// Opens the log in this folder, goes on behind its last whole record, and starts its writer. The folder is this log's alone.
+    pub fn open(folder: &Path, settings: AuditSettings) -> Result<Self, EgressError> {
+        let segments = Segments::open(folder, settings)?;
+        let (queue, entries) = channel::channel(EGRESS_AUDIT_QUEUE_RECORDS_MAX);
+        let (finish, finished) = mpsc::channel();
+        let writer = std::thread::Builder::new()
+            .name("egress-audit".into())
+            .spawn(move || {
+                write_all(entries, segments);
+                drop(finish);
+            })
+            .map_err(|source| EgressError::Audit {
+                doing: "start the writer of",
+                path: folder.into(),
+                source,
+            })?;
+        Ok(Self { queue, writer: Mutex::new(Some(writer)), finished: Mutex::new(finished) })
+    }
+
+    /// Writes a record and returns when it is in the file.
+    pub async fn append(&self, record: Record) -> Result<(), Reason> {
+        let (written, answer) = oneshot::channel();
+        let entry = Entry { record: Box::new(record), written };
+        self.queue.send(entry).await.map_err(|_| Reason::AuditUnavailable)?;
+        match answer.await {
+            Ok(true) => Ok(()),
+            Ok(false) | Err(_) => Err(Reason::AuditUnavailable),
+        }
+    }
+}
+
+impl Drop for AuditLog {
+    /// What was handed over is written and synced before the log is gone.
+    fn drop(&mut self) {
+        let (closed, _) = channel::channel(1);
+        drop(std::mem::replace(&mut self.queue, closed));
+        if let (Ok(finished), Ok(mut writer)) = (self.finished.lock(), self.writer.lock()) {
+            let _ = finished.recv();
+            drop(writer.take().map(JoinHandle::join));
+        }
+    }
+}
+
+/// Takes whatever waits, writes it as one, and tells everybody.
+fn write_all(mut entries: channel::Receiver<Entry>, mut segments: Segments) {
+    let mut group = Vec::with_capacity(EGRESS_AUDIT_QUEUE_RECORDS_MAX);
+    while entries.blocking_recv_many(&mut group, EGRESS_AUDIT_QUEUE_RECORDS_MAX) > 0 {
+        let outcome = segments.append(group.iter().map(|entry| &*entry.record));
+        if let Err(error) = &outcome {
+            tracing::error!(
+                error = error as &dyn std::error::Error,
+                "no audit record could be written: connections are refused"
+            );
+        }
+        for entry in group.drain(..) {
+            // Whoever asked may have gone.
+            let _ = entry.written.send(outcome.is_ok());
+        }
+    }
+    if let Err(error) = segments.sync() {
+        tracing::error!(error = &error as &dyn std::error::Error, "the audit log could not be synced");
+    }
+}
+
+#[cfg(test)]
+mod tests;

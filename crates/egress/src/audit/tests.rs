@@ -1,0 +1,147 @@
+//! The log on a real disk: it goes on after any end, and shows whatever was changed.
+
+use std::fs;
+
+use super::*;
+use crate::Destination;
+
+const SMALL: AuditSettings = AuditSettings { segment_bytes_max: 2_000, sync_each: false };
+
+fn record(number: usize) -> Record {
+    let destination = Destination::from_authority("allowed.test:443").expect("a destination");
+    Record::new(Kind::Open, format!("c-{number}"), None).to(&destination).asked("CONNECT", "allowed.test:443")
+}
+
+async fn write(folder: &Path, settings: AuditSettings, count: usize) {
+    let log = AuditLog::open(folder, settings).expect("a log");
+    for number in 0..count {
+        log.append(record(number)).await.expect("written");
+    }
+}
+
+#[tokio::test]
+async fn a_log_goes_on_where_it_ended_and_verifies() {
+    let folder = tempfile::tempdir().expect("a folder");
+    assert_eq!(verify(folder.path()).expect("empty").last_seq, 0);
+    for _ in 0..3 {
+        write(folder.path(), SMALL, 30).await;
+    }
+    let verified = verify(folder.path()).expect("whole");
+    assert_eq!((verified.first_seq, verified.last_seq, verified.torn), (1, 90, false));
+    assert!(verified.segments >= 3, "{verified:?}");
+}
+
+#[tokio::test]
+async fn records_that_are_written_at_once_are_all_there() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let log = AuditLog::open(folder.path(), SMALL).expect("a log");
+    let all = futures_util::future::join_all((0..500).map(|number| log.append(record(number)))).await;
+    assert!(all.iter().all(Result::is_ok));
+    drop(log);
+    assert_eq!(verify(folder.path()).expect("whole").last_seq, 500);
+}
+
+#[tokio::test]
+async fn a_log_has_one_writer() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let first = AuditLog::open(folder.path(), SMALL).expect("a log");
+    AuditLog::open(folder.path(), SMALL).expect_err("it is taken");
+    drop(first);
+    AuditLog::open(folder.path(), SMALL).expect("free again");
+}
+
+/// EG-J9: killed within a write, or between the steps of a rotation: no number is lost or doubled.
+#[tokio::test]
+async fn a_kill_leaves_a_log_that_goes_on() {
+    let folder = tempfile::tempdir().expect("a folder");
+    write(folder.path(), AuditSettings::default(), 10).await;
+    let current = folder.path().join("current.jsonl");
+    let whole = fs::read(&current).expect("the log");
+    let last_line = whole[..whole.len() - 1].iter().rposition(|&byte| byte == b'\n').expect("lines") + 1;
+    for cut in last_line..whole.len() {
+        fs::write(&current, &whole[..cut]).expect("torn");
+        write(folder.path(), AuditSettings::default(), 1).await;
+        let verified = verify(folder.path()).expect("whole");
+        assert_eq!((verified.last_seq, verified.torn), (10, false), "cut at {cut}");
+    }
+    // Renamed, and killed before the next file was there.
+    fs::rename(&current, folder.path().join("segment-000000000001-000000000010.jsonl")).expect("renamed");
+    write(folder.path(), AuditSettings::default(), 5).await;
+    assert_eq!(verify(folder.path()).expect("whole").last_seq, 15);
+    // The next file was made, and nothing written.
+    fs::rename(&current, folder.path().join("segment-000000000011-000000000015.jsonl")).expect("renamed");
+    fs::write(&current, b"").expect("empty");
+    write(folder.path(), AuditSettings::default(), 1).await;
+    assert_eq!(verify(folder.path()).expect("whole").last_seq, 16);
+}
+
+#[tokio::test]
+async fn whatever_is_changed_shows() {
+    let folder = tempfile::tempdir().expect("a folder");
+    write(folder.path(), SMALL, 40).await;
+    let (_, _, segment) = segment::full_segments(folder.path()).expect("listed").remove(0);
+    let whole = fs::read_to_string(&segment).expect("a segment");
+    let lines: Vec<&str> = whole.lines().collect();
+    let without = |skipped: usize| -> String {
+        lines
+            .iter()
+            .enumerate()
+            .filter(|(at, _)| *at != skipped)
+            .map(|(_, line)| format!("{line}\n"))
+            .collect()
+    };
+    let mut swapped = lines.clone();
+    swapped.swap(0, 1);
+    let renumbered = whole.replacen("\"seq\":2,", "\"seq\":3,", 1);
+    for changed in [
+        whole.replacen("allowed.test", "changed.test", 1),
+        without(0),
+        without(2),
+        without(lines.len() - 1),
+        swapped.join("\n") + "\n",
+        renumbered,
+        whole.replacen('{', "[", 1),
+    ] {
+        fs::write(&segment, changed).expect("changed");
+        let failure = verify(folder.path()).expect_err("it shows");
+        assert!(matches!(failure, EgressError::AuditBroken { .. }), "{failure}");
+    }
+    fs::write(&segment, whole).expect("as it was");
+    verify(folder.path()).expect("whole again");
+    fs::remove_file(segment).expect("shipped and removed");
+    assert!(verify(folder.path()).expect("whole from there on").first_seq > 1);
+}
+
+/// EG-J7: no space left: refused, nothing half-written, and it goes on when there is room again.
+#[tokio::test]
+async fn a_full_disk_refuses_and_recovers() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut segments = Segments::open(folder.path(), SMALL).expect("a log");
+    segments.append([&record(1)].into_iter()).expect("written");
+    segments.replace_current(fs::OpenOptions::new().append(true).open("/dev/full").expect("a full device"));
+    segments.append([&record(2)].into_iter()).expect_err("no space left");
+    let current = fs::OpenOptions::new().append(true).open(folder.path().join("current.jsonl"));
+    segments.replace_current(current.expect("the log"));
+    segments.append([&record(3)].into_iter()).expect("written");
+    assert_eq!(verify(folder.path()).expect("whole").last_seq, 2);
+}
+
+/// EG-J8: what a client sent is one JSON line, cut, without its query.
+#[test]
+fn a_record_is_one_line() {
+    let nasty =
+        format!("http://a.test/\n\x1b[31m{{\"seq\":1}}\u{202e}{}?token=secret", "x".repeat(1_000_000));
+    let record = Record::new(Kind::Refused, "c-1".into(), None).asked("GET\r\nX", &nasty);
+    let line = serde_json::to_string(&record).expect("JSON");
+    assert!(line.len() < 2_000 && line.bytes().all(|byte| byte >= b' '), "{line}");
+    let value: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+    assert_eq!(value["truncated"], true);
+    assert_eq!(value["method"], "GET\r\nX");
+    for target in
+        ["http://u:secret@a.test/x", "u:secret@a.test:443", "http://a.test/?secret", "http://a.test/#secret"]
+    {
+        let record = Record::new(Kind::Refused, "c-1".into(), None).asked("GET", target);
+        let line = serde_json::to_string(&record).expect("JSON");
+        assert!(!line.contains("secret") && line.contains("a.test"), "{line}");
+    }
+}

@@ -1,0 +1,121 @@
+//! The one error of this room. What the proxy tells a client is a [`crate::Reason`] instead.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+/// Why a call did not leave or did not come back, or why the proxy could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum EgressError {
+    /// The HTTP client could not be made, for want of system roots, say.
+    #[error("could not set up the outbound client")]
+    Setup(#[source] reqwest::Error),
+    /// Configuration names a credential that was never loaded.
+    #[error("no credential is named {name:?}")]
+    UnknownCredential {
+        /// The name that was looked for.
+        name: String,
+    },
+    /// A key that cannot stand in a header.
+    #[error("the credential {name:?} cannot be sent in a header: is there a line break in it?")]
+    UnusableCredential {
+        /// The name it is kept under.
+        name: String,
+    },
+    /// The request itself is wrong: its URL, mostly.
+    #[error("the call to {host} could not be built")]
+    Build {
+        /// Where it was to go.
+        host: String,
+        /// What the client said.
+        #[source]
+        source: reqwest::Error,
+    },
+    /// No connection: refused, unresolved, TLS failed.
+    #[error("could not connect to {host}")]
+    Connect {
+        /// Where to.
+        host: String,
+        /// What the client said.
+        #[source]
+        source: reqwest::Error,
+    },
+    /// The time for connecting ran out.
+    #[error("connecting to {host} took too long")]
+    ConnectTimeout {
+        /// Where to.
+        host: String,
+        /// What the client said.
+        #[source]
+        source: reqwest::Error,
+    },
+    /// The connection broke before the head of the answer.
+    #[error("the connection to {host} broke before an answer")]
+    Send {
+        /// Where to.
+        host: String,
+        /// What the client said.
+        #[source]
+        source: reqwest::Error,
+    },
+    /// The connection broke within the body of the answer.
+    #[error("the connection to {host} broke within the answer")]
+    Body {
+        /// Where to.
+        host: String,
+        /// What the client said.
+        #[source]
+        source: reqwest::Error,
+    },
+    /// A pattern of a policy that is not one, or is too wide.
+    #[error("the pattern {pattern:?} is refused: {why}")]
+    PolicyPattern {
+        /// The pattern.
+        pattern: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// A network of a policy that is not one, or may not be opened.
+    #[error("the network {network:?} is refused: {why}")]
+    PolicyNetwork {
+        /// The network.
+        network: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// The resolver's client could not be made.
+    #[error("could not set up the resolver at {server}")]
+    Resolver {
+        /// The configured server.
+        server: SocketAddr,
+        /// What the client said.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The audit log failed.
+    #[error("could not {doing} the audit log in {}", path.display())]
+    Audit {
+        /// What was tried.
+        doing: &'static str,
+        /// The log's folder.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The audit log is not what was written.
+    #[error("{}, line {line}: {why}", path.display())]
+    AuditBroken {
+        /// The segment.
+        path: PathBuf,
+        /// The line, from 1; 0 for the segment as a whole.
+        line: usize,
+        /// What does not hold.
+        why: &'static str,
+    },
+}
+
+impl EgressError {
+    /// Whether no connection came about: nothing of the call can have had an effect.
+    pub fn is_connect(&self) -> bool {
+        matches!(self, Self::Connect { .. } | Self::ConnectTimeout { .. })
+    }
+}

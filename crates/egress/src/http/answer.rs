@@ -1,0 +1,117 @@
+//! An upstream's answer: its head is read as strictly as a request's, but for bytes above ASCII, and written anew. What is not an answer
+//! becomes a 502 of ours.
+
+use palisade_protocol::limits::EGRESS_HEADERS_MAX;
+
+use super::head::{Body, Fields};
+use crate::Reason;
+
+/// The head of an answer, understood.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    reason_phrase: String,
+    fields: Vec<(String, Vec<u8>)>,
+    pub(crate) body: Body,
+}
+
+/// What the request was, as far as its answer's framing depends on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Question {
+    /// HEAD: the head speaks of a body that does not come.
+    pub(crate) head: bool,
+    /// Whether a 101 was asked for.
+    pub(crate) websocket: bool,
+}
+
+/// Reads the whole head of an answer.
+pub(crate) fn parse_answer(head: &[u8], question: Question) -> Result<Answer, Reason> {
+    let mut slots = [httparse::EMPTY_HEADER; EGRESS_HEADERS_MAX];
+    let mut parsed = httparse::Response::new(&mut slots);
+    match parsed.parse(head) {
+        Ok(httparse::Status::Complete(length)) if length == head.len() => {}
+        _ => return Err(Reason::AnswerMalformed),
+    }
+    let status = parsed.code.filter(|code| (100..600).contains(code)).ok_or(Reason::AnswerMalformed)?;
+    let version_minor = parsed.version.ok_or(Reason::AnswerMalformed)?;
+    let fields = Fields(parsed.headers);
+    if status == 101 && !question.websocket {
+        return Err(Reason::AnswerMalformed);
+    }
+    let body = fields.body(version_minor).map_err(|_| Reason::AnswerMalformed)?;
+    let says_length = fields.values("content-length").next();
+    let body = match (status, body) {
+        _ if question.head || matches!(status, 100..=199 | 204 | 304) => Body::None,
+        (_, Body::None) if says_length.is_none() => Body::ToEnd,
+        (_, body) => body,
+    };
+    let connection = fields.connection().map_err(|_| Reason::AnswerMalformed)?;
+    let mut kept = fields.end_to_end(&connection);
+    // To a HEAD, or with a 304, the length speaks of what a GET would bring.
+    if let (Body::None, Some(length), 200..) = (body, says_length, status) {
+        kept.push(("Content-Length".into(), length.to_vec()));
+    }
+    if status == 101 {
+        kept.extend(fields.values("upgrade").map(|value| ("Upgrade".into(), value.to_vec())));
+    }
+    Ok(Answer { status, reason_phrase: parsed.reason.unwrap_or_default().to_owned(), fields: kept, body })
+}
+
+impl Answer {
+    /// Whether another head follows this one.
+    pub(crate) fn is_interim(&self) -> bool {
+        self.status < 200 && self.status != 101
+    }
+
+    /// The head as it goes to the client.
+    pub(crate) fn render(&self, close: bool) -> Vec<u8> {
+        let mut head = format!("HTTP/1.1 {} {}\r\n", self.status, self.reason_phrase).into_bytes();
+        write_fields(&mut head, &self.fields);
+        match self.body {
+            Body::Length(length) => {
+                head.extend_from_slice(format!("Content-Length: {length}\r\n").as_bytes())
+            }
+            Body::Chunked => head.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+            Body::None | Body::ToEnd => {}
+        }
+        head.extend_from_slice(match (self.status, close) {
+            (101, _) => b"Connection: Upgrade\r\n\r\n",
+            (_, true) => b"Connection: close\r\n\r\n",
+            (_, false) => b"\r\n",
+        });
+        head
+    }
+}
+
+impl super::head::Forward {
+    /// The head as it goes to the upstream: origin form, our `Host`, our framing, one request per connection.
+    pub(crate) fn render(&self) -> Vec<u8> {
+        let host = self.destination.host_field();
+        let mut head = format!("{} {} HTTP/1.1\r\nHost: {host}\r\n", self.method, self.path).into_bytes();
+        write_fields(&mut head, &self.fields);
+        match self.body {
+            Body::Length(length) => {
+                head.extend_from_slice(format!("Content-Length: {length}\r\n").as_bytes())
+            }
+            Body::Chunked => head.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+            Body::None if matches!(self.method.as_str(), "POST" | "PUT" | "PATCH") => {
+                head.extend_from_slice(b"Content-Length: 0\r\n");
+            }
+            Body::None | Body::ToEnd => {}
+        }
+        head.extend_from_slice(match self.websocket {
+            true => b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+            false => b"Connection: close\r\n\r\n",
+        });
+        head
+    }
+}
+
+fn write_fields(head: &mut Vec<u8>, fields: &[(String, Vec<u8>)]) {
+    for (name, value) in fields {
+        head.extend_from_slice(name.as_bytes());
+        head.extend_from_slice(b": ");
+        head.extend_from_slice(value);
+        head.extend_from_slice(b"\r\n");
+    }
+}

@@ -1,0 +1,32 @@
+//! What a client is told when its request is refused: the code and a fixed sentence. Nothing that it or anybody else sent stands in
+//! it, no address, no name.
+
+use crate::Reason;
+
+/// The whole answer; the connection is closed behind it.
+pub(crate) fn render(reason: Reason) -> Vec<u8> {
+    let status = reason.status();
+    let phrase = match status {
+        400 => "Bad Request",
+        403 => "Forbidden",
+        405 => "Method Not Allowed",
+        407 => "Proxy Authentication Required",
+        408 => "Request Timeout",
+        429 => "Too Many Requests",
+        431 => "Request Header Fields Too Large",
+        502 => "Bad Gateway",
+        504 => "Gateway Timeout",
+        505 => "HTTP Version Not Supported",
+        _ => "Service Unavailable",
+    };
+    let code = reason.code();
+    let body = format!(
+        "{{\"error\":\"{phrase}\",\"message\":\"The egress proxy refused this: {code}.\",\"code\":\"egress.{code}\"}}\n"
+    );
+    let challenge = if status == 407 { "Proxy-Authenticate: Basic realm=\"palisade\"\r\n" } else { "" };
+    format!(
+        "HTTP/1.1 {status} {phrase}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n{challenge}Connection: close\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
+}

@@ -1,0 +1,110 @@
+//! From a name to its addresses, by the one resolver that is configured: no search list, no hosts file, no cache. It must never ask
+//! anybody else, and only for a name that the policy has let through.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use hickory_resolver::{
+    TokioResolver,
+    config::{
+        ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
+    },
+    net::{NetError, runtime::TokioRuntimeProvider},
+    proto::rr::{Name, RData, Record},
+};
+use palisade_protocol::limits::{EGRESS_CNAMES_MAX, EGRESS_CONNECTIONS_MAX, EGRESS_RESOLVE_TIMEOUT_MS};
+
+use crate::{EgressError, HostName, Reason};
+
+/// The one resolver.
+pub struct Resolver {
+    client: TokioResolver,
+    timeout: Duration,
+}
+
+/// What a name stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Addresses {
+    /// The addresses, v4 first.
+    pub addresses: Vec<IpAddr>,
+    /// The aliases on the way, for the record.
+    pub aliases: Vec<String>,
+}
+
+impl Resolver {
+    /// Asks this server and no other.
+    pub fn new(server: SocketAddr) -> Result<Self, EgressError> {
+        Self::with_timeout(server, Duration::from_millis(EGRESS_RESOLVE_TIMEOUT_MS))
+    }
+
+    /// The same with another time for the whole look-up.
+    pub fn with_timeout(server: SocketAddr, timeout: Duration) -> Result<Self, EgressError> {
+        let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(|mut connection| {
+            connection.port = server.port();
+            connection
+        });
+        let name_server = NameServerConfig::new(server.ip(), true, connections.into());
+        let config = ResolverConfig::from_parts(None, Vec::new(), vec![name_server]);
+        let mut options = ResolverOpts::default();
+        options.timeout = timeout / 2;
+        options.attempts = 1;
+        options.ndots = 0;
+        options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
+        options.cache_size = 0;
+        options.use_hosts_file = ResolveHosts::Never;
+        options.num_concurrent_reqs = 1;
+        options.max_active_requests = EGRESS_CONNECTIONS_MAX;
+        options.preserve_intermediates = true;
+        let client = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
+            .with_options(options)
+            .build()
+            .map_err(|source| EgressError::Resolver { server, source: source.into() })?;
+        Ok(Self { client, timeout })
+    }
+
+    /// Looks A and AAAA up at once, and takes the addresses that the name or its chain of aliases leads to.
+    pub async fn resolve(&self, name: &HostName) -> Result<Addresses, Reason> {
+        // The dot at the end says that the name is whole.
+        let question = Name::from_ascii(format!("{name}.")).map_err(|_| Reason::HostInvalid)?;
+        let lookup = tokio::time::timeout(self.timeout, self.client.lookup_ip(question.clone()));
+        let answer = match lookup.await {
+            Err(_) | Ok(Err(NetError::Timeout)) => return Err(Reason::ResolveTimeout),
+            Ok(Err(_)) => return Err(Reason::ResolveFailed),
+            Ok(Ok(answer)) => answer,
+        };
+        follow(question, answer.as_lookup().answers())
+    }
+}
+
+/// Records that the chain does not lead to are not looked at, whatever they say.
+fn follow(question: Name, records: &[Record]) -> Result<Addresses, Reason> {
+    let mut name = question;
+    let mut found = Addresses { addresses: Vec::new(), aliases: Vec::new() };
+    loop {
+        let mut alias = None;
+        for record in records.iter().filter(|record| record.name == name) {
+            match &record.data {
+                RData::A(address) => found.addresses.push(IpAddr::V4(address.0)),
+                RData::AAAA(address) => found.addresses.push(IpAddr::V6(address.0)),
+                RData::CNAME(target) => alias = Some(target.0.clone()),
+                _ => {}
+            }
+        }
+        match alias {
+            _ if !found.addresses.is_empty() => {
+                found.addresses.sort_by_key(IpAddr::is_ipv6);
+                found.addresses.dedup();
+                return Ok(found);
+            }
+            Some(_) if found.aliases.len() == EGRESS_CNAMES_MAX => return Err(Reason::CnameChain),
+            Some(target) => {
+                found.aliases.push(target.to_ascii().trim_end_matches('.').to_ascii_lowercase());
+                name = target;
+            }
+            None if found.aliases.is_empty() => return Err(Reason::ResolveFailed),
+            None => return Err(Reason::CnameChain),
+        }
+    }
+}
