@@ -209,10 +209,9 @@ async fn a_database_that_is_started_again_ends_no_turn() {
     .unwrap();
     let refused = here.request(Method::POST, "/v1/sessions").json(&json!({}));
     gate.open();
-    tokio::task::spawn_blocking(move || {
-        let mut postgres = postgres;
+    let _postgres = tokio::task::spawn_blocking(move || {
         postgres.launch();
-        Box::leak(Box::new(postgres));
+        postgres
     })
     .await
     .unwrap();
