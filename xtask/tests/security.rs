@@ -63,7 +63,7 @@ mod tests {
         let text = std::fs::read_to_string(root().join("SECURITY.md")).unwrap();
         let (rows, tests) = (rows(&text), tests());
         let cases: Vec<&str> = rows.iter().map(|(case, ..)| case.as_str()).collect();
-        for (group, count) in [('A', 21), ('B', 42), ('C', 11)] {
+        for (group, count) in [('A', 21), ('B', 42), ('C', 11), ('D', 19)] {
             let expected: Vec<String> = (1..=count).map(|number| format!("{group}{number:02}")).collect();
             let found: Vec<&str> = cases.iter().copied().filter(|case| case.starts_with(group)).collect();
             assert_eq!(found, expected, "one row for each case, in order");
@@ -83,8 +83,9 @@ mod tests {
         for test in tests() {
             let cases = test.split('_').map_while(|part| {
                 let (group, number) = part.split_at_checked(1)?;
-                let is_case =
-                    ["a", "b", "c"].contains(&group) && number.len() == 2 && number.parse::<u8>().is_ok();
+                let is_case = ["a", "b", "c", "d"].contains(&group)
+                    && number.len() == 2
+                    && number.parse::<u8>().is_ok();
                 is_case.then(|| part.to_ascii_uppercase())
             });
             for case in cases {

@@ -213,7 +213,7 @@ async fn audit(State(admin): State<Admin>, Query(asked): Query<AuditOf>) -> Resu
                 Ok(next) => Some((Ok(text), Some(next))),
                 // The body breaks off, which its reader sees.
                 Err(error) => {
-                    tracing::error!(error = &error as &dyn std::error::Error, "an export broke off");
+                    tracing::error!(error = %palisade_protocol::chain(&error), "an export broke off");
                     Some((Err(error), None))
                 }
             }

@@ -36,7 +36,7 @@ impl IntoResponse for ApiError {
         let status = status(error.kind);
         if status.is_server_error() {
             // The chain is logged once, here, where it ends.
-            tracing::error!(code = error.code, error = &error as &dyn std::error::Error, "request failed");
+            tracing::error!(code = error.code, error = %palisade_protocol::chain(&error), "request failed");
         }
         let retry_after_s = error.retry_after_s;
         let body = ErrorBody {

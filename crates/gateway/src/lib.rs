@@ -7,6 +7,7 @@ mod admin;
 mod auth;
 mod error;
 mod extract;
+mod file_body;
 mod listen;
 mod observe;
 mod openapi;

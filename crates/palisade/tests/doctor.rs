@@ -3,6 +3,7 @@
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
     use std::path::Path;
     use std::process::{Command, Output};
 
@@ -40,6 +41,7 @@ mod tests {
     #[test]
     fn b42_the_doctor_finds_this_machine_fit() {
         let folder = tempfile::tempdir().unwrap();
+        open_to_all(folder.path());
         let config = config(folder.path(), &hand());
         let data = folder.path().join("data").display().to_string();
         let args = ["doctor", "--config", &config, "--data-dir", &data, "--json"];
@@ -69,6 +71,16 @@ mod tests {
         let output = palisade(folder.path(), "/usr/bin:/bin", &["doctor", "--config", &without, "--json"]);
         assert_eq!((output.status.code(), state(&checks(&output), "hand")), (Some(1), "broken"));
 
+        open_to_all(folder.path());
+        // A folder that the server's uid cannot enter, whoever starts it.
+        let closed = folder.path().join("closed");
+        std::fs::create_dir(&closed).unwrap();
+        std::fs::set_permissions(&closed, PermissionsExt::from_mode(0o000)).unwrap();
+        let data = closed.join("data").display().to_string();
+        let args = ["doctor", "--config", &with_hand, "--data-dir", &data, "--json"];
+        let output = palisade(folder.path(), "/usr/bin:/bin", &args);
+        assert_eq!((output.status.code(), state(&checks(&output), "data directory")), (Some(1), "broken"));
+
         std::fs::write(folder.path().join("palisade.toml"), "nonsense = 1").unwrap();
         let output = palisade(folder.path(), "/usr/bin:/bin", &["doctor", "--config", &without, "--json"]);
         assert_eq!((output.status.code(), state(&checks(&output), "configuration")), (Some(1), "broken"));
@@ -94,7 +106,6 @@ mod tests {
 
     /// The uid that the server takes must find its way.
     fn open_to_all(folder: &Path) {
-        use std::os::unix::fs::PermissionsExt as _;
         std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755)).unwrap();
     }
 }

@@ -5,6 +5,23 @@
 
 use std::error::Error as StdError;
 
+/// An error with everything that caused it, for the log: `cannot write events: the disk is full`.
+pub fn chain(error: &dyn StdError) -> impl std::fmt::Display + '_ {
+    struct Chain<'e>(&'e dyn StdError);
+    impl std::fmt::Display for Chain<'_> {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            write!(f, "{}", self.0)?;
+            let mut cause = self.0.source();
+            while let Some(error) = cause {
+                write!(f, ": {error}")?;
+                cause = error.source();
+            }
+            Ok(())
+        }
+    }
+    Chain(error)
+}
+
 /// What went wrong, in terms a caller can act on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorKind {

@@ -17,7 +17,7 @@ pub mod scope;
 pub mod session;
 pub mod usage;
 
-pub use error::{Error, ErrorKind};
+pub use error::{Error, ErrorKind, chain};
 pub use event::Event;
 pub use id::{SessionId, TenantName, TurnId};
 pub use item::{Item, ToolCall, ToolOutput};

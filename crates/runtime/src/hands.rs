@@ -67,7 +67,7 @@ impl Hands {
             self.touch(session);
             if let Err(error) = sandbox.end_turn().await {
                 // Whatever could not be ended politely ends with its sandbox.
-                tracing::warn!(session = %session, error = &error as &dyn std::error::Error, "sandbox dropped at the turn's end");
+                tracing::warn!(session = %session, error = %palisade_protocol::chain(&error), "sandbox dropped at the turn's end");
                 self.close(session).await;
             }
         }
@@ -179,7 +179,7 @@ fn forward_status(rooms: &Arc<Rooms>, session: &SessionId, sandbox: &Sandbox) {
     rooms.tasks.spawn(async move {
         while let Some((key, value)) = updates.recv().await {
             if let Err(error) = store.set_metadata(&session, key, value.into()).await {
-                tracing::debug!(session = %session, error = &error as &dyn std::error::Error, "a status was not kept");
+                tracing::debug!(session = %session, error = %palisade_protocol::chain(&error), "a status was not kept");
             }
         }
     });

@@ -164,7 +164,7 @@ pub(crate) async fn beat(rooms: Arc<Rooms>) {
             Ok(Err(StoreError::Stopped)) => return,
             Ok(Err(error)) => {
                 tracing::warn!(
-                    error = &error as &dyn std::error::Error,
+                    error = %palisade_protocol::chain(&error),
                     "this server's beat was not written"
                 );
             }
@@ -192,7 +192,7 @@ pub(crate) async fn look(rooms: Arc<Rooms>, mut others: Others) {
         };
         if let Err(error) = looked {
             tracing::warn!(
-                error = &error as &dyn std::error::Error,
+                error = %palisade_protocol::chain(&error),
                 "the other servers could not be looked at"
             );
         }
@@ -215,7 +215,7 @@ async fn renew(rooms: &Arc<Rooms>) {
             }
             Err(error) => {
                 tracing::warn!(
-                    error = &error as &dyn std::error::Error,
+                    error = %palisade_protocol::chain(&error),
                     "this server could not enter itself again"
                 );
             }
@@ -230,7 +230,7 @@ async fn renew(rooms: &Arc<Rooms>) {
     for server in servers.into_iter().filter(|server| server.server == old) {
         if let Err(error) = rooms.store.remove_server(&server).await {
             tracing::warn!(
-                error = &error as &dyn std::error::Error,
+                error = %palisade_protocol::chain(&error),
                 "this server's old name was not removed"
             );
         }
@@ -255,7 +255,10 @@ pub(crate) async fn heed(rooms: Arc<Rooms>, mut notices: mpsc::Receiver<Notice>)
                 let task = rooms.clone();
                 rooms.tasks.spawn(async move { task.hands.close(&session).await });
             }
-            Some(Notice::Moved(_)) => {}
+            Some(Notice::Moved(session)) => {
+                let task = rooms.clone();
+                rooms.tasks.spawn(async move { let_overtaken_go(&task, &session).await });
+            }
             Some(Notice::Deleted(session)) => {
                 let task = rooms.clone();
                 rooms.tasks.spawn(async move { drop_session(&task, &session).await });
@@ -263,12 +266,23 @@ pub(crate) async fn heed(rooms: Arc<Rooms>, mut notices: mpsc::Receiver<Notice>)
             Some(Notice::Missed) => {
                 if let Err(error) = look_at_all(&rooms).await {
                     tracing::warn!(
-                        error = &error as &dyn std::error::Error,
+                        error = %palisade_protocol::chain(&error),
                         "what was missed could not be looked for"
                     );
                 }
             }
             None => return,
+        }
+    }
+}
+
+/// Stops what runs here although another server has taken it over; its end is refused by the fence.
+async fn let_overtaken_go(rooms: &Rooms, session: &SessionId) {
+    for (turn, _) in rooms.turns.all().into_iter().filter(|(_, owner)| owner == session) {
+        let row = rooms.store.turn(&turn).await;
+        if row.is_ok_and(|row| row.is_some_and(|row| row.owner != rooms.store.server())) {
+            tracing::warn!(turn = %turn, "a turn was taken over by another server");
+            let _ = rooms.turns.cancel(&turn);
         }
     }
 }

@@ -160,7 +160,7 @@ impl Runtime {
         self.rooms.sandboxes.shutdown().await;
         if let Err(error) = self.rooms.store.leave().await {
             tracing::warn!(
-                error = &error as &dyn std::error::Error,
+                error = %palisade_protocol::chain(&error),
                 "the other servers will wait for this one's lease"
             );
         }

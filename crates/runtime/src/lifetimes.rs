@@ -60,7 +60,7 @@ pub(crate) async fn end_due_sessions(rooms: Arc<Rooms>) {
             Err(StoreError::Stopped) => return,
             Err(error) => {
                 tracing::error!(
-                    error = &error as &dyn std::error::Error,
+                    error = %palisade_protocol::chain(&error),
                     "due sessions could not be looked for"
                 );
                 PAUSE_AFTER_FAILURE
@@ -98,7 +98,7 @@ async fn end_session(rooms: &Arc<Rooms>, due: DueSession) -> bool {
         // Deleted or used in the meantime.
         Err(error) if error.kind == ErrorKind::NotFound => true,
         Err(error) => {
-            tracing::error!(session = %due.id, error = &error as &dyn std::error::Error, "a due session was not destroyed");
+            tracing::error!(session = %due.id, error = %palisade_protocol::chain(&error), "a due session was not destroyed");
             false
         }
     }
@@ -198,7 +198,7 @@ async fn destroy_in_the_end(
     loop {
         match destroy(rooms, tenant, id, cause).await {
             Err(error) if error.kind == ErrorKind::StorageFull && cause == Cause::Deleted => {
-                tracing::error!(session = %id, error = &error as &dyn std::error::Error, "a session was not destroyed; trying again");
+                tracing::error!(session = %id, error = %palisade_protocol::chain(&error), "a session was not destroyed; trying again");
                 tell.send_replace(Some(Err(Arc::new(no_room_yet()))));
             }
             outcome => return outcome,
@@ -221,12 +221,12 @@ async fn destroy(rooms: &Rooms, tenant: &TenantName, id: &SessionId, cause: Caus
         }
         Cause::Expired => {
             rooms.turns.expire_session(id).await;
-            rooms.store.delete_session(tenant, id).await?;
+            rooms.store.delete_session(tenant, id, now()).await?;
         }
         Cause::Deleted => {
             rooms.turns.cancel_session(id).await;
             cancel_elsewhere(rooms, tenant, id).await?;
-            rooms.store.delete_session(tenant, id).await?;
+            rooms.store.delete_session(tenant, id, now()).await?;
         }
     }
     // From here on none can start; one may have slipped in before.
@@ -284,7 +284,7 @@ pub(crate) async fn seconds_to_next_end(rooms: &Rooms, tenant: &TenantName) -> u
     let next = match rooms.store.next_due(Some(tenant), rooms.session_idle_s).await {
         Ok(next) => next,
         Err(error) => {
-            tracing::warn!(error = &error as &dyn std::error::Error, "what falls due next is not known");
+            tracing::warn!(error = %palisade_protocol::chain(&error), "what falls due next is not known");
             None
         }
     };

@@ -80,7 +80,7 @@ impl Probe {
         }
         let result = palisade_sandbox::probe(sandboxes).await;
         if let Err(error) = &result {
-            tracing::error!(error = error as &dyn std::error::Error, "sandboxes cannot be started");
+            tracing::error!(error = %palisade_protocol::chain(error), "sandboxes cannot be started");
         }
         *last = Some((std::time::Instant::now(), result.is_ok()));
         result.is_ok()

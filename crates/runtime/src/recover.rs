@@ -33,7 +33,7 @@ pub(crate) async fn take_over_turns(rooms: &Arc<Rooms>) -> Result<(), StoreError
             // Another server was quicker.
             Ok(()) | Err(StoreError::Fenced(_)) => {}
             Err(error) => {
-                tracing::error!(turn = %turn.id, error = &error as &dyn std::error::Error, "a turn was not taken over; trying again");
+                tracing::error!(turn = %turn.id, error = %palisade_protocol::chain(&error), "a turn was not taken over; trying again");
             }
         }
     }
@@ -49,7 +49,7 @@ pub(crate) async fn keep_looking(rooms: Arc<Rooms>) {
         }
         if let Err(error) = take_over_turns(&rooms).await {
             tracing::error!(
-                error = &error as &dyn std::error::Error,
+                error = %palisade_protocol::chain(&error),
                 "turns that nobody drives could not be looked for"
             );
         }
@@ -73,7 +73,7 @@ async fn take_over_or_close(rooms: &Arc<Rooms>, tenant: &TenantName, turn: &Turn
         && let Err(error) = rooms.store.release(&turn.id, generation).await
     {
         // The next look finds it as one of this server's that nobody drives.
-        tracing::warn!(turn = %turn.id, error = &error as &dyn std::error::Error, "a turn was not released");
+        tracing::warn!(turn = %turn.id, error = %palisade_protocol::chain(&error), "a turn was not released");
     }
     taken
 }

@@ -129,7 +129,7 @@ impl Runtime {
         let workspace = tenant.workspace.clone();
         if let Err(error) = blocking(move || Ok(workspace.remove_session_dir(&id)?)).await {
             tracing::warn!(
-                error = &error as &dyn std::error::Error,
+                error = %palisade_protocol::chain(&error),
                 "the folder of a refused session was not removed"
             );
         }

@@ -224,7 +224,7 @@ async fn find_leftovers(rooms: &Rooms) -> Result<Vec<(Arc<Workspace>, SessionId)
 async fn remove_leftovers(rooms: &Rooms, dead: Vec<(Arc<Workspace>, SessionId)>) {
     let told = |result: Result<(), Error>| {
         if let Err(error) = result {
-            tracing::warn!(error = &error as &dyn std::error::Error, "a leftover was not removed");
+            tracing::warn!(error = %palisade_protocol::chain(&error), "a leftover was not removed");
         }
     };
     for (workspace, id) in dead {
@@ -246,17 +246,17 @@ async fn keep_house(rooms: Arc<Rooms>) {
         }
         rooms.hands.close_idle(|session| rooms.turns.is_running(session)).await;
         if let Err(error) = rooms.store.sweep_keys(now() - KEY_KEPT_S).await {
-            tracing::error!(error = &error as &dyn std::error::Error, "old idempotency keys were not swept");
+            tracing::error!(error = %palisade_protocol::chain(&error), "old idempotency keys were not swept");
         }
         if let Err(error) = rooms.store.sweep_usage(now()).await {
-            tracing::error!(error = &error as &dyn std::error::Error, "old usage was not swept");
+            tracing::error!(error = %palisade_protocol::chain(&error), "old usage was not swept");
         }
         loop {
             match rooms.store.sweep_events(now() - rooms.events_retention_s, SWEEP_ROWS_MAX).await {
                 Ok(swept) if swept == SWEEP_ROWS_MAX as u64 => {}
                 Ok(_) => break,
                 Err(error) => {
-                    tracing::error!(error = &error as &dyn std::error::Error, "old events were not swept");
+                    tracing::error!(error = %palisade_protocol::chain(&error), "old events were not swept");
                     break;
                 }
             }

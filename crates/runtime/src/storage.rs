@@ -174,7 +174,7 @@ impl Storage {
         if self.is_measurement_due()? {
             let measured = self.measure_if_rested();
             if let Err(error) = measured {
-                tracing::warn!(error = &error as &dyn std::error::Error, "a workspace cannot be measured");
+                tracing::warn!(error = %palisade_protocol::chain(&error), "a workspace cannot be measured");
             }
         }
         let headroom = self.headroom()?;
@@ -226,7 +226,7 @@ pub(crate) async fn keep(rooms: Arc<Rooms>) {
                 blocking(move || Ok(storage.watch()?)).await
             };
             if let Err(error) = watched {
-                tracing::error!(tenant = %tenant.config.name, error = &error as &dyn std::error::Error, "its storage was not looked at");
+                tracing::error!(tenant = %tenant.config.name, error = %palisade_protocol::chain(&error), "its storage was not looked at");
             }
             if *storage.stops.borrow() != was_stopped {
                 // Commands of turns stop themselves; those in the background belong to no turn.

@@ -106,7 +106,8 @@ pub(crate) async fn delete_idle_session(
     if !found || free.await.map_err(writing("an idle session"))?.is_none() {
         return Err(StoreError::NoSuchSession(session.clone()));
     }
-    sessions::delete(db, tenant, session).await
+    // None runs a turn, so that nothing is dated by this.
+    sessions::delete(db, tenant, session, inactive_since).await
 }
 
 /// Refuses one session more than the tenant may have.

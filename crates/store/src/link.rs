@@ -153,7 +153,7 @@ impl Link {
         if let Err(error) = emptied {
             tracing::warn!(
                 bytes,
-                error = &error as &dyn std::error::Error,
+                error = %palisade_protocol::chain(&error),
                 "the write-ahead log was not emptied"
             );
         }

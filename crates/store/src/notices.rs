@@ -2,6 +2,7 @@
 //! notice only says where to look; the rows are what counts, so that one too many does no harm.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use palisade_protocol::{SessionId, TurnId};
 use sqlx::postgres::{PgListener, PgPool};
@@ -19,8 +20,12 @@ const PAYLOAD_BYTES_MAX: usize = 7_500;
 /// Notices that may wait for the runtime; when more come, it is told to look at everything.
 const WAITING_MAX: usize = 1024;
 
+/// After so long a silence the database is asked whether it is still there, and how long it may take to say so.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
+const ANSWER_MAX: Duration = Duration::from_secs(5);
+
 /// Between two tries to listen.
-const PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Something that another server did to what may be running here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,7 +123,7 @@ pub(crate) async fn listen(
     while !notices.is_closed() {
         if let Err(error) = listen_once(&pool, &wakers, &is_own, &notices).await {
             tracing::warn!(
-                error = &error as &dyn std::error::Error,
+                error = %palisade_protocol::chain(&error),
                 "the other servers cannot be heard; trying again"
             );
         }
@@ -145,6 +150,15 @@ async fn listen_once(
             let heard = tokio::select! {
                 () = notices.closed() => return Ok(()),
                 heard = listener.try_recv() => heard?,
+                // A connection that a network has dropped says nothing either.
+                () = tokio::time::sleep(SILENCE_MAX) => {
+                    let asked = sqlx::query("SELECT 1").execute(&mut listener);
+                    match tokio::time::timeout(ANSWER_MAX, asked).await {
+                        Ok(answered) => answered.map(drop)?,
+                        Err(_) => return Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()),
+                    }
+                    continue;
+                }
             };
             let Some(heard) = heard else { break };
             let mut lines = heard.payload().lines();

@@ -76,6 +76,9 @@ impl Store {
 }
 
 pub(crate) async fn register(db: &mut Connection, server: &str) -> Result<u64, StoreError> {
+    // What dead servers counted in; one that lives after all makes another.
+    let sweep = query("DELETE FROM writer WHERE server <> '' AND server NOT IN (SELECT id FROM server)");
+    sweep.execute(&mut *db).await.map_err(writing("a server"))?;
     let enter = query("INSERT INTO server (id, beats) VALUES ($1, 0)").bind(server);
     enter.execute(db).await.map_err(writing("a server"))
 }

@@ -26,10 +26,15 @@ impl Store {
         self.writer.write(Write::SetMetadata { session: session.clone(), key, value }).await.map(drop)
     }
 
-    /// Deletes a session with its turns and items.
-    pub async fn delete_session(&self, tenant: &TenantName, session: &SessionId) -> Result<(), StoreError> {
+    /// Deletes a session with its turns and items, at `now` (Unix seconds).
+    pub async fn delete_session(
+        &self,
+        tenant: &TenantName,
+        session: &SessionId,
+        now: f64,
+    ) -> Result<(), StoreError> {
         let (tenant, session) = (tenant.clone(), session.clone());
-        self.writer.write(Write::DeleteSession { tenant, session }).await.map(drop)
+        self.writer.write(Write::DeleteSession { tenant, session, now }).await.map(drop)
     }
 
     /// Deletes a session that runs no turn and was not active after `inactive_since` (Unix seconds), with
@@ -93,15 +98,13 @@ pub(crate) async fn set_metadata(
 }
 
 /// A turn that goes with its session was cancelled: nobody pays for it, and nothing stays set aside.
-async fn settle_running(db: &mut Connection, session: &SessionId) -> Result<(), StoreError> {
-    let running = format!(
-        "SELECT id, started_at FROM turn WHERE session_id = $1 AND state = 'running'{}",
-        db.for_update()
-    );
-    let running = query_built(running).bind(session.as_str()).all::<(String, f64)>(&mut *db).await;
-    for (turn, started_at) in running.map_err(writing("a session"))? {
+async fn settle_running(db: &mut Connection, session: &SessionId, now: f64) -> Result<(), StoreError> {
+    let running =
+        format!("SELECT id FROM turn WHERE session_id = $1 AND state = 'running'{}", db.for_update());
+    let running = query_built(running).bind(session.as_str()).all::<(String,)>(&mut *db).await;
+    for (turn,) in running.map_err(writing("a session"))? {
         let turn = TurnId::parse(&turn).map_err(corrupt("a turn's id"))?;
-        metering::settle(db, &turn, TurnOutcome::Cancelled, started_at).await?;
+        metering::settle(db, &turn, TurnOutcome::Cancelled, now).await?;
     }
     Ok(())
 }
@@ -112,17 +115,21 @@ pub(crate) async fn delete(
     db: &mut Connection,
     tenant: &TenantName,
     session: &SessionId,
+    now: f64,
 ) -> Result<u64, StoreError> {
-    settle_running(db, session).await?;
+    // The session before its turns, as whoever ends one takes them.
+    let found = format!("SELECT id FROM session WHERE id = $1 AND tenant = $2{}", db.for_update());
+    let found = query_built(found).bind(session.as_str()).bind(tenant.as_str());
+    if found.optional::<(String,)>(&mut *db).await.map_err(writing("a session"))?.is_none() {
+        return Err(StoreError::NoSuchSession(session.clone()));
+    }
+    settle_running(db, session, now).await?;
     let deleted = query("DELETE FROM session WHERE id = $1 AND tenant = $2")
         .bind(session.as_str())
         .bind(tenant.as_str())
         .execute(&mut *db)
         .await
         .map_err(writing("a session"))?;
-    if deleted == 0 {
-        return Err(StoreError::NoSuchSession(session.clone()));
-    }
     for statement in [
         // Those that ended are listed already, and their readers have the usual time to read the end.
         "INSERT INTO evictable_turn (turn_id, since)

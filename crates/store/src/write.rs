@@ -139,6 +139,7 @@ pub(crate) enum Write {
     DeleteSession {
         tenant: TenantName,
         session: SessionId,
+        now: f64,
     },
     DeleteIdleSession {
         tenant: TenantName,
@@ -183,7 +184,7 @@ pub(crate) async fn apply(db: &mut Connection, server: &str, write: &Write) -> R
     match write {
         Write::CreateSession(new) => sessions::create(db, new).await,
         Write::SetMetadata { session, key, value } => sessions::set_metadata(db, session, key, value).await,
-        Write::DeleteSession { tenant, session } => sessions::delete(db, tenant, session).await,
+        Write::DeleteSession { tenant, session, now } => sessions::delete(db, tenant, session, *now).await,
         Write::DeleteIdleSession { tenant, session, inactive_since, used_only } => {
             lifetimes::delete_idle_session(db, tenant, session, *inactive_since, *used_only).await
         }

@@ -25,6 +25,10 @@ const GROUPS_PER_LOOK: u32 = 256;
 
 /// Tries of a group that another server's locks stood in the way of.
 const CONTENTION_TRIES_MAX: u32 = 5;
+/// Before the first of them is tried again; twice as long before each further one.
+const CONTENTION_PAUSE: Duration = Duration::from_millis(20);
+/// How long another machine may take for a group, and for its COMMIT, before the connection counts as lost.
+const GROUP_MAX_S: u64 = 10;
 /// How long a lost database is tried for. A lease is over by then, and whoever waits wants to know.
 const OUTAGE_MAX: Duration = Duration::from_secs(20);
 /// Between two tries, doubling from the first to the second.
@@ -81,7 +85,7 @@ async fn write_groups(
             Err(error) => {
                 tracing::error!(
                     writes = writes.len(),
-                    error = &error as &dyn std::error::Error,
+                    error = %palisade_protocol::chain(&error),
                     "a group was not committed"
                 );
                 for reply in replies {
@@ -127,12 +131,15 @@ async fn write_group(link: &mut Link, server: &str, writes: &[Write]) -> Result<
         match failed.error.fault() {
             // One of those that were written at once: each for itself shows which.
             Fault::Refused if at_once => at_once = false,
-            Fault::Contention if contentions < CONTENTION_TRIES_MAX => contentions += 1,
+            Fault::Contention if contentions < CONTENTION_TRIES_MAX => {
+                tokio::time::sleep(CONTENTION_PAUSE * 2_u32.pow(contentions)).await;
+                contentions += 1;
+            }
             Fault::Lost
                 if link.is_remote() && (failed.in_doubt.is_some() || began.elapsed() < OUTAGE_MAX) =>
             {
                 tracing::warn!(
-                    error = &failed.error as &dyn std::error::Error,
+                    error = %palisade_protocol::chain(&failed.error),
                     "the database was lost; trying again"
                 );
                 tokio::time::sleep(pause).await;
@@ -153,12 +160,15 @@ async fn write_group(link: &mut Link, server: &str, writes: &[Write]) -> Result<
 async fn was_committed(link: &mut Link, group: i64) -> Result<bool, StoreError> {
     let began = Instant::now();
     loop {
-        match link.was_committed(group).await {
+        let asked = async { link.was_committed(group).await.map_err(committing) };
+        match in_time(true, asked).await {
             Ok(committed) => return Ok(committed),
-            Err(source) => {
+            Err(error) => {
                 link.close().await;
                 if began.elapsed() >= OUTAGE_MAX {
-                    return Err(StoreError::InDoubt { source });
+                    return Err(StoreError::InDoubt {
+                        source: sqlx::Error::Protocol(palisade_protocol::chain(&error).to_string()),
+                    });
                 }
             }
         }
@@ -173,6 +183,44 @@ async fn write_once(
     writes: &[Write],
     at_once: bool,
 ) -> Result<Vec<Answer>, Failed> {
+    let (answers, group) = in_time(link.is_remote(), write_all(link, server, writes, at_once)).await?;
+    let Some(group) = group else { return Ok(answers) };
+    let is_remote = link.is_remote();
+    let committing = async {
+        let connection = link.connection().await.map_err(committing)?;
+        connection.run("COMMIT").await.map_err(committing)
+    };
+    match in_time(is_remote, committing).await {
+        Ok(()) => Ok(answers),
+        Err(error) => Err(Failed { error, in_doubt: group.number.map(|number| (number, answers)) }),
+    }
+}
+
+/// A group that waits for its COMMIT.
+struct Group {
+    /// What its outcome can be asked by.
+    number: Option<i64>,
+}
+
+/// Another machine may never answer; a file does.
+async fn in_time<T>(
+    is_remote: bool,
+    work: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    if !is_remote {
+        return work.await;
+    }
+    let late = || StoreError::Commit { source: sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()) };
+    tokio::time::timeout(Duration::from_secs(GROUP_MAX_S), work).await.unwrap_or_else(|_| Err(late()))
+}
+
+/// Everything but the COMMIT; no group where there is nothing to commit.
+async fn write_all(
+    link: &mut Link,
+    server: &str,
+    writes: &[Write],
+    at_once: bool,
+) -> Result<(Vec<Answer>, Option<Group>), StoreError> {
     let db = link.begin().await.map_err(committing)?;
     let mut answers: Vec<Option<Answer>> = writes.iter().map(|_| None).collect();
     if at_once {
@@ -192,11 +240,11 @@ async fn write_once(
         }
         let applied = apply(db, server, write).await;
         match &applied {
-            Err(error) if error.fault() != Fault::Refused => return Err(committing_of(applied).into()),
+            Err(error) if error.fault() != Fault::Refused => return Err(committing_of(applied)),
             // Alone it needs no savepoint: its refusal rolls the whole transaction back.
             Err(_) if alone => {
                 db.run("ROLLBACK").await.map_err(committing)?;
-                return Ok(vec![applied]);
+                return Ok((vec![applied], None));
             }
             Err(_) => db.run("ROLLBACK TO one; RELEASE one").await.map_err(committing)?,
             Ok(_) if !alone => db.run("RELEASE one").await.map_err(committing)?,
@@ -207,15 +255,8 @@ async fn write_once(
     let answers: Vec<Answer> = answers.into_iter().map(|answer| answer.unwrap_or(Ok(0))).collect();
     let mut told = Told::new(server);
     writes.iter().zip(&answers).filter(|(_, answer)| answer.is_ok()).for_each(|(write, _)| told.add(write));
-    let group = link.announce(server, &told).await.map_err(committing)?;
-    let committed = link.connection().await.map_err(committing)?.run("COMMIT").await;
-    match (committed, group) {
-        (Ok(()), _) => Ok(answers),
-        (Err(source), None) => Err(committing(source).into()),
-        (Err(source), Some(group)) => {
-            Err(Failed { error: committing(source), in_doubt: Some((group, answers)) })
-        }
-    }
+    let number = link.announce(server, &told).await.map_err(committing)?;
+    Ok((answers, Some(Group { number })))
 }
 
 fn committing_of(answer: Answer) -> StoreError {
@@ -249,7 +290,9 @@ fn again(error: &StoreError, is_remote: bool) -> StoreError {
         (_, Some(source)) if matches!(error, StoreError::InDoubt { .. }) => {
             StoreError::InDoubt { source: sqlx::Error::Protocol(source.to_string()) }
         }
-        (Fault::Lost, Some(source)) if is_remote => StoreError::Lost { why: source.to_string() },
+        (Fault::Lost | Fault::Contention, Some(source)) if is_remote => {
+            StoreError::Lost { why: source.to_string() }
+        }
         (_, Some(source)) => StoreError::Commit { source: sqlx::Error::Protocol(source.to_string()) },
         (_, None) => StoreError::Commit { source: sqlx::Error::Protocol(error.to_string()) },
     }

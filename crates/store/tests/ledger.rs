@@ -271,7 +271,7 @@ impl Play<'_> {
                 self.balances[ledger] += if is_new { 500 } else { 0 };
             }
             Act::Delete { session } => {
-                self.store.delete_session(&tenant(), &session_id(self.sessions[session])).await.unwrap();
+                self.store.delete_session(&tenant(), &session_id(self.sessions[session]), 3.0).await.unwrap();
                 self.running[session] = None;
                 self.new_session(session).await;
             }
@@ -626,7 +626,7 @@ async fn what_a_turn_set_aside_is_released_however_it_ends(engine: Engine) {
 
     store.start_turn(new_turn(4, 4, NOW, account())).await.unwrap();
     store.commit(step(4, 4, 1, metered(1, 300, NOW))).await.unwrap();
-    store.delete_session(&tenant(), &session_id(4)).await.unwrap();
+    store.delete_session(&tenant(), &session_id(4), 3.0).await.unwrap();
     assert_eq!(state().await, (700, 0), "so is one that went with its session");
     assert_adds_up(&store).await;
 }
@@ -650,7 +650,7 @@ async fn the_audit_reads_in_pages_and_outlives_its_session(engine: Engine) {
         store.commit(used).await.unwrap();
         store.commit(step(n, n, 1, metered(2, 30, at))).await.unwrap();
         store.commit(end(n, n, 1, TurnOutcome::Completed, at + 0.5)).await.unwrap();
-        store.delete_session(&tenant(), &session_id(n)).await.unwrap();
+        store.delete_session(&tenant(), &session_id(n), 3.0).await.unwrap();
     }
     let all = AuditRange { since: 0.0, until: f64::MAX, tenant: None };
     let mut seen: Vec<palisade_protocol::audit::AuditEvent> = Vec::new();

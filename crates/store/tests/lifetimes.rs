@@ -165,7 +165,7 @@ async fn a_tenant_has_as_many_sessions_as_it_may_and_no_more(engine: Engine) {
     fixture.create(2, false, 2).await.unwrap();
     let third = fixture.create(3, false, 2).await;
     assert!(matches!(third, Err(StoreError::TooManySessions { sessions_max: 2, .. })), "{third:?}");
-    fixture.store.delete_session(&fixture.tenant, &first).await.unwrap();
+    fixture.store.delete_session(&fixture.tenant, &first, 3.0).await.unwrap();
     fixture.create(3, false, 2).await.unwrap();
     let other = Fixture { tenant: TenantName::parse("other").unwrap(), ..fixture };
     other.create(4, false, 2).await.unwrap();

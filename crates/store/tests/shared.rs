@@ -138,7 +138,7 @@ async fn one_server_hears_what_the_other_did() {
     assert_eq!(heard(&mut there).await, Notice::Answered(turn_id(1)));
     here.store.release(&turn_id(1), 1).await.unwrap();
     assert_eq!(heard(&mut there).await, Notice::Released(turn_id(1)));
-    here.store.delete_session(&tenant(), &session_id(1)).await.unwrap();
+    here.store.delete_session(&tenant(), &session_id(1), 3.0).await.unwrap();
     assert_eq!(heard(&mut there).await, Notice::Deleted(session_id(1)));
 }
 
@@ -265,7 +265,7 @@ async fn what_meets_in_two_servers_ends_in_one_of_the_two_orders() {
         let (tenant, session) = (tenant(), session_id(n));
         let (ended, deleted, swept) = tokio::join!(
             here.store.commit(end(n, 1, 1)),
-            there.store.delete_session(&tenant, &session),
+            there.store.delete_session(&tenant, &session, 3.0),
             there.store.sweep_events(10.0, 1),
         );
         assert!(matches!(ended, Ok(()) | Err(StoreError::Fenced(_))), "{ended:?}");

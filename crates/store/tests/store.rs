@@ -106,7 +106,10 @@ async fn a_session_reads_back_as_it_was_written_and_only_for_its_tenant(engine: 
     assert_eq!(f.store.session(&f.tenant, &f.session).await.unwrap(), Some(expected));
     let other = TenantName::parse("other").unwrap();
     assert_eq!(f.store.session(&other, &f.session).await.unwrap(), None);
-    assert!(matches!(f.store.delete_session(&other, &f.session).await, Err(StoreError::NoSuchSession(_))));
+    assert!(matches!(
+        f.store.delete_session(&other, &f.session, 3.0).await,
+        Err(StoreError::NoSuchSession(_))
+    ));
     assert!(f.store.sessions(&other, 10).await.unwrap().is_empty());
 }
 
@@ -208,7 +211,7 @@ async fn what_was_acknowledged_survives_reopening(engine: Engine) {
 async fn a_deleted_session_leaves_nothing_after_the_sweep(engine: Engine) {
     let f = fixture(engine).await;
     f.start(1).await.unwrap();
-    f.store.delete_session(&f.tenant, &f.session).await.unwrap();
+    f.store.delete_session(&f.tenant, &f.session, 3.0).await.unwrap();
     assert_eq!(f.store.turn(&turn_id(1)).await.unwrap(), None);
     assert!(f.store.items(&f.session).await.unwrap().is_empty());
     assert_eq!(f.store.sweep_events(1777223001.0, 100).await.unwrap(), 1);

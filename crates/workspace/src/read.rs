@@ -2,13 +2,18 @@
 //! follow; a FIFO, a socket or a device is refused without being opened.
 
 use std::fs::File;
+use std::os::unix::fs::FileExt as _;
 
+use bytes::Bytes;
 use palisade_beneath::{Kind, Metadata};
 use palisade_protocol::scope::Scope;
 use palisade_protocol::{Access, WorkspacePath};
 
 use crate::list::{Listing, Page, list_directory};
 use crate::{Workspace, WorkspaceError};
+
+/// A file of this size is read when it is opened: another trip to a blocking thread costs more.
+const READ_AT_ONCE_BYTES_MAX: usize = 64 * 1024;
 
 /// What was found at a path.
 #[derive(Debug)]
@@ -24,6 +29,8 @@ pub enum Opened {
 pub struct ReadFile {
     /// The file, at its start.
     pub file: File,
+    /// The whole of a small one, which is read at once because it is open.
+    pub content: Option<Bytes>,
     /// Its length in bytes when it was opened.
     pub size: u64,
     /// Unix seconds.
@@ -51,6 +58,7 @@ impl Workspace {
                 let file = node.open_file().map_err(failed)?;
                 let metadata = Metadata::of(&file).map_err(failed)?;
                 Ok(Opened::File(ReadFile {
+                    content: small_content(&file, metadata.size),
                     size: metadata.size,
                     modified: metadata.modified_s(),
                     etag: etag(&metadata),
@@ -67,6 +75,13 @@ impl Workspace {
             Kind::Link => Err(WorkspaceError::NotFound(path.clone())),
         }
     }
+}
+
+/// `None` for what is not small, and for what changed between the two looks at it: then the reader finds out.
+fn small_content(file: &File, size: u64) -> Option<Bytes> {
+    let mut content = vec![0; usize::try_from(size).ok().filter(|size| *size <= READ_AT_ONCE_BYTES_MAX)?];
+    file.read_exact_at(&mut content, 0).ok()?;
+    Some(content.into())
 }
 
 /// The change time is part of it, because a writer can set the modification time back.

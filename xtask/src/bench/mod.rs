@@ -5,6 +5,7 @@
 
 pub(crate) mod cage;
 mod create;
+mod files;
 mod floor;
 mod marker;
 mod memory;
@@ -31,6 +32,9 @@ pub(crate) struct BenchArgs {
     /// Small counts: a look in under half a minute
     #[arg(long)]
     quick: bool,
+    /// Only files beside nginx
+    #[arg(long)]
+    files: bool,
     /// Also write the figures here, for machines
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -39,6 +43,8 @@ pub(crate) struct BenchArgs {
 /// How often each thing is done.
 struct Counts {
     round_trips: usize,
+    large_files: usize,
+    small_files: usize,
     spawns: usize,
     events_of_one: usize,
     events_of_each: usize,
@@ -58,6 +64,8 @@ impl Counts {
         if args.quick {
             Self {
                 round_trips: 50,
+                large_files: 5,
+                small_files: 2_000,
                 spawns: 30,
                 events_of_one: 75,
                 events_of_each: 100,
@@ -74,6 +82,8 @@ impl Counts {
         } else {
             Self {
                 round_trips: 400,
+                large_files: 20,
+                small_files: 40_000,
                 spawns: 200,
                 events_of_one: 300,
                 events_of_each: 500,
@@ -100,7 +110,11 @@ pub(crate) fn bench(args: BenchArgs) -> Result<()> {
     let palisade = palisade.to_str().context("the workspace's path is not UTF-8")?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the executor")?;
-    let report = runtime.block_on(measure(palisade, &Counts::of(&args)))?;
+    let counts = Counts::of(&args);
+    let report = match args.files {
+        true => runtime.block_on(measure_files(palisade, &counts))?,
+        false => runtime.block_on(measure(palisade, &counts))?,
+    };
     report.print()?;
     args.json.map_or(Ok(()), |file| report.write_json(&file))
 }
@@ -112,6 +126,16 @@ fn again_optimised() -> Result<()> {
         .args(std::env::args_os().skip(1))
         .current_dir(std::env::current_dir().context("the current folder")?);
     build::run(&mut command)
+}
+
+async fn measure_files(palisade: &str, counts: &Counts) -> Result<Report> {
+    let mut report = Report::new();
+    let upstream = ScriptedUpstream::start().await.context("starting the scripted upstream")?;
+    let server = Server::start(palisade, &upstream, "").await;
+    let (rows, floors) = files::measure(&server, counts.large_files, counts.small_files).await?;
+    report.figures(rows);
+    report.floors(floors);
+    Ok(report)
 }
 
 async fn measure(palisade: &str, counts: &Counts) -> Result<Report> {
@@ -141,6 +165,10 @@ async fn measure(palisade: &str, counts: &Counts) -> Result<Report> {
             report.figures([row]);
         }
     }
+    say("bench: files");
+    let (rows, floors) = files::measure(&server, counts.large_files, counts.small_files).await?;
+    report.figures(rows);
+    report.floors(floors);
     say("bench: tool calls");
     let (spawn, cage) = (floor::spawn(counts.spawns)?, floor::cage(counts.spawns)?);
     report.figures(tool::warm(&server, &upstream, counts.warm_calls, &spawn).await?);

@@ -3,7 +3,7 @@
 use palisade_egress::{Destination, Host, parse_client_hello, read_destination};
 
 /// Reads the bytes as each of the things that clients send.
-pub fn check(bytes: &[u8]) {
+pub(crate) fn check(bytes: &[u8]) {
     if let Ok(text) = std::str::from_utf8(bytes) {
         if let Ok(host) = Host::parse(text) {
             check_host(&host);

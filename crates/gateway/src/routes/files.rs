@@ -14,15 +14,14 @@ use palisade_protocol::limits::{DIRECTORY_ENTRIES_MAX, FILE_SENT_BYTES_MAX};
 use palisade_protocol::{Error, ErrorKind, WorkspacePath};
 use palisade_runtime::{Entry, FileUpload, OpCtx, Opened, Page, ReadFile, Runtime};
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
-use tokio_util::io::ReaderStream;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::auth::Caller;
 use crate::error::{ApiError, ErrorBody};
 use crate::extract::{FilePath, InSession, Query, QueryAfter, QueryPath, discard, malformed, next_chunk};
+use crate::file_body::file_body;
 
-/// What is read from a file, or gathered for one, at once.
+/// What is gathered for a file before it is written.
 const CHUNK_BYTES: usize = 256 * 1024;
 
 #[derive(Deserialize, IntoParams)]
@@ -119,7 +118,7 @@ pub(crate) async fn get(
     }
     match runtime.open_file(&ctx, &id, path.clone(), page(how.limit, after)?).await? {
         Opened::Directory(listing) => Ok(listed(listing.entries, listing.next_after)),
-        Opened::File(file) => send(file, &path, &method, &headers).await,
+        Opened::File(file) => send(file, &path, &method, &headers),
     }
 }
 
@@ -148,7 +147,7 @@ async fn archive(
     Ok(response)
 }
 
-async fn send(
+fn send(
     file: ReadFile,
     path: &WorkspacePath,
     method: &Method,
@@ -179,16 +178,18 @@ async fn send(
     }
     insert(response.headers_mut(), header::CONTENT_LENGTH, &length.to_string());
     if method != Method::HEAD {
-        let mut reading = tokio::fs::File::from_std(file.file);
-        reading.set_max_buf_size(CHUNK_BYTES);
-        if first > 0 {
-            reading.seek(std::io::SeekFrom::Start(first)).await.map_err(Error::bug)?;
-        }
-        // Never more than was promised, even when the file grows.
-        *response.body_mut() =
-            Body::from_stream(ReaderStream::with_capacity(reading.take(length), CHUNK_BYTES));
+        *response.body_mut() = match file.content {
+            Some(content) => Body::from(content.slice(range_of(first, length))),
+            None => file_body(file.file, first, length),
+        };
     }
     Ok(response)
+}
+
+/// Of content that is in memory, so that its length is a `usize`.
+fn range_of(first: u64, length: u64) -> std::ops::Range<usize> {
+    let at = |offset| usize::try_from(offset).unwrap_or(usize::MAX);
+    at(first)..at(first + length)
 }
 
 fn describe(headers: &mut HeaderMap, file: &ReadFile, path: &WorkspacePath) {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use palisade_sandbox::Cgroups;
+use rustix::fs::{Access, access};
 use rustix::process::{Resource, getrlimit, getuid};
 
 use super::Check;
@@ -104,12 +105,20 @@ pub(super) fn open_files() -> Check {
     Check::good("open files", format!("{most} at most"))
 }
 
-/// As the uid that the server has.
-pub(super) fn data_dir(dir: &Path) -> Check {
+/// With the eyes of the uid that the server has. A directory that is not there yet is made by whom it is started as.
+pub(super) fn data_dir(dir: &Path, is_made_by_root: bool) -> Check {
     const NAME: &str = "data directory";
-    if !dir.exists() {
+    if matches!(dir.try_exists(), Ok(false)) {
         let parent = existing(dir);
-        return Check::good(NAME, format!("{} will be made in {}", dir.display(), parent.display()));
+        let needed = if is_made_by_root { Access::EXEC_OK } else { Access::EXEC_OK | Access::WRITE_OK };
+        return match access(&parent, needed) {
+            Ok(()) => Check::good(NAME, format!("{} will be made in {}", dir.display(), parent.display())),
+            Err(error) => Check::broken(
+                NAME,
+                format!("{} cannot be made in {}: {error}", dir.display(), parent.display()),
+                "choose another with --data-dir (as root, say /var/lib/palisade)",
+            ),
+        };
     }
     match account::check_reachable(dir) {
         Ok(()) => Check::good(NAME, dir.display().to_string()),

@@ -95,7 +95,8 @@ fn look(args: &DoctorArgs) -> Result<Vec<Check>> {
     config.data_dir = std::path::absolute(&config.data_dir).context("the data directory")?;
     let mut checks = vec![checks::user(&config), checks::bubblewrap()];
     // What only root can do, as the server does it.
-    let uid = if getuid().is_root() { config.sandbox.run_as } else { getuid().as_raw() };
+    let is_root = getuid().is_root();
+    let uid = if is_root { config.sandbox.run_as } else { getuid().as_raw() };
     let cgroups = Cgroups::prepare(uid);
     let hand = lend_hand(&config, uid);
     account::become_uid(&config)?;
@@ -103,7 +104,7 @@ fn look(args: &DoctorArgs) -> Result<Vec<Check>> {
     checks.extend(system::checks());
     checks.push(checks::cgroups(&cgroups));
     checks.push(checks::open_files());
-    checks.push(checks::data_dir(&config.data_dir));
+    checks.push(checks::data_dir(&config.data_dir, is_root));
     checks.extend(checks::headroom(&config.data_dir));
     checks.extend(checks::runtime(&config));
     checks.extend(try_sandbox(&config, cgroups, hand));

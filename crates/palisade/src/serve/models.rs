@@ -122,7 +122,7 @@ async fn start_planner(credentials: &mut Credentials) -> Result<UpstreamConfig> 
     // It ends with the process: it holds nothing that could be lost.
     tokio::runtime::Handle::current().spawn(async move {
         if let Err(error) = palisade_planner::serve(listener, token, std::future::pending()).await {
-            tracing::error!(error = &error as &dyn std::error::Error, "the demo planner stopped");
+            tracing::error!(error = %palisade_protocol::chain(&error), "the demo planner stopped");
         }
     });
     Ok(UpstreamConfig {

@@ -39,7 +39,6 @@ async fn the_same_on_postgres() {
 
 /// Nobody starts the dead one again before the turns have ended: the other one goes on with them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-#[expect(clippy::print_stderr, reason = "the tally is for whoever runs the tests")]
 async fn of_two_servers_either_goes_on_when_the_other_dies() {
     if Postgres::start().is_none() {
         return;

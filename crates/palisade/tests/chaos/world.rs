@@ -62,6 +62,9 @@ impl World {
         let (effects, orphans) = (BTreeSet::new(), BTreeSet::new());
         let mut world = Self { server, model, tally, effects, uid, base, tokens: 0, postgres, orphans };
         if tells_processes_apart() {
+            // The last thing that a server opens.
+            let operators = world.server.folder.path().join("data/admin.sock");
+            wait_for("the operator's socket", async || operators.exists().then_some(())).await;
             world.base = world.descriptors();
         }
         world

@@ -145,13 +145,25 @@ async fn a_folder_comes_as_a_zip() {
 async fn what_a_browser_would_run_comes_as_an_attachment() {
     let (server, _upstream) = start().await;
     let files = session(&server).await;
-    for (name, attached) in [("a.html", true), ("b.svg", true), ("c.txt", false)] {
+    for (name, attached) in [
+        ("a.html", true),
+        ("b.svg", true),
+        ("d.xsl", true),
+        ("e.rss", true),
+        ("f.xht", true),
+        ("c.txt", false),
+    ] {
         server
             .json(server.request(Method::PUT, &format!("{files}/{name}")).body("<script>alert(1)</script>"))
             .await;
         let answer = get(&server, &format!("{files}/{name}"), ("accept", "*/*")).await;
         assert_eq!(answer.headers()["x-content-type-options"], "nosniff");
-        assert_eq!(answer.headers().contains_key("content-disposition"), attached, "{name}");
+        let disposition =
+            answer.headers().get("content-disposition").map(|it| it.to_str().unwrap().to_owned());
+        assert_eq!(disposition.is_some_and(|it| it.starts_with("attachment;")), attached, "{name}");
+        let policy =
+            answer.headers().get("content-security-policy").map(|it| it.to_str().unwrap().to_owned());
+        assert_eq!(policy.as_deref(), attached.then_some("sandbox; default-src 'none'"), "{name}");
     }
 }
 

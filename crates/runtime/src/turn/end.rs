@@ -42,7 +42,7 @@ impl Ending {
                 }
                 Err(StoreError::Fenced(_) | StoreError::Stopped) => return,
                 Err(error) => {
-                    tracing::error!(turn = %self.turn, error = &error as &dyn std::error::Error, "a turn's end could not be written; trying again");
+                    tracing::error!(turn = %self.turn, error = %palisade_protocol::chain(&error), "a turn's end could not be written; trying again");
                     rooms.turns.end_refused(&self.turn, Error::from(error).kind == ErrorKind::StorageFull);
                 }
             }
@@ -78,7 +78,7 @@ impl Ending {
     /// Leaves the turn to the next server. Without this it would count as a crash, which is no more than a pity.
     async fn release(&self, rooms: &Rooms) {
         if let Err(error) = rooms.store.release(&self.turn, self.generation).await {
-            tracing::warn!(turn = %self.turn, error = &error as &dyn std::error::Error, "a turn was not released");
+            tracing::warn!(turn = %self.turn, error = %palisade_protocol::chain(&error), "a turn was not released");
         }
     }
 }

@@ -86,14 +86,14 @@ impl From<StoreError> for TurnEnd {
             // Whoever reaches the database next goes on with the turn, this server included.
             lost if lost.is_unreachable() => {
                 tracing::warn!(
-                    error = &lost as &dyn std::error::Error,
+                    error = %palisade_protocol::chain(&lost),
                     "a turn stops until the database answers"
                 );
                 Self::Stopped
             }
             other => {
                 let error = palisade_protocol::Error::from(other);
-                tracing::error!(error = &error as &dyn std::error::Error, cause = ?error.source, "a turn could not be written");
+                tracing::error!(error = %palisade_protocol::chain(&error), cause = ?error.source, "a turn could not be written");
                 Self::Failed { code: error.code.to_owned(), message: error.message }
             }
         }

@@ -69,7 +69,7 @@ impl Driver {
         answer: Answer,
         mut events: Vec<Event>,
     ) -> Result<Finished, TurnEnd> {
-        tracing::warn!(turn = %self.job.start.turn, code = error.code(), error = &error as &dyn std::error::Error, "a model call failed");
+        tracing::warn!(turn = %self.job.start.turn, code = error.code(), error = %palisade_protocol::chain(&error), "a model call failed");
         self.rooms.metrics.model_failed(&self.job.session.model, error.code());
         answer.break_off(&mut events);
         self.append(events, Vec::new()).await?;

@@ -258,7 +258,7 @@ fn outcome(text: String, exit: RunExit, timeout_ms: u64) -> ToolOutput {
 
 /// The model and the client learn what to do, not where things lie on the host; the log has the cause.
 fn sandbox_failed(error: &SandboxError) -> ToolOutput {
-    tracing::warn!(error = error as &dyn std::error::Error, "a tool call failed in the sandbox");
+    tracing::warn!(error = %palisade_protocol::chain(error), "a tool call failed in the sandbox");
     let message = match error {
         SandboxError::Command(what) => format!("The command was not run: {what}."),
         SandboxError::Refused(_) => "The call was not started: too many are running. End some first.".to_owned(),

@@ -2,6 +2,8 @@
 //! The names of the tests carry the numbers of the cases that they hold.
 
 #[cfg(test)]
+mod agreement;
+#[cfg(test)]
 mod files;
 #[cfg(test)]
 mod kernel;

@@ -194,7 +194,7 @@ pub(crate) fn built_hand() -> PathBuf {
     let built = Command::new(env!("CARGO"))
         .args(["build", "--quiet", "--package", "palisade-hand", "--release"])
         .args(["--target", "x86_64-unknown-linux-gnu"])
-        .env("RUSTFLAGS", "-C target-feature=+crt-static")
+        .env("RUSTFLAGS", "-C target-feature=+crt-static -C relocation-model=static")
         .env("CARGO_TARGET_DIR", &target)
         .current_dir(root)
         .status();

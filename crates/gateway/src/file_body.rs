@@ -1,0 +1,81 @@
+//! A file as a body: read ahead on blocking threads, into buffers that are used again. It sends exactly what was
+//! promised, or ends with an error, which closes the connection.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::body::Body;
+use bytes::Bytes;
+use futures_util::stream;
+use tokio::task::{JoinHandle, spawn_blocking};
+
+/// One read of a file, in bytes. A body has two of them at a time: one that is sent, and the next.
+const CHUNK_BYTES: usize = 512 * 1024;
+
+/// `length` bytes of the file from `first` on.
+pub(crate) fn file_body(file: File, first: u64, length: u64) -> Body {
+    let source = Source { file: Arc::new(file), spare: Arc::default(), at: first, left: length };
+    Body::from_stream(stream::try_unfold((source, None), |(mut source, ahead)| async move {
+        let Some(reading) = ahead.or_else(|| source.read_next()) else { return Ok(None) };
+        let bytes = reading.await.map_err(io::Error::other)??;
+        // Begun before these are sent.
+        let ahead = source.read_next();
+        Ok::<_, io::Error>(Some((bytes, (source, ahead))))
+    }))
+}
+
+struct Source {
+    file: Arc<File>,
+    spare: Spare,
+    at: u64,
+    left: u64,
+}
+
+/// Buffers whose bytes have been sent.
+type Spare = Arc<Mutex<Vec<Vec<u8>>>>;
+
+impl Source {
+    fn read_next(&mut self) -> Option<JoinHandle<io::Result<Bytes>>> {
+        let length = usize::try_from(self.left).unwrap_or(usize::MAX).min(CHUNK_BYTES);
+        if length == 0 {
+            return None;
+        }
+        let (file, at) = (self.file.clone(), self.at);
+        let mut lent = Lent::of(&self.spare);
+        self.at += length as u64;
+        self.left -= length as u64;
+        Some(spawn_blocking(move || {
+            // A file that has become shorter ends here: what was promised is not there any more.
+            file.read_exact_at(&mut lent.buffer[..length], at)?;
+            Ok(Bytes::from_owner(lent).slice(..length))
+        }))
+    }
+}
+
+/// A buffer that goes back when its bytes have been sent: fresh memory for each would cost more than the reading.
+struct Lent {
+    buffer: Vec<u8>,
+    spare: Spare,
+}
+
+impl Lent {
+    fn of(spare: &Spare) -> Self {
+        let used = spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        Self { buffer: used.unwrap_or_else(|| vec![0; CHUNK_BYTES]), spare: spare.clone() }
+    }
+}
+
+impl AsRef<[u8]> for Lent {
+    fn as_ref(&self) -> &[u8] {
+        &self.buffer
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        let buffer = std::mem::take(&mut self.buffer);
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
+    }
+}
