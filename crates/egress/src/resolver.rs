@@ -14,13 +14,13 @@ use hickory_resolver::{
     net::{NetError, runtime::TokioRuntimeProvider},
     proto::rr::{Name, RData, Record},
 };
-use palisade_protocol::limits::{EGRESS_CNAMES_MAX, EGRESS_CONNECTIONS_MAX, EGRESS_RESOLVE_TIMEOUT_MS};
+use palisade_protocol::limits::{EGRESS_CNAMES_MAX, EGRESS_RESOLVE_TIMEOUT_MS};
 
 use crate::{EgressError, HostName, Reason};
 
 /// The one resolver.
 pub struct Resolver {
-    client: TokioResolver,
+    server: SocketAddr,
     timeout: Duration,
 }
 
@@ -41,34 +41,40 @@ impl Resolver {
 
     /// The same with another time for the whole look-up.
     pub fn with_timeout(server: SocketAddr, timeout: Duration) -> Result<Self, EgressError> {
+        let resolver = Self { server, timeout };
+        resolver.client().map_err(|source| EgressError::Resolver { server, source: source.into() })?;
+        Ok(resolver)
+    }
+
+    /// A client for one look-up. One that is kept would let those who ask for the same name at the same time share an answer, be they
+    /// of different tenants; here each connection has its own question and its own answer.
+    fn client(&self) -> Result<TokioResolver, NetError> {
         let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(|mut connection| {
-            connection.port = server.port();
+            connection.port = self.server.port();
             connection
         });
-        let name_server = NameServerConfig::new(server.ip(), true, connections.into());
+        let name_server = NameServerConfig::new(self.server.ip(), true, connections.into());
         let config = ResolverConfig::from_parts(None, Vec::new(), vec![name_server]);
         let mut options = ResolverOpts::default();
-        options.timeout = timeout / 2;
+        options.timeout = self.timeout / 2;
         options.attempts = 1;
         options.ndots = 0;
         options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
         options.cache_size = 0;
         options.use_hosts_file = ResolveHosts::Never;
         options.num_concurrent_reqs = 1;
-        options.max_active_requests = EGRESS_CONNECTIONS_MAX;
         options.preserve_intermediates = true;
-        let client = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
+        TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
             .with_options(options)
             .build()
-            .map_err(|source| EgressError::Resolver { server, source: source.into() })?;
-        Ok(Self { client, timeout })
     }
 
     /// Looks A and AAAA up at once, and takes the addresses that the name or its chain of aliases leads to.
     pub async fn resolve(&self, name: &HostName) -> Result<Addresses, Reason> {
         // The dot at the end says that the name is whole.
         let question = Name::from_ascii(format!("{name}.")).map_err(|_| Reason::HostInvalid)?;
-        let lookup = tokio::time::timeout(self.timeout, self.client.lookup_ip(question.clone()));
+        let client = self.client().map_err(|_| Reason::ResolveFailed)?;
+        let lookup = tokio::time::timeout(self.timeout, client.lookup_ip(question.clone()));
         let answer = match lookup.await {
             Err(_) | Ok(Err(NetError::Timeout)) => return Err(Reason::ResolveTimeout),
             Ok(Err(_)) => return Err(Reason::ResolveFailed),

@@ -9,6 +9,8 @@ use std::{
 use tokio::net::UdpSocket;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
+/// Long, so that a cache where there must be none is seen.
+const TTL_S: u32 = 300;
 const TYPE_A: u16 = 1;
 const TYPE_CNAME: u16 = 5;
 const TYPE_AAAA: u16 = 28;
@@ -177,7 +179,8 @@ fn encode(name: &str, kind: u16, records: &[Data]) -> Vec<Vec<u8>> {
         let length = u16::try_from(content.len()).unwrap_or(0).to_be_bytes();
         let kind = record_kind.to_be_bytes();
         encoded.push(
-            [&name_bytes(&record_owner)[..], &kind, &[0, 1], &[0, 0, 0, 0], &length, &content].concat(),
+            [&name_bytes(&record_owner)[..], &kind, &[0, 1], &TTL_S.to_be_bytes(), &length, &content]
+                .concat(),
         );
     }
     encoded

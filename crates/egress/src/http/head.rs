@@ -1,8 +1,9 @@
 //! A request's head, read three times: its bytes are scanned, httparse takes it apart, and our own rules say whether it means exactly one
 //! thing. What comes out is a request that can be passed on; a client's bytes never are.
 
-use palisade_protocol::limits::EGRESS_HEADERS_MAX;
+use palisade_protocol::limits::{EGRESS_HEAD_BYTES_MAX, EGRESS_HEADERS_MAX};
 
+use super::scan::{HeadScan, HighBytes};
 use crate::{Destination, Reason};
 
 const METHOD_BYTES_MAX: usize = 32;
@@ -77,6 +78,18 @@ pub(crate) fn parse_request(head: &[u8], asked: &mut Asked) -> Result<Request, R
         method => {
             forward(method, &asked.target, version_minor, &fields).map(|it| Request::Forward(Box::new(it)))
         }
+    }
+}
+
+/// Which destination a whole head asks for, by the proxy's own reading of it.
+pub fn read_destination(head: &[u8]) -> Result<Destination, Reason> {
+    match HeadScan::default().advance(head, HighBytes::Refused)? {
+        Some(length) if length == head.len() && length <= EGRESS_HEAD_BYTES_MAX => {}
+        _ => return Err(Reason::HeadMalformed),
+    }
+    match parse_request(head, &mut Asked::default())? {
+        Request::Connect(destination) => Ok(destination),
+        Request::Forward(forward) => Ok(forward.destination),
     }
 }
 

@@ -79,7 +79,7 @@ async fn names_do_not_lead_inside() {
     much_opened.stop().await;
 }
 
-/// EG-B4, EG-D7: the proxy's own listener, by name and by address.
+/// EG-B4, EG-D8: the proxy's own listener, by name and by address.
 #[tokio::test]
 async fn the_proxy_is_not_reached_through_itself() {
     fn anything(_port: u16) -> TenantSpec {
@@ -124,6 +124,21 @@ async fn a_name_is_looked_up_once_per_connection() {
     assert!(answer.ends_with("hi"), "{answer}");
     assert_eq!(world.resolver.times_asked("allowed.test"), 3);
     world.stop().await;
+}
+
+/// EG-B6: those who ask at the same time share no answer, and nothing is kept for those who ask later.
+#[tokio::test]
+async fn answers_are_not_shared() {
+    let server = palisade_testkit::resolver::FakeResolver::start().await.expect("a name server");
+    server.set_addresses("allowed.test", &["127.0.0.1"]);
+    let resolver = palisade_egress::Resolver::new(server.address()).expect("a resolver");
+    let name = palisade_egress::HostName::parse("allowed.test").expect("a name");
+    // All have asked before the name server, which runs on this thread too, sees the first.
+    let together = futures_util::future::join_all((0..20).map(|_| resolver.resolve(&name))).await;
+    assert!(together.iter().all(Result::is_ok), "{together:?}");
+    assert_eq!(server.times_asked("allowed.test"), 20);
+    resolver.resolve(&name).await.expect("an answer");
+    assert_eq!(server.times_asked("allowed.test"), 21);
 }
 
 /// EG-C1, EG-C5: a name that is not allowed is not looked up: not one packet leaves.

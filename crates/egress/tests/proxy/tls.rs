@@ -121,7 +121,7 @@ fn with_ech(hello: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// EG-D6: other protocols, and a tunnel within the tunnel (EG-D7's nested CONNECT).
+/// EG-D6: other protocols, and a tunnel within the tunnel (EG-D8's nested CONNECT).
 #[tokio::test]
 async fn only_tls_passes_unless_the_host_is_raw() {
     let world = World::usual(Manner::Echo).await;
