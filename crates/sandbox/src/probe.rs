@@ -1,6 +1,7 @@
 //! Whether sandboxes can be started here at all, and what to do when not.
 
-use std::path::Path;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use palisade_protocol::{FileAccess, SessionId};
@@ -8,6 +9,8 @@ use palisade_protocol::{FileAccess, SessionId};
 use crate::{RunExit, RunRequest, SandboxError, SandboxFactory, SandboxSpec};
 
 const PROBE_MS_MAX: u64 = 10_000;
+/// Names that are tried for its folder.
+const NAMES_MAX: u32 = 1_000;
 
 /// What a sandbox that was tried has.
 #[derive(Debug, Clone, Copy)]
@@ -18,16 +21,27 @@ pub struct Probed {
 
 /// Starts a sandbox over an empty folder, runs `true` in it, and ends it.
 pub async fn probe(factory: &SandboxFactory) -> Result<Probed, SandboxError> {
-    static PROBES: AtomicU32 = AtomicU32::new(0);
-    let number = PROBES.fetch_add(1, Ordering::Relaxed);
-    let folder = std::env::temp_dir().join(format!("palisade-probe-{}-{number}", std::process::id()));
-    // Not `create_dir_all`: a folder that somebody else put there is not ours to use.
-    std::fs::create_dir(&folder).map_err(SandboxError::at("making a folder for the probe"))?;
+    let folder = new_folder().map_err(SandboxError::at("making a folder for the probe"))?;
     let result = probe_in(factory, &folder).await;
     if let Err(e) = std::fs::remove_dir_all(&folder) {
         tracing::warn!(folder = %folder.display(), error = %e, "could not remove the probe's folder");
     }
     result
+}
+
+/// An empty folder with a name that nobody has: a server that was killed in its probe has left one behind, and its
+/// number is given out again, in a container to the very next.
+fn new_folder() -> std::io::Result<PathBuf> {
+    static PROBES: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let number = PROBES.fetch_add(1, Ordering::Relaxed);
+        let folder = std::env::temp_dir().join(format!("palisade-probe-{}-{number}", std::process::id()));
+        // Not `create_dir_all`: a folder that somebody else put there is not ours to use.
+        match std::fs::create_dir(&folder) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists && number < NAMES_MAX => {}
+            made => return made.map(|()| folder),
+        }
+    }
 }
 
 async fn probe_in(factory: &SandboxFactory, folder: &Path) -> Result<Probed, SandboxError> {

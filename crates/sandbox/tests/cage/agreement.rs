@@ -212,13 +212,14 @@ fn errors_for(code: &str, verb: Verb) -> &'static [&'static str] {
         ("directory.file_in_the_way", _) => &["ENOTDIR", "EEXIST"],
         ("directory.not_empty", _) => &["ENOTEMPTY"],
         // A mount point, and most often in the skeleton, which is read-only.
-        ("directory.held", _) => &["EBUSY", "EROFS"],
+        ("directory.held", _) => &["EBUSY", "EROFS", "EACCES"],
         // Out of scope nothing exists; what would have to be made would be made in the skeleton, which is read-only.
         ("scope.denied", Verb::Get) => &["ENOENT"],
-        ("scope.denied", _) => &["ENOENT", "EROFS", "EISDIR", "EBUSY", "ENOTEMPTY"],
+        // Where Landlock is asked before the mount, it is EACCES (contract §3 has both).
+        ("scope.denied", _) => &["ENOENT", "EROFS", "EACCES", "EISDIR", "EBUSY", "ENOTEMPTY"],
         // Said whatever is there; the sandbox looks first.
         ("scope.read_only", _) => {
-            &["EROFS", "ENOENT", "ENOTDIR", "EISDIR", "EEXIST", "EBUSY", "ENOTEMPTY", "ENXIO"]
+            &["EROFS", "EACCES", "ENOENT", "ENOTDIR", "EISDIR", "EEXIST", "EBUSY", "ENOTEMPTY", "ENXIO"]
         }
         _ => &[],
     }
