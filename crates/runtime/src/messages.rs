@@ -1,15 +1,12 @@
 //! Send a message, follow a turn, cancel it.
 
-use std::time::Duration;
-
-use palisade_protocol::money::CreditMode;
 use palisade_protocol::{Error, ErrorKind, Event, Item, SessionId, TurnId, limits};
 use palisade_store::{Follower, IdempotencyKey, NewTurn, StoreError, Turn, TurnState};
 
 use crate::clock::now;
 use crate::skills::SessionKeep;
 use crate::turn::{TurnJob, TurnStart, spawn};
-use crate::{OpCtx, Runtime, hands};
+use crate::{OpCtx, Runtime};
 
 /// A turn and a reader of its events.
 pub struct TurnStream {
@@ -59,10 +56,7 @@ impl Runtime {
             Some(context) => serde_json::from_value::<SessionKeep>(context).map_err(Error::bug)?,
             None => return Err(Error::no_such_session()),
         };
-        let sandbox_spec = hands::spec(tenant, &session, &keep)?;
         let account = self.rooms.billing.account(ctx, &tenant.config);
-        let is_prepaid = account.charge.as_ref().is_some_and(|charge| charge.mode == CreditMode::Hard);
-        let timeout = Duration::from_secs(tenant.config.turn_timeout_s);
         let turn = TurnId::from_random(palisade_vault::random().map_err(Error::bug)?);
         // Before the turn is written: one that is written under a name that this server is about to lose stops.
         let lease_over = self.rooms.lease.over();
@@ -83,21 +77,8 @@ impl Runtime {
             items: vec![Item::UserMessage { text: message }],
             account,
         };
-        let storage = tenant.storage.clone();
-        let (cancel, answered) = (listed.cancel.clone(), listed.answered.clone());
         let start = TurnStart { turn: turn.clone(), generation: 1, next_seq: 1, step_seq: 0, started_at };
-        let job = TurnJob {
-            session,
-            keep,
-            sandbox_spec,
-            storage,
-            start,
-            cancel,
-            answered,
-            lease_over,
-            timeout,
-            is_prepaid,
-        };
+        let job = TurnJob::new(&self.rooms, tenant, (session, keep), start, &listed, lease_over)?;
         // In a task of its own: a caller that hangs up between the commit and the start would leave a turn that
         // nobody drives.
         let rooms = self.rooms.clone();

@@ -6,13 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use palisade_protocol::item::TurnOutcome;
-use palisade_protocol::money::CreditMode;
 use palisade_protocol::{Event, TenantName};
 use palisade_store::{StoreError, Turn};
 use tokio_util::sync::CancellationToken;
 
 use crate::Rooms;
-use crate::hands;
 use crate::skills::SessionKeep;
 use crate::turn::{Listed, TurnJob, TurnStart, end_turn, spawn};
 
@@ -132,29 +130,11 @@ async fn job(
         Ok(keep) => keep,
         Err(error) => return Ok(Err(error.to_string())),
     };
-    let sandbox_spec = match hands::spec(tenant, &session, &keep) {
-        Ok(spec) => spec,
-        Err(error) => return Ok(Err(error.message)),
-    };
     let next_seq = rooms.store.last_seq(&turn.id).await?.map_or(0, |last| last + 1);
     let (step_seq, started_at) = (turn.step_seq, turn.started_at);
     let start = TurnStart { turn: turn.id.clone(), generation, next_seq, step_seq, started_at };
-    let storage = tenant.storage.clone();
-    let (cancel, answered) = (listed.cancel.clone(), listed.answered.clone());
-    let is_prepaid = rooms.billing.terms(&tenant.config).is_some_and(|terms| terms.mode == CreditMode::Hard);
-    let timeout = Duration::from_secs(tenant.config.turn_timeout_s);
-    Ok(Ok(TurnJob {
-        session,
-        keep,
-        sandbox_spec,
-        storage,
-        start,
-        cancel,
-        answered,
-        lease_over,
-        timeout,
-        is_prepaid,
-    }))
+    let job = TurnJob::new(rooms, tenant, (session, keep), start, listed, lease_over);
+    Ok(job.map_err(|error| error.message))
 }
 
 /// Ends a turn that nobody drives any more, with an error that says why.

@@ -32,7 +32,23 @@ pub struct AuditRange {
     pub tenant: Option<String>,
 }
 
-type Row = (String, f64, String, String, String, String, String, String, i64, i64, i64, i64, i64, String);
+#[derive(sqlx::FromRow)]
+struct AuditRow {
+    id: String,
+    at: f64,
+    tenant: String,
+    caller: String,
+    event_type: String,
+    session_id: String,
+    response_id: String,
+    name: String,
+    input_tokens: i64,
+    cached_tokens: i64,
+    output_tokens: i64,
+    reasoning_tokens: i64,
+    micro_credits: i64,
+    outcome: String,
+}
 
 impl Store {
     /// The next records after `after` (the time and the id of the last one seen), oldest first.
@@ -51,47 +67,31 @@ impl Store {
              ORDER BY at, id LIMIT $5",
         );
         let rows = rows.bind(at).bind(range.until).bind(id).bind(range.tenant.as_deref()).bind(limit);
-        let rows = rows.all::<Row>(&self.readers).await.map_err(reading("audit records"))?;
+        let rows = rows.all::<AuditRow>(&self.readers).await.map_err(reading("audit records"))?;
         rows.into_iter().map(event_of).collect()
     }
 }
 
-fn event_of(row: Row) -> Result<AuditEvent, StoreError> {
-    let (
-        id,
-        at,
-        tenant,
-        caller,
-        event_type,
-        session_id,
-        response_id,
-        name,
-        input,
-        cached,
-        output,
-        reasoning,
-        micro_credits,
-        outcome,
-    ) = row;
-    let event_type = EventType::parse(&event_type).ok_or_else(|| StoreError::Corrupt {
+fn event_of(row: AuditRow) -> Result<AuditEvent, StoreError> {
+    let event_type = EventType::parse(&row.event_type).ok_or_else(|| StoreError::Corrupt {
         what: "an audit record",
-        source: format!("the type {event_type:?}").into(),
+        source: format!("the type {:?}", row.event_type).into(),
     })?;
     Ok(AuditEvent {
-        id,
-        at,
-        tenant,
-        caller,
+        id: row.id,
+        at: row.at,
+        tenant: row.tenant,
+        caller: row.caller,
         event_type,
-        session_id,
-        response_id,
-        name,
-        input_tokens: input.unsigned_abs(),
-        cached_tokens: cached.unsigned_abs(),
-        output_tokens: output.unsigned_abs(),
-        reasoning_tokens: reasoning.unsigned_abs(),
-        micro_credits: MicroCredits(micro_credits),
-        outcome,
+        session_id: row.session_id,
+        response_id: row.response_id,
+        name: row.name,
+        input_tokens: row.input_tokens.unsigned_abs(),
+        cached_tokens: row.cached_tokens.unsigned_abs(),
+        output_tokens: row.output_tokens.unsigned_abs(),
+        reasoning_tokens: row.reasoning_tokens.unsigned_abs(),
+        micro_credits: MicroCredits(row.micro_credits),
+        outcome: row.outcome,
     })
 }
 

@@ -94,10 +94,11 @@ pub(crate) async fn beat(db: &mut Connection, server: &str) -> Result<u64, Store
 pub(crate) async fn remove(db: &mut Connection, server: &str, beats: i64) -> Result<u64, StoreError> {
     let remove = query("DELETE FROM server WHERE id = $1 AND beats = $2").bind(server).bind(beats);
     let removed = remove.execute(&mut *db).await.map_err(writing("a server"))?;
-    // Whoever takes over is sure that it is dead, so it will not ask what became of its groups.
-    let forget =
-        query("DELETE FROM writer WHERE server = $1 AND $2 > 0").bind(server).bind(removed.cast_signed());
-    forget.execute(db).await.map_err(writing("a server"))?;
+    if removed > 0 {
+        // Whoever takes over is sure that it is dead, so it will not ask what became of its groups.
+        let forget = query("DELETE FROM writer WHERE server = $1").bind(server);
+        forget.execute(db).await.map_err(writing("a server"))?;
+    }
     Ok(removed)
 }
 

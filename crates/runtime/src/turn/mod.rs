@@ -17,7 +17,8 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use palisade_agent::Step;
-use palisade_protocol::{Event, Item, Session, ToolOutput, TurnId, Usage};
+use palisade_protocol::money::CreditMode;
+use palisade_protocol::{Error, Event, Item, Session, ToolOutput, TurnId, Usage};
 use palisade_sandbox::SandboxSpec;
 use palisade_store::StoreError;
 use tokio::sync::Notify;
@@ -27,6 +28,7 @@ use crate::Rooms;
 use crate::clock::now;
 use crate::skills::SessionKeep;
 use crate::storage::Storage;
+use crate::tenant::Tenant;
 use end::Ending;
 pub(crate) use end::end_turn;
 use log::TurnLog;
@@ -53,6 +55,34 @@ pub(crate) struct TurnJob {
     pub(crate) timeout: Duration,
     /// Credits are set aside before they are used.
     pub(crate) is_prepaid: bool,
+}
+
+impl TurnJob {
+    /// What a turn of this tenant is driven with, the first time and after every take-over.
+    pub(crate) fn new(
+        rooms: &Rooms,
+        tenant: &Tenant,
+        (session, keep): (Session, SessionKeep),
+        start: TurnStart,
+        listed: &Listed,
+        lease_over: CancellationToken,
+    ) -> Result<Self, Error> {
+        Ok(Self {
+            sandbox_spec: crate::hands::spec(tenant, &session, &keep)?,
+            session,
+            keep,
+            storage: tenant.storage.clone(),
+            start,
+            cancel: listed.cancel.clone(),
+            answered: listed.answered.clone(),
+            lease_over,
+            timeout: Duration::from_secs(tenant.config.turn_timeout_s),
+            is_prepaid: rooms
+                .billing
+                .terms(&tenant.config)
+                .is_some_and(|terms| terms.mode == CreditMode::Hard),
+        })
+    }
 }
 
 /// Where one attempt at a turn begins.
