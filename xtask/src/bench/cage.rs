@@ -99,7 +99,8 @@ fn install_peer(target: &Path) -> Result<PathBuf> {
     }
     // Where the uid can look, whatever folders lie above this one.
     let reachable = std::env::temp_dir().join(format!("palisade-bench-peers-{}", std::process::id()));
-    run(Command::new("cp").args(["-r", "--no-preserve=mode"]).arg(&folder).arg(&reachable))?;
+    run(Command::new("cp").arg("-r").arg(&folder).arg(&reachable))?;
+    run(Command::new("chmod").args(["-R", "a+rX"]).arg(&reachable))?;
     Ok(reachable.join("node_modules/@anthropic-ai/sandbox-runtime/dist/cli.js"))
 }
 

@@ -111,11 +111,14 @@ pub(crate) fn bench(args: BenchArgs) -> Result<()> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the executor")?;
     let counts = Counts::of(&args);
-    let report = match args.files {
-        true => runtime.block_on(measure_files(palisade, &counts))?,
-        false => runtime.block_on(measure(palisade, &counts))?,
+    let mut report = Report::new();
+    let measured = match args.files {
+        true => runtime.block_on(measure_files(palisade, &counts, &mut report)),
+        false => runtime.block_on(measure(palisade, &counts, &mut report)),
     };
+    // What was measured before something failed is worth as much.
     report.print()?;
+    measured?;
     args.json.map_or(Ok(()), |file| report.write_json(&file))
 }
 
@@ -128,18 +131,16 @@ fn again_optimised() -> Result<()> {
     build::run(&mut command)
 }
 
-async fn measure_files(palisade: &str, counts: &Counts) -> Result<Report> {
-    let mut report = Report::new();
+async fn measure_files(palisade: &str, counts: &Counts, report: &mut Report) -> Result<()> {
     let upstream = ScriptedUpstream::start().await.context("starting the scripted upstream")?;
     let server = Server::start(palisade, &upstream, "").await;
     let (rows, floors) = files::measure(&server, counts.large_files, counts.small_files).await?;
     report.figures(rows);
     report.floors(floors);
-    Ok(report)
+    Ok(())
 }
 
-async fn measure(palisade: &str, counts: &Counts) -> Result<Report> {
-    let mut report = Report::new();
+async fn measure(palisade: &str, counts: &Counts, report: &mut Report) -> Result<()> {
     let upstream = ScriptedUpstream::start().await.context("starting the scripted upstream")?;
     // Memory first: a server that has done nothing else.
     say("bench: memory");
@@ -189,5 +190,5 @@ async fn measure(palisade: &str, counts: &Counts) -> Result<Report> {
     report.figures([row]);
     report.floors([empty]);
     report.figures([restart::turn(palisade, &upstream, counts.events_of_a_turn, counts.turns_left).await?]);
-    Ok(report)
+    Ok(())
 }
