@@ -4,6 +4,7 @@
 //! nothing here may name one. Where a type is part of the wire, its serde form *is* the wire form.
 
 pub mod audit;
+pub mod credential;
 pub mod error;
 pub mod event;
 pub mod id;
@@ -17,6 +18,7 @@ pub mod scope;
 pub mod session;
 pub mod usage;
 
+pub use credential::{CredentialName, CredentialRule, Injection};
 pub use error::{Error, ErrorKind, chain};
 pub use event::Event;
 pub use id::{SessionId, TenantName, TurnId};
