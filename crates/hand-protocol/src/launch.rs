@@ -20,6 +20,8 @@ pub struct LaunchSpec {
     pub mounts: Vec<ScopeMount>,
     /// What is shown at `/skills/<name>`.
     pub skills: Vec<SkillMount>,
+    /// A certificate authority that programs inside trust beside the system's own, as PEM.
+    pub trust_anchor: Option<String>,
     /// HOME inside, for `/etc/passwd`.
     pub home: String,
     /// The `cgroup.procs` files of the control groups that hold the sandbox, one for each hierarchy; none where the

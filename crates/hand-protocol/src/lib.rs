@@ -16,6 +16,8 @@ pub use message::{CommandLimits, Identity, Reply, Request, RootInside};
 pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
 /// Descriptors passed with one control message.
 pub const MESSAGE_FDS_MAX: usize = 2;
+/// The certificate authorities of the system shown inside, in bytes.
+pub const TRUST_BYTES_MAX: u64 = 2 * 1024 * 1024;
 /// A launch specification, in bytes: 64 scope paths of 4 KiB and as many skills fit.
 pub const LAUNCH_SPEC_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// One command, in bytes: Linux takes no longer single argument.
@@ -48,6 +50,11 @@ pub const SHM_FILES_MAX: u64 = 4 * 1024;
 
 /// Where the workspace is inside; the working directory of every command.
 pub const WORKSPACE_INSIDE: &str = "/workspace";
+/// Where programs inside find the proxy. The listener is the server's: it alone takes what connects there.
+pub const PROXY_INSIDE: std::net::SocketAddr =
+    std::net::SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 3128);
+/// The certificate authorities that programs inside trust.
+pub const TRUST_INSIDE: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// Where the hand's binary is inside.
 pub const HAND_INSIDE: &str = "/usr/local/libexec/palisade-hand";
 /// The uid and gid inside (decision 17).

@@ -16,6 +16,8 @@ pub enum Request {
         roots: Vec<RootInside>,
         /// Limits of each command's own, where no control group holds the sandbox as a whole.
         rlimits: Option<CommandLimits>,
+        /// Whether to listen where programs inside look for the proxy, and to pass the listener out with `Ready`.
+        listen: bool,
     },
     /// `bash -c` in a fresh shell. Descriptors: the command's text; the write end of its output pipe (not for a
     /// background command, whose output goes to a log file). Answered by `Started` and `Exited`, or `Refused`.
@@ -51,7 +53,7 @@ pub enum Request {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Reply {
-    /// The sandbox takes calls.
+    /// The sandbox takes calls. With it comes the listener that was asked for.
     Ready {
         /// The version of the kernel's Landlock, behind which everything inside is now; 0 where it has none that would do.
         landlock_abi: u32,

@@ -2,11 +2,12 @@
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use palisade_hand_protocol::{MESSAGE_BYTES_MAX, MESSAGE_FDS_MAX, Reply, Request};
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendFlags, recvmsg, sendmsg,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, recvmsg, sendmsg,
 };
 
 /// The one line to the server. When it closes, the sandbox has no reason to live.
@@ -56,10 +57,20 @@ impl Control {
 
     /// Blocks while the server's buffer is full: there is nothing better to do for a server that does not listen.
     pub(crate) fn send(&self, reply: &Reply) -> Result<(), String> {
+        self.send_with(reply, None)
+    }
+
+    /// The same, with a descriptor.
+    pub(crate) fn send_with(&self, reply: &Reply, fd: Option<BorrowedFd<'_>>) -> Result<(), String> {
         let text = serde_json::to_vec(reply).map_err(|e| format!("render a reply: {e}"))?;
+        let fds = fd.as_slice();
         loop {
-            let mut none = SendAncillaryBuffer::default();
-            match sendmsg(&self.socket, &[IoSlice::new(&text)], &mut none, SendFlags::NOSIGNAL) {
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+            let mut ancillary = SendAncillaryBuffer::new(&mut space);
+            if !fds.is_empty() {
+                ancillary.push(SendAncillaryMessage::ScmRights(fds));
+            }
+            match sendmsg(&self.socket, &[IoSlice::new(&text)], &mut ancillary, SendFlags::NOSIGNAL) {
                 Err(rustix::io::Errno::INTR) => {}
                 other => return other.map(drop).map_err(|e| format!("send: {e}")),
             }
@@ -68,7 +79,7 @@ impl Control {
 }
 
 impl AsFd for Control {
-    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
 }

@@ -3,10 +3,12 @@
 
 use std::os::fd::OwnedFd;
 
-use palisade_hand_protocol::UID_INSIDE;
-use rustix::fs::{FileType, fstat, symlinkat};
+use palisade_hand_protocol::{TRUST_BYTES_MAX, TRUST_INSIDE, UID_INSIDE};
+use rustix::fs::{FileType, Mode, OFlags, fstat, openat, symlinkat};
+use rustix::io::Errno;
 
-use crate::tree::{attach, make_directories, make_file, open_in_rootfs};
+use crate::control::read_whole;
+use crate::tree::{attach, make_directories, make_file, open_in_rootfs, open_in_rootfs_to_read};
 
 /// What is shown of the system's /etc, read-only, where it exists: configuration that programs of /usr read.
 const SHOWN: &[&str] = &[
@@ -35,7 +37,12 @@ const SHOWN: &[&str] = &[
 ];
 
 /// Fills `etc` in the skeleton.
-pub(crate) fn fill(skeleton: &OwnedFd, rootfs: &OwnedFd, home: &str) -> Result<(), String> {
+pub(crate) fn fill(
+    skeleton: &OwnedFd,
+    rootfs: &OwnedFd,
+    home: &str,
+    trust_anchor: Option<&str>,
+) -> Result<(), String> {
     let etc = make_directories(skeleton, "etc")?;
     for (name, content) in generated(home) {
         make_file(&etc, name, content.as_bytes())?;
@@ -60,7 +67,29 @@ pub(crate) fn fill(skeleton: &OwnedFd, rootfs: &OwnedFd, home: &str) -> Result<(
         };
         attach(&source, &target, false, name)?;
     }
-    Ok(())
+    trust_anchor.map_or(Ok(()), |anchor| trust(skeleton, rootfs, &etc, anchor))
+}
+
+/// Puts an authority behind the system's own, in a file that covers theirs. Programs are told of it by name.
+fn trust(skeleton: &OwnedFd, rootfs: &OwnedFd, etc: &OwnedFd, anchor: &str) -> Result<(), String> {
+    let path = TRUST_INSIDE.trim_start_matches("/etc/");
+    let mut bundle = match open_in_rootfs_to_read(rootfs, TRUST_INSIDE) {
+        Some(file) => read_whole(file, TRUST_BYTES_MAX).map_err(|e| format!("read {TRUST_INSIDE}: {e}"))?,
+        None => Vec::new(),
+    };
+    bundle.extend_from_slice(anchor.as_bytes());
+    match openat(etc, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
+        Ok(theirs) => {
+            let ours = make_file(skeleton, "trust", &bundle)?;
+            attach(&ours, &theirs, false, TRUST_INSIDE).map(drop)
+        }
+        Err(Errno::NOENT) => {
+            let (folder, _) = path.rsplit_once('/').unwrap_or_default();
+            make_directories(etc, folder)?;
+            make_file(etc, path, &bundle).map(drop)
+        }
+        Err(e) => Err(format!("open {TRUST_INSIDE}: {e}")),
+    }
 }
 
 fn generated(home: &str) -> [(&'static str, String); 8] {

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use palisade_hand_protocol::{
-    CALLS_RUNNING_MAX, COMMAND_BYTES_MAX, Identity, Reply, Request, RootInside, TERM_GRACE_MS,
+    CALLS_RUNNING_MAX, COMMAND_BYTES_MAX, Identity, PROXY_INSIDE, Reply, Request, RootInside, TERM_GRACE_MS,
     WORKSPACE_INSIDE,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -23,6 +23,8 @@ use crate::{landlock, sys};
 
 /// How long the end of a turn waits for the killed to be gone.
 const END_TURN_MS: u64 = 2_000;
+/// Connections to the proxy that wait to be taken.
+const PROXY_BACKLOG: i32 = 128;
 /// What may be written in every sandbox.
 const SCRATCH: [&str; 2] = ["/tmp", "/dev/shm"];
 /// HOME where the session's own cannot be made.
@@ -123,9 +125,9 @@ impl Init {
 
     fn answer(&mut self, request: Request, fds: Vec<OwnedFd>) -> Result<(), String> {
         match request {
-            Request::Setup { env, home, roots, rlimits } => {
+            Request::Setup { env, home, roots, rlimits, listen } => {
                 self.surroundings.rlimits = rlimits;
-                self.set_up(env, home, &roots)
+                self.set_up(env, home, &roots, listen)
             }
             Request::Run { id, timeout_ms, background } => {
                 self.start_call(id, timeout_ms, background, |init| {
@@ -166,6 +168,7 @@ impl Init {
         mut env: Vec<(String, String)>,
         mut home: String,
         roots: &[RootInside],
+        listen: bool,
     ) -> Result<(), String> {
         // The agent may have put a file in its place: that must not keep the sandbox from starting.
         if std::fs::create_dir_all(&home).is_err() {
@@ -173,6 +176,8 @@ impl Init {
             std::fs::create_dir_all(&home).map_err(|e| format!("make the home {home}: {e}"))?;
             env.iter_mut().filter(|(name, _)| name == "HOME").for_each(|(_, value)| value.clone_from(&home));
         }
+        // Before anything of the agent's runs, so that nobody can have taken the address.
+        let listener = listen.then(listen_for_proxy).transpose()?;
         let identity = |RootInside { path, .. }: &RootInside| {
             let stat = rustix::fs::stat(path).map_err(|e| format!("stat {path}: {e}"))?;
             Ok(Identity { dev: stat.st_dev, ino: stat.st_ino })
@@ -183,7 +188,8 @@ impl Init {
         (self.surroundings.env, self.home, self.ready) = (env, home, true);
         // From here on nobody reads our errors: the control socket's end says that we failed.
         rustix::stdio::dup2_stderr(rustix::stdio::stdout()).map_err(|e| format!("replace stderr: {e}"))?;
-        self.control.send(&Reply::Ready { landlock_abi, roots })
+        // Passed out and let go: in here nobody can take from it, and it lives for as long as the server wants.
+        self.control.send_with(&Reply::Ready { landlock_abi, roots }, listener.as_ref().map(AsFd::as_fd))
     }
 
     fn start_call(
@@ -284,6 +290,18 @@ impl Init {
         }
         Ok(())
     }
+}
+
+/// Makes the one way out, whose other side is the server's.
+fn listen_for_proxy() -> Result<OwnedFd, String> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with};
+    let make = || -> rustix::io::Result<OwnedFd> {
+        let socket = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        bind(&socket, &PROXY_INSIDE)?;
+        listen(&socket, PROXY_BACKLOG)?;
+        Ok(socket)
+    };
+    make().map_err(|e| format!("listen at {PROXY_INSIDE}: {e}"))
 }
 
 fn second(fds: &[OwnedFd]) -> Option<Result<OwnedFd, String>> {

@@ -40,7 +40,7 @@ pub(crate) fn build(spec: &LaunchSpec, stage: &str) -> Step<()> {
         .mount(rustix::fs::CWD, stage)
         .map_err(|e| format!("mount a tmpfs at {stage}: {e}"))?;
     attach_scratch(&skeleton, spec)?;
-    etc::fill(&skeleton, &sources.rootfs, &spec.home)?;
+    etc::fill(&skeleton, &sources.rootfs, &spec.home, spec.trust_anchor.as_deref())?;
     attach_local(&skeleton, &sources)?;
     attach_skills(&skeleton, &sources.skills)?;
     attach_scope(&skeleton, &sources)?;
@@ -237,6 +237,11 @@ fn seal(mount: impl AsFd, read_only: bool) -> io::Result<()> {
 /// Something of the system to show, links resolved within it; `None` where it does not exist.
 pub(crate) fn open_in_rootfs(rootfs: &OwnedFd, path: &str) -> Option<OwnedFd> {
     openat2(rootfs, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::IN_ROOT).ok()
+}
+
+/// The same, for what is read here.
+pub(crate) fn open_in_rootfs_to_read(rootfs: &OwnedFd, path: &str) -> Option<OwnedFd> {
+    openat2(rootfs, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::IN_ROOT).ok()
 }
 
 fn make_directory(parent: impl AsFd, name: &str) -> rustix::io::Result<()> {

@@ -197,5 +197,6 @@ pub(crate) fn spec(
         scope: tenant.scope(&session.id, &session.file_access)?,
         skills: keep.skill_dirs.clone(),
         env: Vec::new(),
+        proxy: None,
     })
 }

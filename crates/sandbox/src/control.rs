@@ -21,8 +21,14 @@ pub(crate) struct Control {
     socket: AsyncFd<OwnedFd>,
 }
 
-/// A reply, and the pid of who sent it as the kernel attests it.
-pub(crate) type Received = Option<(Reply, Option<Pid>)>;
+/// A reply, and what came with it.
+#[derive(Debug)]
+pub(crate) struct Received {
+    pub(crate) reply: Reply,
+    /// Who sent it, as the kernel attests it.
+    pub(crate) sender: Option<Pid>,
+    pub(crate) fd: Option<OwnedFd>,
+}
 
 impl Control {
     /// Our end, and the end for the launcher.
@@ -35,7 +41,7 @@ impl Control {
     }
 
     /// The next reply; `None` at the end.
-    pub(crate) async fn receive(&self, buffer: &mut Vec<u8>) -> io::Result<Received> {
+    pub(crate) async fn receive(&self, buffer: &mut Vec<u8>) -> io::Result<Option<Received>> {
         self.socket.async_io(Interest::READABLE, |socket| receive_now(socket, buffer)).await
     }
 
@@ -58,9 +64,10 @@ pub(crate) fn watch(fd: OwnedFd, interest: Interest) -> io::Result<AsyncFd<Owned
     unsafe { AsyncFd::register_with_interest(fd, interest) }.map_err(|e| e.into_parts().1)
 }
 
-fn receive_now(socket: &OwnedFd, buffer: &mut Vec<u8>) -> io::Result<Received> {
+fn receive_now(socket: &OwnedFd, buffer: &mut Vec<u8>) -> io::Result<Option<Received>> {
     buffer.resize(MESSAGE_BYTES_MAX, 0);
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmCredentials(1))];
+    // Room for one descriptor: what a hand sends beyond it the kernel closes.
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmCredentials(1), ScmRights(1))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let message = match recvmsg(
         socket,
@@ -74,11 +81,16 @@ fn receive_now(socket: &OwnedFd, buffer: &mut Vec<u8>) -> io::Result<Received> {
     if message.bytes == 0 {
         return Ok(None);
     }
-    let sender = ancillary.drain().find_map(|message| match message {
-        RecvAncillaryMessage::ScmCredentials(credentials) => Some(credentials.pid),
-        _ => None,
-    });
-    Ok(Some((serde_json::from_slice(&buffer[..message.bytes])?, sender)))
+    let (mut sender, mut fd) = (None, None);
+    for message in ancillary.drain() {
+        match message {
+            RecvAncillaryMessage::ScmCredentials(credentials) => sender = Some(credentials.pid),
+            RecvAncillaryMessage::ScmRights(mut fds) => fd = fds.next(),
+            _ => {}
+        }
+    }
+    let reply = serde_json::from_slice(&buffer[..message.bytes])?;
+    Ok(Some(Received { reply, sender, fd }))
 }
 
 fn send_now(socket: &OwnedFd, text: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {

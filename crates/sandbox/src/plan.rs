@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use palisade_hand_protocol::{LaunchSpec, RootInside, ScopeMount, SkillMount, WORKSPACE_INSIDE};
+use palisade_hand_protocol::{
+    LaunchSpec, PROXY_INSIDE, RootInside, ScopeMount, SkillMount, TRUST_INSIDE, WORKSPACE_INSIDE,
+};
 use palisade_protocol::scope::{Scope, session_dir};
 use palisade_protocol::{Access, SessionId, WorkspacePath};
 
@@ -11,25 +13,30 @@ use crate::{Rootfs, SandboxError};
 
 /// What a server may set inside besides the defaults. A list of what is allowed, because what loaders, shells and
 /// interpreters take code from is not a list that ends.
-pub const ENV_ALLOWED: &[&str] = &[
-    "ALL_PROXY",
-    "CURL_CA_BUNDLE",
-    "GIT_SSL_CAINFO",
-    "HTTPS_PROXY",
-    "HTTP_PROXY",
-    "LANG",
-    "LC_ALL",
-    "NODE_EXTRA_CA_CERTS",
-    "NODE_USE_ENV_PROXY",
-    "NO_PROXY",
-    "REQUESTS_CA_BUNDLE",
-    "SSL_CERT_FILE",
-    "TZ",
-    "all_proxy",
-    "http_proxy",
-    "https_proxy",
-    "no_proxy",
-];
+pub const ENV_ALLOWED: &[&str] = &["LANG", "LC_ALL", "TZ"];
+/// How the names end that programs read credentials from. Inside, such a variable holds a placeholder.
+pub const ENV_ALLOWED_ENDINGS: &[&str] =
+    &["_CREDENTIAL", "_CREDENTIALS", "_KEY", "_PASSWORD", "_PAT", "_SECRET", "_TOKEN"];
+
+/// Whether [`SandboxSpec::env`] may have it.
+pub fn may_be_set(name: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
+    ENV_ALLOWED.contains(&name)
+        || (name.bytes().next().is_some_and(|first| first.is_ascii_uppercase())
+            && name.len() <= ENV_NAME_BYTES_MAX
+            && name.bytes().all(is_plain)
+            && ENV_ALLOWED_ENDINGS.iter().any(|ending| name.ends_with(ending)))
+}
+
+/// The longest name of a variable that may be set, in bytes.
+const ENV_NAME_BYTES_MAX: usize = 64;
+
+/// The way out of a sandbox: without one there is none.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ProxySpec {
+    /// A certificate authority that this sandbox alone trusts, as PEM: the proxy's, for the hosts whose connections it opens.
+    pub trust_anchor: Option<String>,
+}
 
 /// What one session's sandbox shows.
 #[derive(Debug, Clone)]
@@ -42,8 +49,10 @@ pub struct SandboxSpec {
     pub scope: Scope,
     /// Name below `/skills`, and the directory on the host. Shown read-only.
     pub skills: Vec<(String, PathBuf)>,
-    /// Added to the environment of every command; wins over the defaults. Only names of [`ENV_ALLOWED`].
+    /// Added to the environment of every command; wins over the defaults. Only names that [`may_be_set`].
     pub env: Vec<(String, String)>,
+    /// Whether there is a proxy at [`PROXY_INSIDE`], which programs are told of.
+    pub proxy: Option<ProxySpec>,
 }
 
 /// A scope root that will be a mount.
@@ -69,7 +78,7 @@ impl SandboxSpec {
     }
 
     pub(crate) fn environment(&self, lang: &str) -> Result<Vec<(String, String)>, SandboxError> {
-        if let Some((name, _)) = self.env.iter().find(|(name, _)| !ENV_ALLOWED.contains(&name.as_str())) {
+        if let Some((name, _)) = self.env.iter().find(|(name, _)| !may_be_set(name)) {
             return Err(SandboxError::Spec(format!("{name:?} cannot be set inside")));
         }
         if self.env.iter().any(|(_, value)| value.contains('\0')) {
@@ -90,7 +99,8 @@ impl SandboxSpec {
         let ours =
             defaults.into_iter().filter(|(name, _)| !self.env.iter().any(|(theirs, _)| theirs == name));
         let ours = ours.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        Ok(ours.chain(self.env.iter().cloned()).collect())
+        let proxy = self.proxy.iter().flat_map(proxy_environment);
+        Ok(ours.chain(proxy).chain(self.env.iter().cloned()).collect())
     }
 
     /// `cgroups`: what the launcher writes itself into.
@@ -114,6 +124,7 @@ impl SandboxSpec {
             workspace: text(&self.workspace)?,
             mounts: self.mounts().into_iter().map(mount).collect::<Result<_, SandboxError>>()?,
             skills: self.skills.iter().map(skill).collect::<Result<_, SandboxError>>()?,
+            trust_anchor: self.proxy.as_ref().and_then(|proxy| proxy.trust_anchor.clone()),
             home: self.home(),
             cgroups: cgroups.map(|path| text(&path)).collect::<Result<_, _>>()?,
             tmp_bytes: scratch.tmp,
@@ -129,6 +140,28 @@ impl SandboxSpec {
         };
         self.mounts().into_iter().map(inside).collect()
     }
+}
+
+/// What makes programs take the one way out. Names under which nothing leaves anyway are the only exceptions (EG-B8).
+fn proxy_environment(proxy: &ProxySpec) -> impl Iterator<Item = (String, String)> + use<> {
+    const NO_PROXY: &str = "localhost,127.0.0.1,::1";
+    let url = format!("http://{PROXY_INSIDE}");
+    let proxies = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"];
+    let proxies = proxies.map(|name| (name, url.clone()));
+    let others = [("NO_PROXY", NO_PROXY), ("no_proxy", NO_PROXY), ("NODE_USE_ENV_PROXY", "1")];
+    // Programs that bring authorities of their own are told of the system's, which hold the proxy's.
+    let trusted = [
+        "SSL_CERT_FILE",
+        "REQUESTS_CA_BUNDLE",
+        "CURL_CA_BUNDLE",
+        "GIT_SSL_CAINFO",
+        "NODE_EXTRA_CA_CERTS",
+        "PIP_CERT",
+    ];
+    let trusted = trusted.into_iter().filter(|_| proxy.trust_anchor.is_some()).collect::<Vec<_>>();
+    let others = others.into_iter().chain(trusted.into_iter().map(|name| (name, TRUST_INSIDE)));
+    let others = others.map(|(name, value)| (name, value.to_owned()));
+    proxies.into_iter().chain(others).map(|(name, value)| (name.to_owned(), value))
 }
 
 fn text(path: &Path) -> Result<String, SandboxError> {
@@ -154,6 +187,7 @@ mod tests {
             workspace: "/w".into(),
             skills: vec![],
             env: vec![],
+            proxy: None,
         };
         spec.mounts().into_iter().map(|root| (root.path.to_string(), root.writable)).collect()
     }

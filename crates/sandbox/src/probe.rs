@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use palisade_protocol::{FileAccess, SessionId};
 
-use crate::{RunExit, RunRequest, SandboxError, SandboxFactory, SandboxSpec};
+use crate::{ProxySpec, RunExit, RunRequest, SandboxError, SandboxFactory, SandboxSpec};
 
 const PROBE_MS_MAX: u64 = 10_000;
 /// Names that are tried for its folder.
@@ -47,9 +47,9 @@ fn new_folder() -> std::io::Result<PathBuf> {
 async fn probe_in(factory: &SandboxFactory, folder: &Path) -> Result<Probed, SandboxError> {
     let session = SessionId::from_random([0; 6]);
     let scope = FileAccess::default().scope_for(&session).map_err(|e| SandboxError::Spec(e.to_string()))?;
-    let (skills, env) = (vec![], vec![]);
-    let sandbox =
-        factory.start(SandboxSpec { session, workspace: folder.to_owned(), scope, skills, env }).await?;
+    let (skills, env, proxy) = (vec![], vec![], Some(ProxySpec::default()));
+    let workspace = folder.to_owned();
+    let sandbox = factory.start(SandboxSpec { session, workspace, scope, skills, env, proxy }).await?;
     let request = RunRequest { command: "true".into(), timeout_ms: PROBE_MS_MAX, background: false };
     let exit = sandbox.run(request, |_| {}).await;
     let probed = Probed { landlock_abi: sandbox.landlock_abi() };

@@ -87,6 +87,7 @@ pub struct Sandbox {
     roots: Vec<(RootMount, Identity)>,
     landlock_abi: u32,
     status: Mutex<Option<mpsc::Receiver<(String, String)>>>,
+    listener: Mutex<Option<std::net::TcpListener>>,
     /// Ends the sandbox with its handle.
     _stop: DropGuard,
     /// The spawning thread must outlive the sandbox, or the kernel ends both.
@@ -109,6 +110,7 @@ impl Sandbox {
             home: spec.home(),
             roots: spec.roots_inside()?,
             rlimits: inner.config.rlimits(),
+            listen: spec.proxy.is_some(),
         };
         let launch = serde_json::to_vec(&launch).map_err(|e| SandboxError::Spec(e.to_string()))?;
         let launch = memory_file("launch", &launch).map_err(SandboxError::at("writing the specification"))?;
@@ -129,7 +131,7 @@ impl Sandbox {
             shared.request(&setup, &[]).await?;
             is_ready.await.map_err(|_| shared.died())
         });
-        let SetUp { roots, landlock_abi } = match set_up.await {
+        let SetUp { roots, landlock_abi, listener } = match set_up.await {
             Ok(Ok(set_up)) => set_up,
             Ok(Err(SandboxError::Died(reason))) => {
                 return Err(why_not_started(&shared, complaints.into(), reason).await);
@@ -137,8 +139,10 @@ impl Sandbox {
             Ok(Err(other)) => return Err(other),
             Err(_) => return Err(SandboxError::StartTimeout(START_MS_MAX)),
         };
+        let listener = spec.proxy.is_some().then(|| crate::listener::check(listener)).transpose()?;
         Ok(Self {
             shared,
+            listener: Mutex::new(listener),
             roots: spec.mounts().into_iter().zip(roots).collect(),
             landlock_abi,
             workspace: spec.workspace,
@@ -279,6 +283,12 @@ impl Sandbox {
     /// What programs inside say by `session-status key=value`, bounded and rate-limited; the first caller gets it.
     pub fn take_status_updates(&self) -> Option<mpsc::Receiver<(String, String)>> {
         self.status.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Where programs inside find the proxy, if the specification asked for one; the first caller gets it. Whoever holds it keeps
+    /// the sandbox's network alive, so it must go when the sandbox does (decision 27).
+    pub fn take_listener(&self) -> Option<std::net::TcpListener> {
+        self.listener.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Whether it takes no more calls.

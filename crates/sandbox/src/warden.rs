@@ -9,14 +9,14 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use palisade_hand_protocol::{Identity, Reply, Request, status_is_valid};
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::io::Interest;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::SandboxError;
 use crate::cgroup::SandboxGroup;
-use crate::control::{Control, watch};
+use crate::control::{Control, Received, watch};
 use crate::mark::ProcessMark;
 use crate::spawner::Monitor;
 
@@ -149,6 +149,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(crate) struct SetUp {
     pub(crate) roots: Vec<Identity>,
     pub(crate) landlock_abi: u32,
+    /// Whatever it passed out; a listener if it is honest.
+    pub(crate) listener: Option<OwnedFd>,
 }
 
 /// What comes out of a sandbox besides the news of calls.
@@ -185,8 +187,8 @@ async fn listen(shared: &Shared, outlets: &mut Outlets) -> String {
             received = shared.control.receive(&mut buffer) => received,
         };
         match received {
-            Ok(Some((reply, sender))) => {
-                if let Err(reason) = hand_out(shared, outlets, reply, sender) {
+            Ok(Some(received)) => {
+                if let Err(reason) = hand_out(shared, outlets, received) {
                     return reason;
                 }
             }
@@ -196,7 +198,8 @@ async fn listen(shared: &Shared, outlets: &mut Outlets) -> String {
     }
 }
 
-fn hand_out(shared: &Shared, outlets: &mut Outlets, reply: Reply, sender: Option<Pid>) -> Result<(), String> {
+fn hand_out(shared: &Shared, outlets: &mut Outlets, received: Received) -> Result<(), String> {
+    let Received { reply, sender, fd } = received;
     let (id, news) = match reply {
         Reply::Ready { landlock_abi, roots } => {
             let sender = sender.ok_or("the kernel named no sender")?;
@@ -207,7 +210,7 @@ fn hand_out(shared: &Shared, outlets: &mut Outlets, reply: Reply, sender: Option
                 let _ = shared.mark.set(mark);
             }
             if let Some(ready) = outlets.ready.take() {
-                let _ = ready.send(SetUp { roots, landlock_abi });
+                let _ = ready.send(SetUp { roots, landlock_abi, listener: fd });
             }
             return Ok(());
         }

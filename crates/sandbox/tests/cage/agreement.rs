@@ -308,6 +308,7 @@ async fn check(bench: &Bench, case: &Case) {
         scope: scope.clone(),
         skills: vec![],
         env: vec![],
+        proxy: None,
     };
     let made = workspace.ensure_scope(&scope).and_then(|()| other.ensure_scope(&scope));
     if made.is_err() {

@@ -18,6 +18,8 @@ mod output;
 #[cfg(test)]
 mod privilege;
 #[cfg(test)]
+mod proxy;
+#[cfg(test)]
 mod scope;
 #[cfg(test)]
 mod status;

@@ -84,6 +84,7 @@ impl Bench {
             scope: access.scope_for(&self.session).unwrap().with(memory, Access::Write),
             skills: vec![],
             env: vec![],
+            proxy: None,
         }
     }
 
