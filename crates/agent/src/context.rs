@@ -19,6 +19,9 @@ pub struct SessionContext {
     pub memory: bool,
     /// Whether the session sees only a part of the workspace; then the prompt says which.
     pub scope: Option<ScopeNote>,
+    /// What its sandbox reaches.
+    #[serde(default)]
+    pub network: Network,
 }
 
 impl SessionContext {
@@ -26,6 +29,19 @@ impl SessionContext {
     pub fn is_client_tool(&self, name: &str) -> bool {
         self.client_tools.iter().any(|tool| tool.name == name)
     }
+}
+
+/// What a session's sandbox reaches, as the model is told. What holds it to that is elsewhere.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Network {
+    /// Nothing: an offline tenant.
+    #[default]
+    None,
+    /// These hosts and no others.
+    Hosts(Vec<String>),
+    /// The public internet.
+    Public,
 }
 
 /// One skill of the catalog.

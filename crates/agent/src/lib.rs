@@ -11,7 +11,8 @@ pub mod prompt;
 pub mod skill;
 pub mod step;
 pub mod tools;
+mod web_fetch;
 
-pub use context::{SessionContext, SkillEntry};
+pub use context::{Network, SessionContext, SkillEntry};
 pub use prompt::prompt;
 pub use step::{Step, step};

@@ -10,7 +10,7 @@ pub fn prompt(context: &SessionContext, items: &[Item]) -> Prompt {
     Prompt {
         system: system(context),
         messages: messages(items),
-        tools: [tools::definitions(&context.skills), context.client_tools.clone()].concat(),
+        tools: [tools::definitions(context), context.client_tools.clone()].concat(),
         output_tokens_max: None,
     }
 }
@@ -144,9 +144,8 @@ mod tests {
             date: "2030-01-31".into(),
             agent_context: "## house.md\nWe write British English.".into(),
             skills: vec![SkillEntry { name: "deck".into(), description: "Makes\n- decoy: decks".into() }],
-            client_tools: Vec::new(),
             memory: true,
-            scope: None,
+            ..SessionContext::default()
         });
         assert!(
             full.contains("2030-01-31")

@@ -9,7 +9,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::SkillEntry;
+use crate::context::Network;
+use crate::{SessionContext, SkillEntry, web_fetch};
 
 /// What a call asks for.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,6 +46,11 @@ fn default_timeout() -> u64 {
 }
 
 #[derive(Deserialize)]
+struct WebFetchInput {
+    url: String,
+}
+
+#[derive(Deserialize)]
 struct SkillInput {
     name: String,
 }
@@ -67,7 +73,7 @@ pub const NAMES: [&str; 11] =
 
 /// Tools that change nothing: a call of theirs that was interrupted may simply run again.
 pub fn is_read_only(name: &str) -> bool {
-    matches!(name, "Read" | "Glob" | "Grep" | "Skill" | "TodoWrite")
+    matches!(name, "Read" | "Glob" | "Grep" | "Skill" | "TodoWrite" | "WebFetch")
 }
 
 /// What the model is told of a call with more arguments than are taken, whoever was to run it.
@@ -97,6 +103,10 @@ pub fn action(call: &ToolCall) -> Action {
         "Bash" => read(call, input, |mut bash: Bash| {
             bash.timeout_ms = bash.timeout_ms.clamp(1, BASH_TIMEOUT_MAX_MS);
             Action::Bash(bash)
+        }),
+        "WebFetch" => read(call, input, |page: WebFetchInput| match web_fetch::command(&page.url) {
+            Ok(bash) => Action::Bash(bash),
+            Err(what) => bad_input("WebFetch", &what),
         }),
         "Skill" => read(call, input, |skill: SkillInput| Action::Skill { name: skill.name }),
         "TodoWrite" => {
@@ -128,11 +138,15 @@ fn noted(todos: &[Todo]) -> String {
     }
 }
 
-/// What a model is offered. Skill is there only when there are skills, and names them.
-pub fn definitions(skills: &[SkillEntry]) -> Vec<ToolDefinition> {
-    let mut tools = vec![bash(), read_file(), write_file(), edit_file(), glob(), grep(), todo_write()];
-    if !skills.is_empty() {
-        tools.push(skill(skills));
+/// What a model is offered: Skill only when there are skills, which it names; WebFetch only to tenants with the public internet.
+pub fn definitions(context: &SessionContext) -> Vec<ToolDefinition> {
+    let mut tools =
+        vec![bash(&context.network), read_file(), write_file(), edit_file(), glob(), grep(), todo_write()];
+    if !context.skills.is_empty() {
+        tools.push(skill(&context.skills));
+    }
+    if context.network == Network::Public {
+        tools.push(web_fetch());
     }
     tools
 }
@@ -145,13 +159,23 @@ fn tool(name: &str, description: String, properties: Value, required: &[&str]) -
     }
 }
 
-fn bash() -> ToolDefinition {
+fn bash(network: &Network) -> ToolDefinition {
+    let network = match network {
+        Network::None => "There is no network.".to_owned(),
+        Network::Hosts(hosts) => {
+            format!("Of the network only these hosts are reached: {}.", hosts.join(", "))
+        }
+        Network::Public => {
+            "Public hosts are reached over HTTP and HTTPS, through a proxy that programs find by \
+                            themselves; private addresses are not."
+                .to_owned()
+        }
+    };
     tool(
         "Bash",
         format!(
             "Runs a bash command in the sandbox and returns its output and exit code. Each call is a fresh shell in \
-             /workspace: `cd` and variables do not carry over. Output beyond {} KiB is cut from the middle. There is \
-             no network.",
+             /workspace: `cd` and variables do not carry over. Output beyond {} KiB is cut from the middle. {network}",
             TOOL_OUTPUT_BYTES_MAX / 1024
         ),
         json!({
@@ -240,6 +264,16 @@ fn todo_write() -> ToolDefinition {
     )
 }
 
+fn web_fetch() -> ToolDefinition {
+    tool(
+        "WebFetch",
+        "Fetches one page and shows it as Markdown text. For what is not text, or long, use curl in Bash."
+            .into(),
+        json!({"url": {"type": "string", "description": "Beginning with https:// or http://."}}),
+        &["url"],
+    )
+}
+
 fn skill(skills: &[SkillEntry]) -> ToolDefinition {
     let names: Vec<&str> = skills.iter().map(|skill| skill.name.as_str()).collect();
     tool(
@@ -262,13 +296,17 @@ mod tests {
     #[test]
     fn every_offered_tool_is_understood() {
         let skills = [SkillEntry { name: "deck".into(), description: "d".into() }];
-        for offered in definitions(&skills) {
+        let context =
+            SessionContext { skills: skills.into(), network: Network::Public, ..SessionContext::default() };
+        for offered in definitions(&context) {
             let answered = action_of(&offered.name, "{}");
             let known =
                 !matches!(&answered, Action::Answered(out) if out.code.as_deref() == Some("tool.unknown"));
             assert!(known, "{}", offered.name);
         }
-        assert!(definitions(&[]).iter().all(|tool| tool.name != "Skill"), "no skills, no Skill");
+        let bare = definitions(&SessionContext::default());
+        assert!(bare.iter().all(|tool| tool.name != "Skill"), "no skills, no Skill");
+        assert!(bare.iter().all(|tool| !tool.name.starts_with("Web")), "no network, no web");
     }
 
     #[test]

@@ -1,17 +1,39 @@
-//! The first client: straight to the upstream, key attached as the call leaves. It must follow no redirect (a
-//! key would travel with it), trust no proxy of the environment and keep no cookie.
+//! The server's own calls: each goes through the proxy like everybody's, plain inward, so that policy, record, TLS and key are the
+//! door's affair. It must never dial anything but the proxy, follow a redirect, or see a key.
 
-use std::time::Duration;
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use bytes::Bytes;
-use futures_util::{StreamExt, stream::BoxStream};
-use http::{HeaderMap, Method, StatusCode, header::AUTHORIZATION};
-use reqwest::{Client, Url, redirect};
+use futures_util::{StreamExt, future::BoxFuture, stream::BoxStream};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri,
+    header::USER_AGENT,
+    uri::{Authority, Scheme},
+};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper_util::{
+    client::legacy::{
+        Client,
+        connect::{Connected, Connection},
+    },
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+};
+use tokio::net::UnixStream;
 
-use crate::{Credentials, EgressError};
+use crate::{Door, EgressError, Reason, http::refusal::PROXY_STATUS};
 
-/// How long a TCP connection and its TLS handshake may take; how long an answer may take is its reader's affair.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Names the credential that the proxy attaches; honoured on the server's own doors and taken out on all.
+pub(crate) const CREDENTIAL: HeaderName = HeaderName::from_static("palisade-credential");
+/// How long a connection to the proxy is kept for the next call to the same host. Less than the proxy keeps it.
+const KEPT: Duration = Duration::from_secs(30);
+/// Such connections for one host.
+const KEPT_PER_HOST_MAX: usize = 8;
 
 /// One call that is to leave.
 #[derive(Debug, Clone)]
@@ -41,67 +63,198 @@ pub struct OutboundResponse {
     pub body: ByteStream,
 }
 
-/// Sends calls to upstreams. Cheap to clone.
-#[derive(Debug, Clone)]
-pub struct DirectClient {
-    client: Client,
-    credentials: Credentials,
+/// Sends calls through one door of the proxy. Cheap to clone.
+#[derive(Clone)]
+pub struct ProxyClient {
+    client: Client<ToProxy, Full<Bytes>>,
 }
 
-impl DirectClient {
-    /// A client that may use these keys.
-    pub fn new(credentials: Credentials) -> Result<Self, EgressError> {
-        let client = Client::builder()
-            .user_agent(concat!("palisade/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(CONNECT_TIMEOUT)
-            .redirect(redirect::Policy::none())
-            .referer(false)
-            .no_proxy()
-            .build()
-            .map_err(EgressError::Setup)?;
-        Ok(Self { client, credentials })
+impl std::fmt::Debug for ProxyClient {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ProxyClient").finish_non_exhaustive()
+    }
+}
+
+impl ProxyClient {
+    /// A client whose calls are the door's principal's.
+    pub fn new(door: Door) -> Self {
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(KEPT)
+            .pool_max_idle_per_host(KEPT_PER_HOST_MAX)
+            .build(ToProxy { door });
+        Self { client }
     }
 
-    /// Sends one call and returns at the head of its answer, whatever its status.
+    /// Sends one call and returns at the head of its answer, whatever its status. That the proxy refused it is an error.
     pub async fn send(&self, request: OutboundRequest) -> Result<OutboundResponse, EgressError> {
-        let host = host_of(&request.url);
-        let mut headers = request.headers;
-        if let Some(name) = &request.credential {
-            headers.insert(AUTHORIZATION, self.credentials.bearer(name)?);
+        let (host, request) = build(request)?;
+        let response = self.client.request(request).await.map_err(|source| {
+            let source = source.into();
+            EgressError::Send { host: host.clone(), source }
+        })?;
+        if let Some(code) = refusal(&response) {
+            return Err(refused(host, code));
         }
-        let response = self
-            .client
-            .request(request.method, request.url)
-            .headers(headers)
-            .body(request.body)
-            .send()
-            .await
-            .map_err(|source| failed_to_send(&host, source))?;
-        let (status, headers) = (response.status(), response.headers().clone());
-        let body = response.bytes_stream().map(move |chunk| {
-            chunk.map_err(|source| EgressError::Body { host: host.clone(), source: source.without_url() })
+        let (head, body) = response.into_parts();
+        let body = body.into_data_stream().map(move |chunk| {
+            chunk.map_err(|source| EgressError::Body { host: host.clone(), source: source.into() })
         });
-        Ok(OutboundResponse { status, headers, body: body.boxed() })
+        Ok(OutboundResponse { status: head.status, headers: head.headers, body: body.boxed() })
     }
 }
 
-/// For messages: host and port, never the path, a query or what stands before an `@`.
-fn host_of(url: &str) -> String {
-    let Ok(url) = Url::parse(url) else { return "an unreadable URL".into() };
-    match (url.host_str(), url.port()) {
-        (Some(host), Some(port)) => format!("{host}:{port}"),
-        (Some(host), None) => host.to_owned(),
-        (None, _) => "a URL without a host".into(),
+/// The request as it goes inward: whatever the URL's scheme, the hop to the proxy is plain, and the endpoint's port tells the proxy
+/// which of the upstreams it is.
+fn build(request: OutboundRequest) -> Result<(String, Request<Full<Bytes>>), EgressError> {
+    let (host, uri) = inward(&request.url)?;
+    let mut inward = Request::new(Full::new(request.body));
+    *inward.method_mut() = request.method;
+    *inward.uri_mut() = uri;
+    *inward.headers_mut() = request.headers;
+    let headers = inward.headers_mut();
+    let agent = HeaderValue::from_static(concat!("palisade/", env!("CARGO_PKG_VERSION")));
+    headers.entry(USER_AGENT).or_insert(agent);
+    headers.remove(CREDENTIAL);
+    if let Some(name) = request.credential {
+        let value = HeaderValue::try_from(&name).map_err(|_| EgressError::UnknownCredential { name })?;
+        headers.insert(CREDENTIAL, value);
+    }
+    Ok((host, inward))
+}
+
+/// Host and port for messages, and the URL with both said and the scheme of the inner hop.
+fn inward(url: &str) -> Result<(String, Uri), EgressError> {
+    let unreadable = |source: Box<dyn std::error::Error + Send + Sync>| EgressError::Build { source };
+    let uri: Uri = url.parse().map_err(|error: http::uri::InvalidUri| unreadable(error.into()))?;
+    let port = match (uri.scheme_str(), uri.port_u16()) {
+        (_, Some(port)) => port,
+        (Some("https"), None) => 443,
+        (Some("http"), None) => 80,
+        _ => return Err(unreadable("its scheme is neither http nor https".into())),
+    };
+    let at = uri.host().ok_or_else(|| unreadable("it has no host".into()))?;
+    let host = format!("{at}:{port}");
+    let mut parts = uri.into_parts();
+    if parts.authority.as_ref().is_some_and(|authority| authority.as_str().contains('@')) {
+        return Err(unreadable("there is a user name in front of its host".into()));
+    }
+    parts.authority = Some(Authority::try_from(host.as_str()).map_err(|error| unreadable(error.into()))?);
+    parts.scheme = Some(Scheme::HTTP);
+    let uri = Uri::from_parts(parts).map_err(|error| unreadable(error.into()))?;
+    Ok((host, uri))
+}
+
+/// The code of a refusal of the proxy's own; an upstream's answer never has that field.
+fn refusal(response: &Response<Incoming>) -> Option<String> {
+    let said = response.headers().get(PROXY_STATUS)?.to_str().ok()?;
+    Some(said.rsplit('"').nth(1).unwrap_or_default().to_owned())
+}
+
+fn refused(host: String, code: String) -> EgressError {
+    match Reason::ALL.iter().copied().find(|reason| reason.code() == code) {
+        Some(Reason::UpstreamBroke | Reason::AnswerTimeout | Reason::AnswerMalformed) => {
+            EgressError::Send { host, source: code.into() }
+        }
+        Some(reason @ (Reason::DialTimeout | Reason::ResolveTimeout)) => {
+            EgressError::ConnectTimeout { host, reason }
+        }
+        Some(reason) if reason.status() >= 500 => EgressError::Connect { host, reason },
+        _ => EgressError::Refused { host, code },
     }
 }
 
-fn failed_to_send(host: &str, source: reqwest::Error) -> EgressError {
-    let host = host.to_owned();
-    let source = source.without_url();
-    match (source.is_builder(), source.is_connect(), source.is_timeout()) {
-        (true, _, _) => EgressError::Build { host, source },
-        (_, true, true) => EgressError::ConnectTimeout { host, source },
-        (_, true, false) => EgressError::Connect { host, source },
-        (_, false, _) => EgressError::Send { host, source },
+/// Opens connections to the proxy.
+#[derive(Clone)]
+struct ToProxy {
+    door: Door,
+}
+
+/// A connection to the proxy.
+struct Inner(TokioIo<UnixStream>);
+
+impl tower_service::Service<Uri> for ToProxy {
+    type Response = Inner;
+    type Error = io::Error;
+    type Future = BoxFuture<'static, io::Result<Inner>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Uri) -> Self::Future {
+        let door = self.door.clone();
+        Box::pin(async move {
+            let (ours, theirs) = UnixStream::pair()?;
+            door.accept(theirs);
+            Ok(Inner(TokioIo::new(ours)))
+        })
+    }
+}
+
+impl Connection for Inner {
+    fn connected(&self) -> Connected {
+        // So that targets stay absolute.
+        Connected::new().proxy(true)
+    }
+}
+
+impl hyper::rt::Read for Inner {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: hyper::rt::ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(context, buffer)
+    }
+}
+
+impl hyper::rt::Write for Inner {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(url: &str, host: &str, target: &str) {
+        let (found, uri) = inward(url).expect("a URL");
+        assert_eq!((found.as_str(), uri.to_string().as_str()), (host, target), "{url}");
+    }
+
+    #[test]
+    fn the_hop_inward_is_plain_and_names_the_port() {
+        check("https://api.test/v1?a=b", "api.test:443", "http://api.test:443/v1?a=b");
+        check("http://api.test/", "api.test:80", "http://api.test:80/");
+        check("http://127.0.0.1:9911/v1", "127.0.0.1:9911", "http://127.0.0.1:9911/v1");
+        check("https://[::1]:8443/x", "[::1]:8443", "http://[::1]:8443/x");
+        for wrong in ["", "/x", "ftp://api.test/", "https://user@api.test/", "https:///x"] {
+            assert!(inward(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn refusals_say_how_far_a_call_came() {
+        let told = |code: &str| refused("h:1".into(), code.into());
+        assert!(told("dial-failed").is_connect() && told("dial-timeout").is_connect());
+        assert!(told("audit-unavailable").is_connect());
+        assert!(matches!(told("upstream-broke"), EgressError::Send { .. }));
+        assert!(matches!(told("not-allowed"), EgressError::Refused { .. }));
+        assert!(matches!(told("what-is-this"), EgressError::Refused { .. }));
     }
 }

@@ -2,12 +2,11 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
+use crate::Reason;
+
 /// Why a call did not leave or did not come back, or why the proxy could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum EgressError {
-    /// The HTTP client could not be made, for want of system roots, say.
-    #[error("could not set up the outbound client")]
-    Setup(#[source] reqwest::Error),
     /// Configuration names a credential that was never loaded.
     #[error("no credential is named {name:?}")]
     UnknownCredential {
@@ -20,32 +19,38 @@ pub enum EgressError {
         /// The name it is kept under.
         name: String,
     },
-    /// The request itself is wrong: its URL, mostly.
-    #[error("the call to {host} could not be built")]
+    /// The request itself is wrong: its URL.
+    #[error("the call could not be built: its URL is not one")]
     Build {
-        /// Where it was to go.
-        host: String,
-        /// What the client said.
+        /// What is wrong with it.
         #[source]
-        source: reqwest::Error,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// No connection: refused, unresolved, TLS failed.
     #[error("could not connect to {host}")]
     Connect {
         /// Where to.
         host: String,
-        /// What the client said.
+        /// What the proxy said.
         #[source]
-        source: reqwest::Error,
+        reason: Reason,
     },
     /// The time for connecting ran out.
     #[error("connecting to {host} took too long")]
     ConnectTimeout {
         /// Where to.
         host: String,
-        /// What the client said.
+        /// What the proxy said.
         #[source]
-        source: reqwest::Error,
+        reason: Reason,
+    },
+    /// The proxy's policy has it that this call does not leave.
+    #[error("the egress proxy refused the call to {host}: {code}")]
+    Refused {
+        /// Where to.
+        host: String,
+        /// The reason's code.
+        code: String,
     },
     /// The connection broke before the head of the answer.
     #[error("the connection to {host} broke before an answer")]
@@ -54,7 +59,7 @@ pub enum EgressError {
         host: String,
         /// What the client said.
         #[source]
-        source: reqwest::Error,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The connection broke within the body of the answer.
     #[error("the connection to {host} broke within the answer")]
@@ -63,7 +68,7 @@ pub enum EgressError {
         host: String,
         /// What the client said.
         #[source]
-        source: reqwest::Error,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// A pattern of a policy that is not one, or is too wide.
     #[error("the pattern {pattern:?} is refused: {why}")]

@@ -2,7 +2,7 @@
 //!
 //! Two things live here. The *proxy* takes CONNECT and absolute-form HTTP/1.1 from a session, the router or a service, and
 //! goes through one order of steps: parse → judge by name → limits → record → resolve → judge the address → dial → relay → record.
-//! The *client* ([`DirectClient`]) makes the server's own model calls. Keys enter here when the server starts and leave only in an
+//! The *client* ([`ProxyClient`]) makes the server's own calls through it. Keys enter here when the server starts and leave only in an
 //! `Authorization` header of the call they belong to: no type of this crate prints one, no error carries one, nothing hands one back.
 
 mod address;
@@ -22,7 +22,7 @@ mod stream;
 
 pub use address::AddressKind;
 pub use audit::{AuditLog, AuditSettings, Kind, Record, Verified, verify};
-pub use client::{ByteStream, DirectClient, OutboundRequest, OutboundResponse};
+pub use client::{ByteStream, OutboundRequest, OutboundResponse, ProxyClient};
 pub use credentials::Credentials;
 pub use destination::{Destination, Scheme};
 pub use error::EgressError;

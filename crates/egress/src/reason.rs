@@ -141,6 +141,8 @@ impl Serialize for Reason {
     }
 }
 
+impl std::error::Error for Reason {}
+
 impl std::fmt::Display for Reason {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.code())

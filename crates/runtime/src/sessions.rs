@@ -51,6 +51,7 @@ impl Runtime {
                 memory: tenant.shows_memory(&scope),
                 scope: (!scope.is_whole())
                     .then(|| ScopeNote { read: file_access.read.clone(), write: file_access.write.clone() }),
+                network: tenant.config.network.clone(),
             },
             skill_dirs: skills.into_iter().map(|skill| (skill.entry.name, skill.dir)).collect(),
         };

@@ -17,9 +17,12 @@ pub struct BundledSkill {
     pub entry: SkillEntry,
     /// Where it lies, for a read-only mount.
     pub dir: PathBuf,
-    /// Whether it needs the network, so that an offline tenant does not have it.
-    pub needs_network: bool,
 }
+
+/// The bundled skills of an offline tenant (contract §6): those that need nothing but the sandbox. A list of what is in it, so that
+/// a new skill is not in it by mistake.
+const OFFLINE_SKILLS: [&str; 5] =
+    ["docx-builder", "pdf-builder", "pokee-resume-builder", "pptx-builder", "xlsx-builder"];
 
 /// What a session keeps from its creation, as the store holds it.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -46,7 +49,7 @@ impl BundledSkill {
             .to_owned();
         let text = std::fs::read_to_string(dir.join("SKILL.md")).map_err(|e| format!("SKILL.md: {e}"))?;
         let description = skill::parse(&text)?.description;
-        Ok(Self { entry: SkillEntry { name, description }, dir, needs_network: false })
+        Ok(Self { entry: SkillEntry { name, description }, dir })
     }
 }
 
@@ -56,7 +59,10 @@ impl Rooms {
         let mut skills: Vec<SessionSkill> = self
             .bundled_skills
             .iter()
-            .filter(|skill| tenant.config.mode == TenantMode::Standard || !skill.needs_network)
+            .filter(|skill| {
+                let is_offline = tenant.config.mode == TenantMode::Offline;
+                !is_offline || OFFLINE_SKILLS.contains(&skill.entry.name.as_str())
+            })
             .map(|skill| SessionSkill { entry: skill.entry.clone(), dir: skill.dir.clone() })
             .collect();
         let (workspace, into, name) =

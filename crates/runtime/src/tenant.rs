@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use palisade_agent::Network;
 use palisade_protocol::rate::RateLimits;
 use palisade_protocol::scope::Scope;
 use palisade_protocol::{
@@ -19,6 +20,8 @@ pub struct TenantConfig {
     pub name: TenantName,
     /// Whether its agents may reach the internet.
     pub mode: TenantMode,
+    /// What its agents are told of the network. What holds them to it is the egress policy.
+    pub network: Network,
     /// The catalog model of its sessions.
     pub default_model: String,
     /// Whether clients may choose another one at create; otherwise what they ask for is ignored.

@@ -1,7 +1,12 @@
 //! What a client is told when its request is refused: the code and a fixed sentence. Nothing that it or anybody else sent stands in
 //! it, no address, no name.
 
+use http::HeaderName;
+
 use crate::Reason;
+
+/// Which proxy answered, and why (RFC 9209). The proxy's own answers have it, and what is passed on does not.
+pub(crate) const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 
 /// The whole answer; the connection is closed behind it.
 pub(crate) fn render(reason: Reason) -> Vec<u8> {
@@ -25,7 +30,7 @@ pub(crate) fn render(reason: Reason) -> Vec<u8> {
     );
     let challenge = if status == 407 { "Proxy-Authenticate: Basic realm=\"palisade\"\r\n" } else { "" };
     format!(
-        "HTTP/1.1 {status} {phrase}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n{challenge}Connection: close\r\n\r\n{body}",
+        "HTTP/1.1 {status} {phrase}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nProxy-Status: palisade; details=\"{code}\"\r\n{challenge}Connection: close\r\n\r\n{body}",
         body.len()
     )
     .into_bytes()
