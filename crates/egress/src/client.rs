@@ -26,7 +26,7 @@ use hyper_util::{
 };
 use tokio::net::UnixStream;
 
-use crate::{Door, EgressError, Reason, http::refusal::PROXY_STATUS};
+use crate::{Door, EgressError, Endpoint, Reason, http::refusal::PROXY_STATUS};
 
 /// Names the credential that the proxy attaches; honoured on the server's own doors and taken out on all.
 pub(crate) const CREDENTIAL: HeaderName = HeaderName::from_static("palisade-credential");
@@ -145,6 +145,15 @@ fn inward(url: &str) -> Result<(String, Uri), EgressError> {
     Ok((host, uri))
 }
 
+impl Endpoint {
+    /// Where calls to this URL go.
+    pub fn of_url(url: &str) -> Result<Self, EgressError> {
+        let (host_port, _) = inward(url)?;
+        let tls = url.get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https:"));
+        Ok(Self { host_port, tls })
+    }
+}
+
 /// The code of a refusal of the proxy's own; an upstream's answer never has that field.
 fn refusal(response: &Response<Incoming>) -> Option<String> {
     let said = response.headers().get(PROXY_STATUS)?.to_str().ok()?;
@@ -159,6 +168,7 @@ fn refused(host: String, code: String) -> EgressError {
         Some(reason @ (Reason::DialTimeout | Reason::ResolveTimeout)) => {
             EgressError::ConnectTimeout { host, reason }
         }
+        Some(Reason::CredentialMissing | Reason::CredentialUnusable) => EgressError::Refused { host, code },
         Some(reason) if reason.status() >= 500 => EgressError::Connect { host, reason },
         _ => EgressError::Refused { host, code },
     }
@@ -255,6 +265,7 @@ mod tests {
         assert!(told("audit-unavailable").is_connect());
         assert!(matches!(told("upstream-broke"), EgressError::Send { .. }));
         assert!(matches!(told("not-allowed"), EgressError::Refused { .. }));
+        assert!(matches!(told("credential-missing"), EgressError::Refused { .. }));
         assert!(matches!(told("what-is-this"), EgressError::Refused { .. }));
     }
 }

@@ -1,16 +1,65 @@
-//! The keys of upstreams by name. Must never print one or hand one out as text.
+//! Where secrets come from: the keys of upstreams, which configuration names, and the vault, which is asked for one at a time. Nothing
+//! here prints one or hands one out but to the request that it belongs to.
 
 use std::collections::HashMap;
 
-use http::HeaderValue;
+use futures_util::future::BoxFuture;
+use palisade_protocol::{CredentialName, id::TenantName};
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::EgressError;
+use crate::Reason;
 
 /// Keys by the name that configuration gives them. `Debug` shows the names only.
 #[derive(Default, Clone)]
 pub struct Credentials {
     by_name: HashMap<String, SecretString>,
+}
+
+/// The vault, as the proxy sees it.
+pub trait CredentialSource: Send + Sync {
+    /// What this tenant's credential of this name is worth at the moment.
+    fn secret(
+        &self,
+        tenant: &TenantName,
+        name: &CredentialName,
+    ) -> BoxFuture<'static, Result<SecretString, CredentialFault>>;
+}
+
+/// Why a credential cannot be attached. The request goes nowhere then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CredentialFault {
+    /// The vault's key is not there.
+    #[error("the vault is sealed")]
+    Sealed,
+    /// There is no such credential, or not any more.
+    #[error("there is no such credential")]
+    Missing,
+    /// Its grant was refused, its endpoint or the store does not answer.
+    #[error("the credential cannot be had now")]
+    Unavailable,
+}
+
+/// A proxy without a vault has no credentials.
+pub struct NoCredentials;
+
+impl CredentialSource for NoCredentials {
+    fn secret(
+        &self,
+        _: &TenantName,
+        _: &CredentialName,
+    ) -> BoxFuture<'static, Result<SecretString, CredentialFault>> {
+        Box::pin(std::future::ready(Err(CredentialFault::Missing)))
+    }
+}
+
+impl From<CredentialFault> for Reason {
+    fn from(fault: CredentialFault) -> Self {
+        match fault {
+            CredentialFault::Sealed => Self::VaultSealed,
+            CredentialFault::Missing => Self::CredentialMissing,
+            CredentialFault::Unavailable => Self::CredentialUnavailable,
+        }
+    }
 }
 
 impl std::fmt::Debug for Credentials {
@@ -32,14 +81,12 @@ impl Credentials {
         self.by_name.insert(name.into(), key);
     }
 
-    /// The `Authorization` value for one call, marked sensitive so that no header dump shows it.
-    pub(crate) fn bearer(&self, name: &str) -> Result<HeaderValue, EgressError> {
-        let key =
-            self.by_name.get(name).ok_or_else(|| EgressError::UnknownCredential { name: name.to_owned() })?;
-        let mut value = HeaderValue::try_from(format!("Bearer {}", key.expose_secret()))
-            .map_err(|_| EgressError::UnusableCredential { name: name.to_owned() })?;
-        value.set_sensitive(true);
-        Ok(value)
+    /// The `Authorization` field for one call.
+    pub(crate) fn bearer(&self, name: &[u8]) -> Result<Vec<u8>, Reason> {
+        let name = std::str::from_utf8(name).map_err(|_| Reason::CredentialMissing)?;
+        let key = self.by_name.get(name).ok_or(Reason::CredentialMissing)?.expose_secret();
+        let plain = !key.is_empty() && key.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+        if plain { Ok(format!("Bearer {key}").into_bytes()) } else { Err(Reason::CredentialUnusable) }
     }
 }
 
@@ -51,20 +98,10 @@ mod tests {
     fn a_key_is_never_shown() {
         let mut credentials = Credentials::new();
         credentials.insert("local", "sk-very-secret".into());
-        assert_eq!(format!("{credentials:?}"), r#"Credentials { names: ["local"], .. }"#);
-        let header = credentials.bearer("local").expect("a key");
-        assert_eq!(header.to_str().expect("text"), "Bearer sk-very-secret");
-        assert!(!format!("{header:?}").contains("secret"), "{header:?}");
-    }
-
-    #[test]
-    fn a_missing_and_an_unusable_key_are_told_apart_without_showing_it() {
-        let mut credentials = Credentials::new();
         credentials.insert("broken", "sk-very\nsecret".into());
-        let missing = credentials.bearer("other").expect_err("no such key");
-        assert_eq!(missing.to_string(), r#"no credential is named "other""#);
-        let broken = credentials.bearer("broken").expect_err("not a header");
-        assert!(matches!(&broken, EgressError::UnusableCredential { name } if name == "broken"));
-        assert!(!format!("{broken:?}").contains("secret"));
+        assert_eq!(format!("{credentials:?}"), r#"Credentials { names: ["broken", "local"], .. }"#);
+        assert_eq!(credentials.bearer(b"local"), Ok(b"Bearer sk-very-secret".to_vec()));
+        assert_eq!(credentials.bearer(b"other"), Err(Reason::CredentialMissing));
+        assert_eq!(credentials.bearer(b"broken"), Err(Reason::CredentialUnusable));
     }
 }

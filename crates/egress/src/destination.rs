@@ -10,6 +10,8 @@ pub enum Scheme {
     Tunnel,
     /// By a request with an absolute `http` target.
     Http,
+    /// By a request that goes on over TLS, whichever way it came here.
+    Https,
 }
 
 /// One host, one port, one way.
@@ -55,6 +57,7 @@ impl Destination {
         let implied = match self.scheme {
             Scheme::Tunnel => self.port,
             Scheme::Http => 80,
+            Scheme::Https => 443,
         };
         host == self.host && port.unwrap_or(implied) == self.port
     }
@@ -62,7 +65,7 @@ impl Destination {
     /// As the `Host` field of a request that is passed on.
     pub(crate) fn host_field(&self) -> String {
         match (self.scheme, self.port) {
-            (Scheme::Http, 80) => self.host.to_string(),
+            (Scheme::Http, 80) | (Scheme::Https, 443) => self.host.to_string(),
             _ => self.to_string(),
         }
     }

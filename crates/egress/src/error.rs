@@ -70,6 +70,46 @@ pub enum EgressError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// No certificate authority is trusted, so no upstream could be.
+    #[error(
+        "no certificate authority was found: install ca-certificates, or name a file in [egress] ca_files"
+    )]
+    NoAuthorities,
+    /// A file of certificate authorities.
+    #[error("the certificate authorities in {} cannot be used: {why}", path.display())]
+    Authorities {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A certificate of a session's own authority could not be made.
+    #[error("could not make a certificate")]
+    Certificate(#[source] rcgen::Error),
+    /// TLS could not be set up.
+    #[error("could not set up TLS")]
+    Tls(#[source] rustls::Error),
+    /// The key that passes are signed with is too short to be one.
+    #[error("the key between server and egress proxy needs at least {bytes_min} characters")]
+    PassKey {
+        /// How many.
+        bytes_min: usize,
+    },
+    /// The proxy in another process does not answer.
+    #[error("the egress proxy at {proxy} cannot be reached")]
+    Unreachable {
+        /// Where it should be.
+        proxy: String,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The proxy in another process has another key.
+    #[error("the egress proxy at {proxy} refused this server: is the key the same on both sides?")]
+    PassRefused {
+        /// Where it is.
+        proxy: String,
+    },
     /// A pattern of a policy that is not one, or is too wide.
     #[error("the pattern {pattern:?} is refused: {why}")]
     PolicyPattern {

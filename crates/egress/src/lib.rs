@@ -14,23 +14,29 @@ mod error;
 mod hello;
 mod host;
 mod http;
+mod inject;
 mod policy;
 mod proxy;
 mod reason;
 mod resolver;
+mod scrub;
 mod stream;
+mod tls;
 
 pub use address::AddressKind;
 pub use audit::{AuditLog, AuditSettings, Kind, Record, Verified, verify};
 pub use client::{ByteStream, OutboundRequest, OutboundResponse, ProxyClient};
-pub use credentials::Credentials;
+pub use credentials::{CredentialFault, CredentialSource, Credentials, NoCredentials};
 pub use destination::{Destination, Scheme};
 pub use error::EgressError;
 pub use hello::{ClientHello, parse_client_hello};
 pub use host::{Host, HostName};
 pub use http::head::read_destination;
-pub use policy::{Grant, Policy, PolicySpec, Principal, TenantSpec};
-pub use proxy::{Door, DoorLimits, Proxy, ProxySettings, TokenDoor};
+pub use policy::{Endpoint, Grant, HostRule, Policy, PolicySpec, Principal, TenantSpec, check_host_pattern};
+pub use proxy::{
+    Door, DoorLimits, PassDoor, PassKey, Proxy, ProxyAddress, ProxyParts, ProxySettings, RemoteProxy,
+};
 pub use reason::Reason;
 pub use resolver::{Addresses, Resolver};
 pub use stream::Stream;
+pub use tls::Trust;

@@ -72,6 +72,24 @@ reasons! {
     Offline = "offline", 403;
     /// The host of an upstream, which only the router reaches.
     RouterOnly = "router-only", 403;
+    /// A credential's host, asked for in a way by which the credential could not be attached.
+    ManagedHost = "managed-host", 403;
+    /// A credential that is not ours to a host that has ours.
+    ForeignCredential = "foreign-credential", 403;
+    /// A placeholder anywhere but in its credential's place.
+    PlaceholderMisplaced = "placeholder-misplaced", 403;
+    /// A signature over a request that would be changed.
+    SignedRequest = "signed-request", 403;
+    /// The tunnel's TLS cannot be opened: the sandbox does not trust us for this host, or not yet.
+    InterceptionUnavailable = "interception-unavailable", 503;
+    /// The vault is sealed.
+    VaultSealed = "vault-sealed", 503;
+    /// The credential is not there any more, or was never.
+    CredentialMissing = "credential-missing", 503;
+    /// The credential cannot be had now: its grant was refused, or its endpoint does not answer.
+    CredentialUnavailable = "credential-unavailable", 502;
+    /// The credential holds what no header or query can.
+    CredentialUnusable = "credential-unusable", 502;
     /// An address instead of a name, and not listed as such.
     LiteralRefused = "literal-refused", 403;
     // Limits.
@@ -101,6 +119,10 @@ reasons! {
     DialFailed = "dial-failed", 502;
     /// The dial took too long.
     DialTimeout = "dial-timeout", 504;
+    /// The upstream's certificate is not its name's, or nobody's that is trusted.
+    CertificateRefused = "certificate-refused", 502;
+    /// There was no TLS with the upstream.
+    TlsFailed = "tls-failed", 502;
     // The tunnel's beginning.
     /// The client's first bytes are not TLS, and the host is not marked raw.
     NotTls = "not-tls", 400;
@@ -114,6 +136,10 @@ reasons! {
     SniMismatch = "sni-mismatch", 400;
     /// Encrypted Client Hello: the name cannot be seen.
     EchRefused = "ech-refused", 400;
+    /// The client did not finish TLS with us: most likely it does not trust this session's authority.
+    ClientTlsFailed = "client-tls-failed", 400;
+    /// Within an opened tunnel, a request for another host.
+    Misdirected = "misdirected", 421;
     // The end of what was open.
     /// The upstream's answer is not HTTP by our grammar.
     AnswerMalformed = "answer-malformed", 502;

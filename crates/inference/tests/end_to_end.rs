@@ -6,7 +6,10 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::{FutureExt, StreamExt, future::BoxFuture};
 use http::{Method, StatusCode};
-use palisade_egress::{Credentials, DirectClient, EgressError, OutboundRequest};
+use palisade_egress::{
+    AuditLog, AuditSettings, Credentials, DoorLimits, EgressError, Endpoint, NoCredentials, OutboundRequest,
+    Policy, PolicySpec, Principal, Proxy, ProxyClient, ProxyParts, ProxySettings, Resolver, Trust,
+};
 use palisade_inference::{
     CallIds, Catalog, CredentialRef, Dialect, FinishReason, InferenceError, ModelConfig, ModelEvent, Price,
     Router, Timeouts, Transport, TransportError, TransportFault, UpstreamCall, UpstreamConfig,
@@ -18,11 +21,34 @@ use serde_json::json;
 use tokio::{net::TcpListener, time::Instant};
 
 /// The two rooms, joined as the runtime joins them.
-struct Direct(DirectClient);
+struct Way {
+    client: ProxyClient,
+    _audit: tempfile::TempDir,
+}
 
-impl Transport for Direct {
+impl Way {
+    /// A proxy that lets calls go to these upstreams and nowhere else.
+    fn to(base_urls: &[String], credentials: Credentials) -> Self {
+        let upstreams = base_urls.iter().map(|url| Endpoint::of_url(url).expect("a URL")).collect();
+        let policy = Policy::build(&PolicySpec { upstreams, ..PolicySpec::default() }).expect("a policy");
+        let audit = tempfile::tempdir().expect("a folder");
+        let proxy = Proxy::new(ProxyParts {
+            policy,
+            resolver: Resolver::new("127.0.0.1:9".parse().expect("an address")).expect("a resolver"),
+            audit: AuditLog::open(audit.path(), AuditSettings::default()).expect("a log"),
+            trust: Trust::load(&[]).expect("authorities"),
+            credentials,
+            vault: Arc::new(NoCredentials),
+            settings: ProxySettings::default(),
+        });
+        let door = proxy.door(Principal::Router, DoorLimits::default()).expect("a door");
+        Self { client: ProxyClient::new(door), _audit: audit }
+    }
+}
+
+impl Transport for Way {
     fn send(&self, call: UpstreamCall) -> BoxFuture<'static, Result<UpstreamResponse, TransportError>> {
-        let client = self.0.clone();
+        let client = self.client.clone();
         async move {
             let request = OutboundRequest {
                 method: Method::POST,
@@ -71,7 +97,7 @@ fn router(base_urls: &[String], timeouts: Timeouts) -> Router {
     let catalog = Catalog::new(upstreams.collect(), vec![model]).expect("a good catalog");
     let mut credentials = Credentials::new();
     credentials.insert("key", KEY.into());
-    Router::new(catalog, Arc::new(Direct(DirectClient::new(credentials).expect("a client"))), timeouts)
+    Router::new(catalog, Arc::new(Way::to(base_urls, credentials)), timeouts)
 }
 
 fn prompt() -> Prompt {
@@ -499,8 +525,8 @@ async fn a_credential_that_was_never_loaded_is_a_mistake_of_the_configuration() 
         price: Price::default(),
     };
     let catalog = Catalog::new(vec![config], vec![model]).expect("a good catalog");
-    let client = DirectClient::new(Credentials::new()).expect("a client");
-    let router = Router::new(catalog, Arc::new(Direct(client)), timeouts());
+    let way = Way::to(&[upstream.base_url()], Credentials::new());
+    let router = Router::new(catalog, Arc::new(way), timeouts());
     let error = error_of(router.stream("m", &prompt(), CallIds::beside(&[])).collect().await);
     assert_eq!(error.code(), "upstream.misconfigured");
     assert_eq!(upstream.requests().len(), 0);

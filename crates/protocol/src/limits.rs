@@ -148,6 +148,8 @@ pub const EGRESS_SESSION_CONNECTIONS_MAX: usize = 256;
 pub const EGRESS_SESSION_BYTES_MAX: u64 = 100 * 1024 * 1024 * 1024;
 /// Different names under wildcard patterns that one session may ask for in a minute; over: 429.
 pub const EGRESS_WILDCARD_NAMES_PER_MINUTE_MAX: usize = 100;
+/// Certificates that one session's authority keeps at hand.
+pub const EGRESS_LEAVES_MAX: usize = 256;
 /// Audit records that wait for their writer; askers wait beyond it.
 pub const EGRESS_AUDIT_QUEUE_RECORDS_MAX: usize = 1_024;
 /// One audit segment, in bytes; the next record begins another.

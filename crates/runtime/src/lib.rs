@@ -53,7 +53,7 @@ pub use skills::BundledSkill;
 pub use start::{RuntimeConfig, StartError};
 pub use storage::Headroom;
 pub use tenant::{MemoryMode, TenantConfig, TenantMode};
-pub use transport::DirectTransport;
+pub use transport::ProxyTransport;
 
 use crate::billing::Billing;
 use crate::hands::Hands;

@@ -1,26 +1,24 @@
 //! Gives `inference` its way out: the port it declares, filled with the egress client.
 
-use std::sync::Arc;
-
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, StreamExt as _};
 use http::Method;
-use palisade_egress::{DirectClient, EgressError, OutboundRequest};
+use palisade_egress::{Door, EgressError, OutboundRequest, ProxyClient};
 use palisade_inference::{Transport, TransportError, TransportFault, UpstreamCall, UpstreamResponse};
 
-/// Sends model calls through the egress client, which alone knows the keys.
-pub struct DirectTransport {
-    client: Arc<DirectClient>,
+/// Sends model calls through the egress proxy, which alone knows the keys.
+pub struct ProxyTransport {
+    client: ProxyClient,
 }
 
-impl DirectTransport {
-    /// Through this client.
-    pub fn new(client: DirectClient) -> Self {
-        Self { client: Arc::new(client) }
+impl ProxyTransport {
+    /// Through the router's door.
+    pub fn new(door: Door) -> Self {
+        Self { client: ProxyClient::new(door) }
     }
 }
 
-impl Transport for DirectTransport {
+impl Transport for ProxyTransport {
     fn send(&self, call: UpstreamCall) -> BoxFuture<'static, Result<UpstreamResponse, TransportError>> {
         let client = self.client.clone();
         async move {

@@ -55,6 +55,9 @@ pub struct Record {
     /// The rule that allowed it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rule_id: Option<String>,
+    /// The credential that was attached, by name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cred_id: Option<String>,
     /// `allow` or `refuse`.
     pub decision: &'static str,
     /// Why it was refused, or what ended it.
@@ -106,6 +109,7 @@ impl Record {
             ips_refused: Vec::new(),
             sni: None,
             rule_id: None,
+            cred_id: None,
             decision: "allow",
             reason: None,
             status: None,

@@ -13,6 +13,8 @@ pub(crate) struct Answer {
     reason_phrase: String,
     fields: Vec<(String, Vec<u8>)>,
     pub(crate) body: Body,
+    /// Whether the connection is not for another request.
+    pub(crate) close: bool,
 }
 
 /// What the request was, as far as its answer's framing depends on it.
@@ -54,13 +56,37 @@ pub(crate) fn parse_answer(head: &[u8], question: Question) -> Result<Answer, Re
     if status == 101 {
         kept.extend(fields.values("upgrade").map(|value| ("Upgrade".into(), value.to_vec())));
     }
-    Ok(Answer { status, reason_phrase: parsed.reason.unwrap_or_default().to_owned(), fields: kept, body })
+    let reason_phrase = parsed.reason.unwrap_or_default().to_owned();
+    let close = connection.close || version_minor == 0;
+    Ok(Answer { status, reason_phrase, fields: kept, body, close })
 }
 
 impl Answer {
     /// Whether another head follows this one.
     pub(crate) fn is_interim(&self) -> bool {
         self.status < 200 && self.status != 101
+    }
+
+    /// The answer's codings, in the order of their fields.
+    pub(crate) fn codings(&self) -> Vec<&[u8]> {
+        let codings = self.fields.iter().filter(|(name, _)| name.eq_ignore_ascii_case("content-encoding"));
+        codings.map(|(_, value)| value.as_slice()).collect()
+    }
+
+    /// What becomes of it when its body goes on changed: no coding, no tag of the old bytes, a length that nobody knows.
+    pub(crate) fn will_change(&mut self, clean: impl Fn(&[u8]) -> Vec<u8>) {
+        const OF_THE_OLD_BYTES: [&str; 6] =
+            ["accept-ranges", "content-digest", "content-encoding", "content-md5", "digest", "etag"];
+        self.fields.retain(|(name, _)| !OF_THE_OLD_BYTES.iter().any(|it| name.eq_ignore_ascii_case(it)));
+        // A name cannot say that something was taken out of it.
+        self.fields.retain(|(name, _)| clean(name.as_bytes()) == name.as_bytes());
+        for (_, value) in &mut self.fields {
+            *value = clean(value);
+        }
+        self.reason_phrase = String::from_utf8_lossy(&clean(self.reason_phrase.as_bytes())).into_owned();
+        if self.body != Body::None {
+            self.body = Body::Chunked;
+        }
     }
 
     /// The head as it goes to the client.
@@ -84,8 +110,8 @@ impl Answer {
 }
 
 impl super::head::Forward {
-    /// The head as it goes to the upstream: origin form, our `Host`, our framing, one request per connection.
-    pub(crate) fn render(&self) -> Vec<u8> {
+    /// The head as it goes to the upstream: origin form, our `Host`, our framing.
+    pub(crate) fn render(&self, keep: bool) -> Vec<u8> {
         let host = self.destination.host_field();
         let mut head = format!("{} {} HTTP/1.1\r\nHost: {host}\r\n", self.method, self.path).into_bytes();
         write_fields(&mut head, &self.fields);
@@ -100,7 +126,8 @@ impl super::head::Forward {
             Body::None | Body::ToEnd => {}
         }
         head.extend_from_slice(match self.websocket {
-            true => b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+            true => &b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"[..],
+            false if keep => b"\r\n",
             false => b"Connection: close\r\n\r\n",
         });
         head

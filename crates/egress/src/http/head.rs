@@ -50,7 +50,6 @@ pub(crate) enum Body {
 pub(crate) struct Asked {
     pub(crate) method: String,
     pub(crate) target: String,
-    pub(crate) proxy_authorization: Vec<String>,
 }
 
 pub(crate) struct Fields<'h>(pub(crate) &'h [httparse::Header<'h>]);
@@ -60,18 +59,7 @@ pub(crate) fn parse_request(head: &[u8], asked: &mut Asked) -> Result<Request, R
     quote(head, asked);
     check_request_line(head)?;
     let mut slots = [httparse::EMPTY_HEADER; EGRESS_HEADERS_MAX];
-    let mut parsed = httparse::Request::new(&mut slots);
-    let outcome = parsed.parse(head);
-    match outcome {
-        Ok(httparse::Status::Complete(length)) if length == head.len() => {}
-        Err(httparse::Error::TooManyHeaders) => return Err(Reason::HeadTooLarge),
-        Err(httparse::Error::Version) => return Err(Reason::VersionRefused),
-        _ => return Err(Reason::HeadMalformed),
-    }
-    let version_minor = parsed.version.ok_or(Reason::HeadMalformed)?;
-    let fields = Fields(parsed.headers);
-    let tokens = fields.values("proxy-authorization");
-    asked.proxy_authorization = tokens.map(|value| String::from_utf8_lossy(value).into_owned()).collect();
+    let (version_minor, fields) = take_apart(head, &mut slots)?;
     match asked.method.as_str() {
         "TRACE" | "TRACK" => Err(Reason::MethodRefused),
         "CONNECT" => connect(&asked.target, version_minor, &fields).map(Request::Connect),
@@ -79,6 +67,44 @@ pub(crate) fn parse_request(head: &[u8], asked: &mut Asked) -> Result<Request, R
             forward(method, &asked.target, version_minor, &fields).map(|it| Request::Forward(Box::new(it)))
         }
     }
+}
+
+/// The same for a request within a tunnel that the proxy has opened: in origin form, and for the tunnel's host.
+pub(crate) fn parse_inner_request(
+    head: &[u8],
+    asked: &mut Asked,
+    destination: &Destination,
+) -> Result<Forward, Reason> {
+    quote(head, asked);
+    check_request_line(head)?;
+    let mut slots = [httparse::EMPTY_HEADER; EGRESS_HEADERS_MAX];
+    let (version_minor, fields) = take_apart(head, &mut slots)?;
+    if matches!(asked.method.as_str(), "CONNECT" | "TRACE" | "TRACK") {
+        return Err(Reason::MethodRefused);
+    }
+    // A fragment is none of a server's business, and a backslash is a slash to some.
+    if !asked.target.starts_with('/') || asked.target.contains(['#', '\\']) {
+        return Err(Reason::TargetRefused);
+    }
+    if version_minor == 0 {
+        return Err(Reason::VersionRefused);
+    }
+    check_host(destination, &fields, HostField::Needed).map_err(|_| Reason::Misdirected)?;
+    rest(&asked.method, destination.clone(), asked.target.clone(), version_minor, &fields)
+}
+
+fn take_apart<'h>(
+    head: &'h [u8],
+    slots: &'h mut [httparse::Header<'h>; EGRESS_HEADERS_MAX],
+) -> Result<(u8, Fields<'h>), Reason> {
+    let mut parsed = httparse::Request::new(slots);
+    match parsed.parse(head) {
+        Ok(httparse::Status::Complete(length)) if length == head.len() => {}
+        Err(httparse::Error::TooManyHeaders) => return Err(Reason::HeadTooLarge),
+        Err(httparse::Error::Version) => return Err(Reason::VersionRefused),
+        _ => return Err(Reason::HeadMalformed),
+    }
+    Ok((parsed.version.ok_or(Reason::HeadMalformed)?, Fields(parsed.headers)))
 }
 
 /// Which destination a whole head asks for, by the proxy's own reading of it.
@@ -128,6 +154,16 @@ fn forward(method: &str, target: &str, version_minor: u8, fields: &Fields<'_>) -
     }
     let (destination, path) = Destination::from_absolute(target)?;
     check_host(&destination, fields, HostField::Needed)?;
+    rest(method, destination, path, version_minor, fields)
+}
+
+fn rest(
+    method: &str,
+    destination: Destination,
+    path: String,
+    version_minor: u8,
+    fields: &Fields<'_>,
+) -> Result<Forward, Reason> {
     let body = fields.body(version_minor)?;
     let connection = fields.connection()?;
     let websocket = connection.upgrade && asks_for_websocket(method, fields, body)?;

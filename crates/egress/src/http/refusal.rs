@@ -16,6 +16,7 @@ pub(crate) fn render(reason: Reason) -> Vec<u8> {
         403 => "Forbidden",
         405 => "Method Not Allowed",
         407 => "Proxy Authentication Required",
+        421 => "Misdirected Request",
         408 => "Request Timeout",
         429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",
@@ -28,7 +29,7 @@ pub(crate) fn render(reason: Reason) -> Vec<u8> {
     let body = format!(
         "{{\"error\":\"{phrase}\",\"message\":\"The egress proxy refused this: {code}.\",\"code\":\"egress.{code}\"}}\n"
     );
-    let challenge = if status == 407 { "Proxy-Authenticate: Basic realm=\"palisade\"\r\n" } else { "" };
+    let challenge = if status == 407 { "Proxy-Authenticate: Palisade\r\n" } else { "" };
     format!(
         "HTTP/1.1 {status} {phrase}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nProxy-Status: palisade; details=\"{code}\"\r\n{challenge}Connection: close\r\n\r\n{body}",
         body.len()

@@ -223,7 +223,7 @@ fn fields_of_this_hop_stay_here() {
         "Keep-Alive: 5\r\nTE: trailers\r\nTrailer: x\r\nX-Unix-Socket: /var/run/docker.sock\r\nUpgrade: h2c\r\nHTTP2-Settings: AA\r\n",
         "Accept: text/html\r\nX-Kept: yes\r\nX-Kept: twice\r\n",
     )));
-    let rendered = String::from_utf8(request.render()).expect("ASCII");
+    let rendered = String::from_utf8(request.render(false)).expect("ASCII");
     assert_eq!(
         rendered,
         "GET / HTTP/1.1\r\nHost: allowed.test\r\nAccept: text/html\r\nX-Kept: yes\r\nX-Kept: twice\r\nConnection: close\r\n\r\n"
@@ -301,7 +301,7 @@ proptest! {
     fn what_goes_on_is_one_request(path in "[!-~]{0,12}", fields in "(X-[A-Za-z]{1,5}: [ -~]{0,8}\r\n|Connection: [a-z, -]{0,9}\r\n){0,4}") {
         let head = format!("GET http://allowed.test/{path} HTTP/1.1\r\nHost: allowed.test\r\n{fields}\r\n");
         if let Ok(Request::Forward(request)) = read(head.as_bytes()) {
-            let rendered = request.render();
+            let rendered = request.render(false);
             let end = HeadScan::default().advance(&rendered, HighBytes::Refused);
             prop_assert_eq!(end, Ok(Some(rendered.len())));
             let mut slots = [httparse::EMPTY_HEADER; 64];

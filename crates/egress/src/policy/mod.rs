@@ -5,11 +5,14 @@ mod pattern;
 
 use std::{collections::HashMap, sync::Arc};
 
-use palisade_protocol::id::{SessionId, TenantName};
+use palisade_protocol::{
+    CredentialRule,
+    id::{SessionId, TenantName},
+};
 use pattern::{Patterns, Ports, Width};
 
 use crate::{
-    Destination, EgressError, Host, Reason,
+    Destination, EgressError, Host, Reason, Scheme,
     address::{AddressRule, OpenNetworks},
 };
 
@@ -32,14 +35,38 @@ pub enum Principal {
 /// A policy as an operator writes it.
 #[derive(Debug, Clone, Default)]
 pub struct PolicySpec {
-    /// `host:port` of every upstream.
-    pub upstreams: Vec<String>,
-    /// `host:port` of every endpoint of the server's services.
-    pub services: Vec<String>,
+    /// Every upstream.
+    pub upstreams: Vec<Endpoint>,
+    /// Every endpoint of the server's services.
+    pub services: Vec<Endpoint>,
     /// Private networks that sandboxes may reach.
     pub allow_addresses: Vec<String>,
     /// The tenants; one that is not here reaches nothing.
     pub tenants: Vec<(TenantName, TenantSpec)>,
+}
+
+/// Where an operator's own calls go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// One host and one port.
+    pub host_port: String,
+    /// Whether it is spoken to over TLS.
+    pub tls: bool,
+}
+
+/// What is special about some hosts. It allows nothing by itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HostRule {
+    /// Which: a name or `*.suffix`.
+    pub name: String,
+    /// Tunnels may carry something else than TLS.
+    pub raw: bool,
+    /// What is asked for as `http://` is sent over TLS, port 80 as 443.
+    pub upgrade: bool,
+    /// The proxy opens the TLS of tunnels, so that each request is recorded.
+    pub intercept: bool,
+    /// Tunnels may begin with an Encrypted Client Hello.
+    pub allow_ech: bool,
 }
 
 /// What one tenant's sessions may reach.
@@ -52,10 +79,10 @@ pub struct TenantSpec {
     pub allow: Option<Vec<String>>,
     /// What may not be reached, whatever `allow` says.
     pub deny: Vec<String>,
-    /// Tunnels to these hosts may carry something else than TLS.
-    pub raw: Vec<String>,
-    /// Tunnels to these hosts may begin with an Encrypted Client Hello.
-    pub allow_ech: Vec<String>,
+    /// What is special about some hosts.
+    pub hosts: Vec<HostRule>,
+    /// Credentials, and where each may go: those hosts are managed, and nobody brings one of his own there.
+    pub credentials: Vec<CredentialRule>,
 }
 
 /// What a policy says about one destination that may be reached.
@@ -69,14 +96,18 @@ pub struct Grant {
     pub raw: bool,
     /// Whether the tunnel may begin with an Encrypted Client Hello.
     pub allow_ech: bool,
+    /// Whether the proxy opens the tunnel's TLS.
+    pub intercept: bool,
+    /// The credentials for this destination: those for its very name first.
+    pub credentials: Vec<Arc<CredentialRule>>,
     pub(crate) addresses: AddressRule,
 }
 
 /// A policy that was found good.
 #[derive(Debug)]
 pub struct Policy {
-    upstreams: Patterns,
-    services: Patterns,
+    upstreams: Endpoints,
+    services: Endpoints,
     networks: Arc<OpenNetworks>,
     tenants: HashMap<TenantName, Tenant>,
 }
@@ -87,7 +118,18 @@ struct Tenant {
     allow: Option<Patterns>,
     deny: Patterns,
     raw: Patterns,
+    upgrade: Patterns,
+    intercept: Patterns,
     allow_ech: Patterns,
+    credentials: Vec<(Arc<CredentialRule>, Patterns)>,
+    intercepted: Vec<String>,
+}
+
+/// An operator's endpoints, and which of them are spoken to over TLS.
+#[derive(Debug)]
+struct Endpoints {
+    all: Patterns,
+    tls: Patterns,
 }
 
 impl Policy {
@@ -98,8 +140,8 @@ impl Policy {
             tenants.insert(name.clone(), Tenant::build(tenant)?);
         }
         Ok(Self {
-            upstreams: endpoints(&spec.upstreams)?,
-            services: endpoints(&spec.services)?,
+            upstreams: Endpoints::build(&spec.upstreams)?,
+            services: Endpoints::build(&spec.services)?,
             networks: Arc::new(OpenNetworks::parse(&spec.allow_addresses)?),
             tenants,
         })
@@ -108,21 +150,55 @@ impl Policy {
     /// Whether the principal may go there, and on which terms.
     pub fn judge(&self, principal: &Principal, destination: &Destination) -> Result<Grant, Reason> {
         let tenant = match principal {
-            Principal::Router => return operators(&self.upstreams, destination),
-            Principal::Service => return operators(&self.services, destination),
+            Principal::Router => return self.upstreams.judge(destination),
+            Principal::Service => return self.services.judge(destination),
             Principal::Session { tenant, .. } => self.tenants.get(tenant).ok_or(Reason::NotAllowed)?,
         };
-        if self.upstreams.names_host(&destination.host) {
+        if self.upstreams.all.names_host(&destination.host) {
             return Err(Reason::RouterOnly);
         }
         let (rule, wildcard) = tenant.judge(destination)?;
+        let credentials = tenant.credentials_for(destination)?;
+        let is = |patterns: &Patterns| patterns.find(destination, Ports::All).is_some();
         Ok(Grant {
             rule,
             wildcard,
-            raw: tenant.raw.find(destination, Ports::All).is_some(),
-            allow_ech: tenant.allow_ech.find(destination, Ports::All).is_some(),
+            raw: is(&tenant.raw),
+            allow_ech: is(&tenant.allow_ech),
+            intercept: !credentials.is_empty() || is(&tenant.intercept),
+            credentials,
             addresses: AddressRule::PublicAnd(self.networks.clone()),
         })
+    }
+
+    /// Where a request that was read as plain HTTP really goes: over TLS where the policy says so.
+    pub(crate) fn outward(&self, principal: &Principal, mut destination: Destination) -> Destination {
+        let is_tls = match principal {
+            Principal::Router => self.upstreams.tls.find(&destination, Ports::All).is_some(),
+            Principal::Service => self.services.tls.find(&destination, Ports::All).is_some(),
+            Principal::Session { tenant, .. } => self
+                .tenants
+                .get(tenant)
+                .is_some_and(|tenant| tenant.upgrade.find(&destination, Ports::All).is_some()),
+        };
+        if is_tls && destination.scheme == Scheme::Http {
+            destination.scheme = Scheme::Https;
+            if destination.port == 80 {
+                destination.port = 443;
+            }
+        }
+        destination
+    }
+
+    /// The names of the hosts whose tunnels the proxy opens for a tenant's sessions, as a certificate authority is told of them:
+    /// each stands for itself and for what is below it. In order, each once.
+    pub(crate) fn intercepted(&self, principal: &Principal) -> &[String] {
+        match principal {
+            Principal::Session { tenant, .. } => {
+                self.tenants.get(tenant).map_or(&[], |tenant| &tenant.intercepted)
+            }
+            Principal::Router | Principal::Service => &[],
+        }
     }
 }
 
@@ -137,9 +213,28 @@ impl Tenant {
             offline: spec.offline,
             allow,
             deny: list(&spec.deny, Width::Any)?,
-            raw: list(&spec.raw, Width::Narrow)?,
-            allow_ech: list(&spec.allow_ech, Width::Narrow)?,
+            raw: marked(&spec.hosts, |host| host.raw)?,
+            upgrade: marked(&spec.hosts, |host| host.upgrade)?,
+            intercept: marked(&spec.hosts, |host| host.intercept)?,
+            allow_ech: marked(&spec.hosts, |host| host.allow_ech)?,
+            credentials: spec.credentials.iter().map(managed).collect::<Result<_, _>>()?,
+            intercepted: intercepted(spec),
         })
+    }
+
+    /// A credential goes to the hosts and ports that it names and over TLS; to what it manages there is no other way.
+    fn credentials_for(&self, destination: &Destination) -> Result<Vec<Arc<CredentialRule>>, Reason> {
+        let mut found = Vec::new();
+        for (credential, hosts) in &self.credentials {
+            match hosts.find(destination, Ports::Tls) {
+                Some(_) if destination.scheme == Scheme::Http => return Err(Reason::ManagedHost),
+                Some(host) => found.push((host.wildcard, credential.clone())),
+                None if hosts.covers_host(&destination.host) => return Err(Reason::ManagedHost),
+                None => {}
+            }
+        }
+        found.sort_by_key(|(wildcard, _)| *wildcard);
+        Ok(found.into_iter().map(|(_, credential)| credential).collect())
     }
 
     fn judge(&self, destination: &Destination) -> Result<(Arc<str>, bool), Reason> {
@@ -163,26 +258,59 @@ fn list(patterns: &[String], width: Width) -> Result<Patterns, EgressError> {
     Patterns::parse(patterns.iter().map(String::as_str), width)
 }
 
-/// Endpoints of an operator's own are one host and one port each.
-fn endpoints(patterns: &[String]) -> Result<Patterns, EgressError> {
-    for pattern in patterns {
-        if Destination::from_authority(pattern).is_err() {
-            let why = "an endpoint is one host and one port";
-            return Err(EgressError::PolicyPattern { pattern: pattern.clone(), why });
-        }
-    }
-    list(patterns, Width::Narrow)
+fn marked(hosts: &[HostRule], is: fn(&HostRule) -> bool) -> Result<Patterns, EgressError> {
+    Patterns::parse(hosts.iter().filter(|host| is(host)).map(|host| host.name.as_str()), Width::Narrow)
 }
 
-fn operators(endpoints: &Patterns, destination: &Destination) -> Result<Grant, Reason> {
-    let found = endpoints.find(destination, Ports::Web).ok_or(Reason::NotAllowed)?;
-    Ok(Grant {
-        rule: found.text,
-        wildcard: false,
-        raw: false,
-        allow_ech: false,
-        addresses: AddressRule::Operators,
-    })
+fn managed(credential: &CredentialRule) -> Result<(Arc<CredentialRule>, Patterns), EgressError> {
+    Ok((Arc::new(credential.clone()), list(&credential.allowed_hosts, Width::Narrow)?))
+}
+
+/// Of patterns that were found good.
+fn intercepted(spec: &TenantSpec) -> Vec<String> {
+    let marked = spec.hosts.iter().filter(|host| host.intercept).map(|host| &host.name);
+    let managed = spec.credentials.iter().flat_map(|credential| &credential.allowed_hosts);
+    let mut names: Vec<String> =
+        marked.chain(managed).filter_map(|pattern| pattern::name_of(pattern)).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+/// Whether a pattern may say where something is allowed to go; the error says what is wrong with it.
+pub fn check_host_pattern(pattern: &str) -> Result<(), EgressError> {
+    Patterns::parse([pattern], Width::Narrow).map(drop)
+}
+
+impl Endpoints {
+    /// Each is one host and one port.
+    fn build(endpoints: &[Endpoint]) -> Result<Self, EgressError> {
+        for Endpoint { host_port, .. } in endpoints {
+            if Destination::from_authority(host_port).is_err() {
+                let why = "an endpoint is one host and one port";
+                return Err(EgressError::PolicyPattern { pattern: host_port.clone(), why });
+            }
+        }
+        let all =
+            |tls: bool| endpoints.iter().filter(move |it| it.tls || !tls).map(|it| it.host_port.as_str());
+        Ok(Self {
+            all: Patterns::parse(all(false), Width::Narrow)?,
+            tls: Patterns::parse(all(true), Width::Narrow)?,
+        })
+    }
+
+    fn judge(&self, destination: &Destination) -> Result<Grant, Reason> {
+        let found = self.all.find(destination, Ports::Web).ok_or(Reason::NotAllowed)?;
+        Ok(Grant {
+            rule: found.text,
+            wildcard: false,
+            raw: false,
+            allow_ech: false,
+            intercept: false,
+            credentials: Vec::new(),
+            addresses: AddressRule::Operators,
+        })
+    }
 }
 
 #[cfg(test)]

@@ -19,6 +19,8 @@ pub(crate) enum Width {
 pub(crate) enum Ports {
     /// 443 and 80: for allowing.
     Web,
+    /// 443: for credentials.
+    Tls,
     /// All: for denying and for options.
     All,
 }
@@ -85,6 +87,7 @@ impl Patterns {
             (Some(port), _) => port == destination.port,
             (None, Ports::All) => true,
             (None, Ports::Web) => matches!(destination.port, 80 | 443),
+            (None, Ports::Tls) => destination.port == 443,
         };
         let found = |entries: Option<&Vec<Entry>>, wildcard| {
             let entry = entries?.iter().find(fits)?;
@@ -100,9 +103,25 @@ impl Patterns {
         })
     }
 
+    /// Whether some pattern fits this host, with whichever port.
+    pub(crate) fn covers_host(&self, host: &Host) -> bool {
+        let below =
+            |name: &crate::HostName| name.with_parents().skip(1).any(|it| self.suffixes.contains_key(it));
+        self.names_host(host) || matches!(host, Host::Name(name) if below(name))
+    }
+
     /// Whether this very host is named, with whichever port.
     pub(crate) fn names_host(&self, host: &Host) -> bool {
         self.exact.contains_key(&host.to_string())
+    }
+}
+
+/// The name that a pattern is about, its star and its port off; none for an address.
+pub(crate) fn name_of(pattern: &str) -> Option<String> {
+    let (host, _) = split_port(pattern)?;
+    match Host::parse_setting(host.strip_prefix("*.").unwrap_or(host)) {
+        Ok(Host::Name(name)) => Some(name.to_string()),
+        _ => None,
     }
 }
 

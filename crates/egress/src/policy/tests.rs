@@ -8,6 +8,10 @@ fn strings(texts: &[&str]) -> Vec<String> {
     texts.iter().map(|&text| text.to_owned()).collect()
 }
 
+fn endpoints(texts: &[&str]) -> Vec<Endpoint> {
+    texts.iter().map(|&text| Endpoint { host_port: text.to_owned(), tls: text.ends_with(":443") }).collect()
+}
+
 fn session(tenant: &str) -> Principal {
     Principal::Session {
         tenant: TenantName::parse(tenant).expect("a name"),
@@ -17,8 +21,8 @@ fn session(tenant: &str) -> Principal {
 
 fn tenants(tenants: &[(&str, TenantSpec)]) -> Policy {
     Policy::build(&PolicySpec {
-        upstreams: strings(&["models.test:443", "127.0.0.1:9911"]),
-        services: strings(&["login.test:443"]),
+        upstreams: endpoints(&["models.test:443", "127.0.0.1:9911"]),
+        services: endpoints(&["login.test:443"]),
         tenants: tenants
             .iter()
             .map(|(name, spec)| (TenantName::parse(name).expect("a name"), spec.clone()))
@@ -97,7 +101,7 @@ fn patterns_that_are_too_wide_are_refused() {
     let wide_deny = TenantSpec { deny: strings(&["*.com", "*.zip"]), ..TenantSpec::default() };
     Tenant::build(&wide_deny).expect("a deny may be wide");
     for upstream in ["*.models.test:443", "models.test"] {
-        let spec = PolicySpec { upstreams: strings(&[upstream]), ..PolicySpec::default() };
+        let spec = PolicySpec { upstreams: endpoints(&[upstream]), ..PolicySpec::default() };
         Policy::build(&spec).expect_err(upstream);
     }
 }
@@ -181,8 +185,10 @@ fn each_principal_has_its_own_places() {
 #[test]
 fn options_belong_to_their_hosts() {
     let spec = TenantSpec {
-        raw: strings(&["git.test:22"]),
-        allow_ech: strings(&["*.ech.test"]),
+        hosts: vec![
+            HostRule { name: "git.test:22".into(), raw: true, ..HostRule::default() },
+            HostRule { name: "*.ech.test".into(), allow_ech: true, ..HostRule::default() },
+        ],
         ..TenantSpec::default()
     };
     let policy = tenants(&[("acme", spec)]);
@@ -193,6 +199,75 @@ fn options_belong_to_their_hosts() {
         let grant = policy.judge(&session("acme"), &destination).expect("open");
         assert_eq!((grant.raw, grant.allow_ech), (raw, ech), "{at}");
     }
+}
+
+fn credential(hosts: &[&str]) -> CredentialRule {
+    CredentialRule {
+        name: palisade_protocol::CredentialName::parse("thing").expect("a name"),
+        allowed_hosts: strings(hosts),
+        injection: palisade_protocol::Injection::Bearer,
+        env: None,
+        placeholder: "palisade_credential_0".into(),
+    }
+}
+
+/// EG-H3, EG-H4, EG-H11: a credential has its hosts, each with a port, over TLS; to those there is no other way.
+#[test]
+fn credentials_belong_to_their_hosts() {
+    let spec = TenantSpec {
+        hosts: vec![HostRule { name: "up.test".into(), upgrade: true, ..HostRule::default() }],
+        credentials: vec![credential(&["api.test", "*.wide.test", "odd.test:8443", "up.test"])],
+        ..TenantSpec::default()
+    };
+    let policy = tenants(&[("acme", spec), ("other", TenantSpec::default())]);
+    let acme = session("acme");
+    let judged = |principal: &Principal, at: &str, scheme| {
+        let destination = Destination { scheme, ..Destination::from_authority(at).expect("a destination") };
+        let destination = policy.outward(principal, destination);
+        let grant = policy.judge(principal, &destination)?;
+        Ok((destination.to_string(), grant.intercept, grant.credentials.len()))
+    };
+    for at in ["api.test:443", "x.wide.test:443", "odd.test:8443"] {
+        assert_eq!(judged(&acme, at, Scheme::Tunnel), Ok((at.into(), true, 1)));
+    }
+    assert_eq!(judged(&acme, "up.test:80", Scheme::Http), Ok(("up.test:443".into(), true, 1)));
+    for (at, scheme) in [
+        ("api.test:80", Scheme::Http),
+        ("api.test:443", Scheme::Http),
+        ("api.test:8443", Scheme::Tunnel),
+        ("odd.test:443", Scheme::Tunnel),
+        ("x.wide.test:22", Scheme::Tunnel),
+    ] {
+        assert_eq!(judged(&acme, at, scheme), Err(Reason::ManagedHost), "{at}");
+    }
+    for at in ["wide.test:443", "x.api.test:443", "apixtest.test:443"] {
+        assert_eq!(judged(&acme, at, Scheme::Tunnel), Ok((at.into(), false, 0)));
+    }
+    assert_eq!(
+        judged(&session("other"), "api.test:443", Scheme::Tunnel),
+        Ok(("api.test:443".into(), false, 0))
+    );
+    assert_eq!(policy.intercepted(&acme), ["api.test", "odd.test", "up.test", "wide.test"]);
+    assert!(
+        policy.intercepted(&session("other")).is_empty() && policy.intercepted(&Principal::Router).is_empty()
+    );
+    for wide in ["*", "*.com", "*.co.uk"] {
+        let spec = TenantSpec { credentials: vec![credential(&[wide])], ..TenantSpec::default() };
+        Tenant::build(&spec).expect_err(wide);
+    }
+}
+
+/// The server's own calls come in plain, and leave as their endpoint has it.
+#[test]
+fn endpoints_say_how_they_are_spoken_to() {
+    let policy = tenants(&[]);
+    let out = |at: &str| {
+        let destination =
+            Destination { scheme: Scheme::Http, ..Destination::from_authority(at).expect("one") };
+        policy.outward(&Principal::Router, destination).scheme
+    };
+    assert_eq!((out("models.test:443"), out("127.0.0.1:9911")), (Scheme::Https, Scheme::Http));
+    assert_eq!(out("login.test:443"), Scheme::Http, "another principal's endpoint");
 }
 
 proptest! {

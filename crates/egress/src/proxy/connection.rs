@@ -6,10 +6,7 @@ use std::{io, sync::Arc, time::Duration};
 use bytes::BytesMut;
 use palisade_protocol::limits::{EGRESS_HEAD_BYTES_MAX, EGRESS_REQUESTS_PER_CONNECTION_MAX};
 
-use super::{
-    DoorState, Shared, Who, forward, tunnel,
-    usage::{Place, Usage},
-};
+use super::{DoorState, Shared, forward, tunnel, usage::Usage};
 use crate::{
     Kind, Reason, Record, Stream,
     http::{
@@ -31,87 +28,76 @@ pub(super) struct Client {
 }
 
 /// Serves a connection to its end.
-pub(super) async fn serve(shared: Arc<Shared>, who: Who, stream: Stream) {
-    let mut client = Client { stream, buffer: BytesMut::new() };
-    let mut seat = None;
-    let taken = match &who {
-        Who::Door(door) => Usage::take_place(door).map(|place| seat = Some((door.clone(), place))),
-        Who::Tokens(..) => Ok(()),
-    };
-    let place = shared.places.clone().try_acquire_owned().map_err(|_| Reason::ProxyConnections);
-    if let Err(reason) = taken.and(place.as_ref().map(|_| ()).map_err(|reason| *reason)) {
-        return refuse(&shared, &who, &mut client, &Asked::default(), reason).await;
+pub(super) async fn serve(shared: Arc<Shared>, door: Arc<DoorState>, stream: Stream) {
+    serve_client(shared, door, Client::new(stream)).await;
+}
+
+/// The same, of which something may have been read.
+pub(super) async fn serve_client(shared: Arc<Shared>, door: Arc<DoorState>, mut client: Client) {
+    let place = Usage::take_place(&door.usage);
+    let of_all = shared.places.clone().try_acquire_owned().map_err(|_| Reason::ProxyConnections);
+    if let Err(reason) =
+        place.as_ref().map(drop).map_err(|reason| *reason).and(of_all.as_ref().map(drop).map_err(|it| *it))
+    {
+        return refuse(&shared, &door, &mut client, &Asked::default(), reason).await;
     }
+    let mut kept = None;
     for _ in 0..EGRESS_REQUESTS_PER_CONNECTION_MAX {
         let mut asked = Asked::default();
         let read = tokio::select! {
-            read = client.read_request(&shared, &mut asked) => read,
-            () = ended(&shared, &who) => return,
-        };
-        let request = match read {
-            Ok(None) => return,
-            Ok(Some(request)) => identify(&who, &mut seat, &asked).map(|door| (door, request)),
-            Err(reason) => Err(reason),
+            read = client.read_request(&shared, &mut asked, parse_request) => read,
+            () = ended(&shared, &door) => return,
         };
         // Boxed: most connections are idle most of the time, and a future is as large as its largest branch.
-        match request {
-            Ok((door, Request::Connect(destination))) => {
+        match read {
+            Ok(None) => return,
+            Ok(Some(Request::Connect(destination))) => {
                 return Box::pin(tunnel::serve(&shared, &door, &mut client, destination)).await;
             }
-            Ok((door, Request::Forward(request))) => {
-                if !Box::pin(forward::serve(&shared, &door, &mut client, *request)).await {
+            Ok(Some(Request::Forward(request))) => {
+                let served = forward::serve(&shared, &door, &mut client, *request, &mut kept);
+                if !Box::pin(served).await {
                     return;
                 }
             }
-            Err(reason) => return Box::pin(refuse(&shared, &who, &mut client, &asked, reason)).await,
+            Err(reason) => return Box::pin(refuse(&shared, &door, &mut client, &asked, reason)).await,
         }
     }
 }
 
 /// Waits until connections that ask for nothing are not kept any longer.
-async fn ended(shared: &Shared, who: &Who) {
-    match who {
-        Who::Door(door) => tokio::select! {
-            () = door.closed.cancelled() => {}
-            () = shared.stopping.cancelled() => {}
-        },
-        Who::Tokens(..) => shared.stopping.cancelled().await,
+pub(super) async fn ended(shared: &Shared, door: &DoorState) {
+    tokio::select! {
+        () = door.closed.cancelled() => {}
+        () = shared.stopping.cancelled() => {}
     }
-}
-
-/// Whose request it is. A connection stays with the principal that it began with.
-fn identify(
-    who: &Who,
-    seat: &mut Option<(Arc<DoorState>, Place)>,
-    asked: &Asked,
-) -> Result<Arc<DoorState>, Reason> {
-    let door = match who {
-        Who::Door(door) => return Ok(door.clone()),
-        Who::Tokens(tokens, peer) => tokens.identify(asked, *peer)?,
-    };
-    match seat {
-        Some((seated, _)) if !Arc::ptr_eq(seated, &door) => return Err(Reason::TokenRefused),
-        Some(_) => {}
-        None => *seat = Some((door.clone(), Usage::take_place(&door)?)),
-    }
-    Ok(door)
 }
 
 /// Records a request that was not understood or may not be made, and says why.
-async fn refuse(shared: &Shared, who: &Who, client: &mut Client, asked: &Asked, reason: Reason) {
-    let principal = match who {
-        Who::Door(door) => Some(&door.principal),
-        Who::Tokens(..) => None,
-    };
-    let record =
-        Record::new(Kind::Refused, shared.connection_id(), principal).asked(&asked.method, &asked.target);
-    let reason = shared.record_refusal(record, reason).await;
+pub(super) async fn refuse(
+    shared: &Shared,
+    door: &DoorState,
+    client: &mut Client,
+    asked: &Asked,
+    reason: Reason,
+) {
+    let record = Record::new(Kind::Refused, shared.connection_id(), Some(&door.principal));
+    let reason = shared.record_refusal(record.asked(&asked.method, &asked.target), reason).await;
     client.answer_refusal(reason).await;
 }
 
 impl Client {
-    /// The next request; `None` if the client has none.
-    async fn read_request(&mut self, shared: &Shared, asked: &mut Asked) -> Result<Option<Request>, Reason> {
+    pub(super) fn new(stream: Stream) -> Self {
+        Self { stream, buffer: BytesMut::new() }
+    }
+
+    /// The next request, as `parse` reads it; `None` if the client has none.
+    pub(super) async fn read_request<T>(
+        &mut self,
+        shared: &Shared,
+        asked: &mut Asked,
+        parse: impl FnOnce(&[u8], &mut Asked) -> Result<T, Reason>,
+    ) -> Result<Option<T>, Reason> {
         if self.buffer.is_empty() {
             let first = self.stream.read_into(&mut self.buffer);
             match tokio::time::timeout(shared.settings.keep_alive_timeout, first).await {
@@ -130,7 +116,16 @@ impl Client {
             }
         };
         let head = self.buffer.split_to(length);
-        parse_request(&head, asked).map(Some)
+        parse(&head, asked).map(Some)
+    }
+
+    /// Returns when the client is gone that waits for an answer. Only the server's own calls are let go so: others may rightly have
+    /// said all they had to say.
+    pub(super) async fn gone(&mut self) {
+        if self.buffer.is_empty() && matches!(self.stream.read_into(&mut self.buffer).await, Ok(0) | Err(_)) {
+            return;
+        }
+        std::future::pending().await
     }
 
     /// Says why, and lets the client hear it.

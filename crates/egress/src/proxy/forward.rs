@@ -1,29 +1,35 @@
-//! A request with an absolute target: passed on in our words over a connection of its own, its answer passed back in our words. One request at a
-//! time; what is left in the client's buffer is the next request, and is judged as one.
+//! A request with an absolute target, or one within a tunnel that the proxy has opened: passed on in our words over a connection to its one
+//! destination, its answer passed back in our words. One request at a time; what is left in the client's buffer is the next request, and
+//! is judged as one.
 
 use std::{
     pin::pin,
     sync::{Arc, atomic::AtomicU64},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::BytesMut;
-use palisade_protocol::limits::EGRESS_INTERIM_ANSWERS_MAX;
+use palisade_protocol::{CredentialName, CredentialRule, limits::EGRESS_INTERIM_ANSWERS_MAX};
+use secrecy::SecretString;
 
 use super::{
     DoorState, Shared,
     connection::Client,
-    open::{self, Opened, Way, open},
+    meter::{Faults, Look, Meter},
+    open::{self, Kept, Opened, Way, open},
     tunnel,
 };
 use crate::{
-    Reason, Stream,
+    Grant, Principal, Reason, Scheme, Stream,
+    client::CREDENTIAL,
     http::{
         answer::{Answer, Question, parse_answer},
         chunked::{Chunks, Extensions, Step},
         head::{Body, Forward},
         scan::HighBytes,
     },
+    inject::{self, PlaceholderScan},
+    scrub::Wash,
 };
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -31,7 +37,7 @@ const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 /// How an exchange ended.
 enum Ended {
     /// The client has its whole answer.
-    Answered { status: u16, keep: bool },
+    Answered { status: u16, keep: bool, keep_upstream: bool },
     /// It became a WebSocket, which is over.
     Upgraded(Reason),
     /// The client has heard nothing yet.
@@ -40,31 +46,42 @@ enum Ended {
     Broken { status: u16, reason: Reason },
 }
 
-/// Serves one request; whether another may follow on this connection comes back.
+/// Serves one request; whether another may follow on this connection comes back. `kept` is a connection that may serve it, and then one
+/// that may serve the next.
 pub(super) async fn serve(
     shared: &Arc<Shared>,
     door: &Arc<DoorState>,
     client: &mut Client,
-    request: Forward,
+    mut request: Forward,
+    kept: &mut Option<Kept>,
 ) -> bool {
-    let asked =
-        open::Request { destination: &request.destination, method: &request.method, path: &request.path };
-    let Opened { upstream, way } = match open(shared, door, asked).await {
+    request.destination = shared.policy.load().outward(&door.principal, request.destination);
+    let (method, path) = (request.method.clone(), request.path.clone());
+    let destination = request.destination.clone();
+    let asked = open::Request { destination: &destination, method: &method, path: &path };
+    let mut credential = None;
+    let check = |grant: &Grant| {
+        credential = check(&door.principal, &mut request, grant)?;
+        Ok(credential.as_ref().map(Attached::name))
+    };
+    let Opened { upstream, address, way } = match open(shared, door, asked, kept.take(), check).await {
         Ok(opened) => opened,
         Err(reason) => {
             client.answer_refusal(reason).await;
             return false;
         }
     };
-    let mut upstream = Client { stream: upstream, buffer: BytesMut::new() };
-    let exchange = Exchange { shared, way: &way, request: &request };
+    let mut upstream = Client::new(upstream);
     let ended = tokio::select! {
-        ended = exchange.run(client, &mut upstream) => ended,
+        ended = exchange(shared, &way, &mut request, credential, client, &mut upstream) => ended,
         reason = way.ended() => Ended::Broken { status: 0, reason },
     };
     match ended {
-        Ended::Answered { status, keep } => {
+        Ended::Answered { status, keep, keep_upstream } => {
             way.close(Reason::Done, Some(status)).await;
+            if keep && keep_upstream {
+                *kept = Some(Kept { upstream: upstream.stream, address, destination, since: Instant::now() });
+            }
             keep
         }
         Ended::Upgraded(reason) => {
@@ -87,10 +104,95 @@ pub(super) async fn serve(
     }
 }
 
+/// What will be attached.
+enum Attached {
+    /// An upstream's key, to a call of the server's own.
+    Key(Vec<u8>),
+    /// A tenant's credential.
+    Vault(Arc<CredentialRule>),
+}
+
+impl Attached {
+    fn name(&self) -> String {
+        match self {
+            Self::Vault(rule) => rule.name.to_string(),
+            Self::Key(name) => String::from_utf8_lossy(name).into_owned(),
+        }
+    }
+}
+
+/// What the request has to say for itself, before anything leaves; the client's own credentials are taken out of it.
+fn check(principal: &Principal, request: &mut Forward, grant: &Grant) -> Result<Option<Attached>, Reason> {
+    let is_name = |name: &str| name.eq_ignore_ascii_case(CREDENTIAL.as_str());
+    let named = request.fields.iter().find(|(name, _)| is_name(name)).map(|(_, value)| value.clone());
+    request.fields.retain(|(name, _)| !is_name(name));
+    if !matches!(principal, Principal::Session { .. }) {
+        return Ok(named.map(Attached::Key));
+    }
+    let credential = match grant.credentials.as_slice() {
+        [] => None,
+        credentials => Some(Attached::Vault(inject::empty_slots(request, credentials)?)),
+    };
+    if inject::mentions_placeholder(request) {
+        return Err(Reason::PlaceholderMisplaced);
+    }
+    Ok(credential)
+}
+
+/// Attaches what there is to attach, and passes the request and its answer on.
+async fn exchange(
+    shared: &Shared,
+    way: &Way,
+    request: &mut Forward,
+    credential: Option<Attached>,
+    client: &mut Client,
+    upstream: &mut Client,
+) -> Ended {
+    let secret = match credential {
+        None => None,
+        Some(Attached::Key(name)) => match shared.credentials.bearer(&name) {
+            Ok(value) => {
+                request.fields.retain(|(name, _)| !name.eq_ignore_ascii_case("authorization"));
+                request.fields.push(("Authorization".into(), value));
+                None
+            }
+            Err(reason) => return Ended::Refused(reason),
+        },
+        Some(Attached::Vault(rule)) => match vault_secret(shared, way, request, &rule).await {
+            Ok(secret) => Some((rule.name.clone(), secret)),
+            Err(reason) => return Ended::Refused(reason),
+        },
+    };
+    let is_session = matches!(way.door.principal, Principal::Session { .. });
+    let keeps_upstream = !request.websocket && (!is_session || request.destination.scheme == Scheme::Https);
+    Exchange { shared, way, request, secret, keeps_upstream, is_session }.run(client, upstream).await
+}
+
+async fn vault_secret(
+    shared: &Shared,
+    way: &Way,
+    request: &mut Forward,
+    rule: &CredentialRule,
+) -> Result<SecretString, Reason> {
+    let Principal::Session { tenant, .. } = &way.door.principal else {
+        return Err(Reason::CredentialMissing);
+    };
+    let asking = shared.vault.secret(tenant, &rule.name);
+    let secret = tokio::time::timeout(shared.settings.answer_timeout, asking).await;
+    let secret = secret.map_err(|_| Reason::CredentialUnavailable)??;
+    inject::attach(request, rule, &secret)?;
+    Ok(secret)
+}
+
 struct Exchange<'e> {
     shared: &'e Shared,
     way: &'e Way,
     request: &'e Forward,
+    /// What was attached, for it must not come back.
+    secret: Option<(CredentialName, SecretString)>,
+    /// Whether the connection to the upstream may take another request.
+    keeps_upstream: bool,
+    is_session: bool,
 }
 
 impl Exchange<'_> {
@@ -99,8 +201,13 @@ impl Exchange<'_> {
             return Ended::Refused(reason);
         }
         let question = Question { head: self.request.method == "HEAD", websocket: self.request.websocket };
-        let (answer, uploaded) = match self.exchange_until_answer(client, upstream, question).await {
+        let (mut answer, uploaded) = match self.exchange_until_answer(client, upstream, question).await {
             Ok(answered) => answered,
+            Err(reason) => return Ended::Refused(reason),
+        };
+        let body = answer.body;
+        let mut look = match self.wash(&mut answer) {
+            Ok(look) => look,
             Err(reason) => return Ended::Refused(reason),
         };
         let status = answer.status;
@@ -128,11 +235,24 @@ impl Exchange<'_> {
             from: Reason::UpstreamBroke,
             to: Reason::ClientBroke,
         };
-        let copy = down.copy_body(&mut upstream.buffer, answer.body, Extensions::Dropped, faults);
-        match copy.await {
-            Ok(()) => Ended::Answered { status, keep },
+        let copied = down.copy_body(&mut upstream.buffer, body, Extensions::Dropped, faults, &mut look).await;
+        let keep_upstream = self.keeps_upstream
+            && uploaded
+            && !answer.close
+            && body != Body::ToEnd
+            && upstream.buffer.is_empty();
+        match copied {
+            Ok(()) => Ended::Answered { status, keep, keep_upstream },
             Err(reason) => broken(reason),
         }
+    }
+
+    /// What an answer is looked through for.
+    fn wash(&self, answer: &mut Answer) -> Result<Look, Reason> {
+        let Some((name, secret)) = &self.secret else { return Ok(Look::Nowhere) };
+        let wash = Wash::new(&answer.codings(), name, secret).ok_or(Reason::AnswerMalformed)?;
+        answer.will_change(|value| wash.field(value));
+        Ok(Look::Wash(Box::new(wash)))
     }
 
     /// The head goes on only when the body, as far as it must be there, begins as one.
@@ -156,7 +276,7 @@ impl Exchange<'_> {
             &self.way.traffic.up,
             self.shared.settings.idle_timeout,
         );
-        up.write(&self.request.render(), Reason::UpstreamBroke).await
+        up.write(&self.request.render(self.keeps_upstream), Reason::UpstreamBroke).await
     }
 
     /// Sends the body while it waits for the answer, which may come early. Whether the whole body went comes back with it.
@@ -166,35 +286,41 @@ impl Exchange<'_> {
         upstream: &mut Client,
         question: Question,
     ) -> Result<(Answer, bool), Reason> {
-        let Client { stream: upstream_stream, buffer: upstream_buffer } = upstream;
-        let up = self.meter(
-            &client.stream,
-            upstream_stream,
-            &self.way.traffic.up,
-            self.shared.settings.body_timeout,
-        );
+        let answer = read_answer(&upstream.stream, &mut upstream.buffer, question);
+        let mut answer = pin!(tokio::time::timeout(self.shared.settings.answer_timeout, answer));
+        let uploaded = {
+            let mut upload = pin!(self.upload(client, &upstream.stream));
+            tokio::select! {
+                biased;
+                sent = &mut upload => match sent {
+                    Ok(()) => true,
+                    // It does not listen any more; it may still have said why.
+                    Err(Reason::UpstreamBroke) => false,
+                    Err(reason) => return Err(reason),
+                },
+                answer = &mut answer => return Ok((answer.map_err(|_| Reason::AnswerTimeout)??, false)),
+            }
+        };
+        tokio::select! {
+            answer = &mut answer => Ok((answer.map_err(|_| Reason::AnswerTimeout)??, uploaded)),
+            // A call that was cancelled must not go on costing.
+            () = client.gone(), if !self.is_session => Err(Reason::ClientBroke),
+        }
+    }
+
+    async fn upload(&self, client: &mut Client, upstream: &Stream) -> Result<(), Reason> {
+        let up =
+            self.meter(&client.stream, upstream, &self.way.traffic.up, self.shared.settings.body_timeout);
         let faults = Faults {
             malformed: Reason::ChunkMalformed,
             from: Reason::BodyIncomplete,
             to: Reason::UpstreamBroke,
         };
-        let mut upload =
-            pin!(up.copy_body(&mut client.buffer, self.request.body, Extensions::Refused, faults));
-        let answer = read_answer(upstream_stream, upstream_buffer, question);
-        let mut answer = pin!(tokio::time::timeout(self.shared.settings.answer_timeout, answer));
-        let (mut sending, mut uploaded) = (true, false);
-        loop {
-            tokio::select! {
-                biased;
-                sent = &mut upload, if sending => match sent {
-                    Ok(()) => (sending, uploaded) = (false, true),
-                    // It does not listen any more; it may still have said why.
-                    Err(Reason::UpstreamBroke) => sending = false,
-                    Err(reason) => return Err(reason),
-                },
-                answer = &mut answer => return Ok((answer.map_err(|_| Reason::AnswerTimeout)??, uploaded)),
-            }
-        }
+        let mut look = match self.is_session {
+            true => Look::Placeholders(PlaceholderScan::default()),
+            false => Look::Nowhere,
+        };
+        up.copy_body(&mut client.buffer, self.request.body, Extensions::Refused, faults, &mut look).await
     }
 
     fn meter<'m>(
@@ -223,106 +349,4 @@ async fn read_answer(stream: &Stream, buffer: &mut BytesMut, question: Question)
         }
     }
     Err(Reason::AnswerMalformed)
-}
-
-/// Bytes of one direction: counted, and within what the session has left.
-struct Meter<'m> {
-    way: &'m Way,
-    from: &'m Stream,
-    to: &'m Stream,
-    passed: &'m AtomicU64,
-    /// For the sender to go on.
-    timeout: Duration,
-    /// For the receiver to take it.
-    idle: Duration,
-}
-
-/// What to call it when something is wrong.
-#[derive(Clone, Copy)]
-struct Faults {
-    malformed: Reason,
-    from: Reason,
-    to: Reason,
-}
-
-impl Meter<'_> {
-    async fn write(&self, bytes: &[u8], broke: Reason) -> Result<(), Reason> {
-        let granted = self.way.door.usage.take_bytes(bytes.len());
-        let written = self.to.write_counted(&bytes[..granted], self.passed);
-        match tokio::time::timeout(self.idle, written).await {
-            Err(_) => Err(Reason::IdleTimeout),
-            Ok(Err(_)) => Err(broke),
-            Ok(Ok(())) if granted < bytes.len() => Err(Reason::SessionBytes),
-            Ok(Ok(())) => Ok(()),
-        }
-    }
-
-    async fn fill(&self, buffer: &mut BytesMut, faults: Faults) -> Result<usize, Reason> {
-        match tokio::time::timeout(self.timeout, self.from.read_into(buffer)).await {
-            Ok(Ok(count)) => Ok(count),
-            Ok(Err(_)) | Err(_) => Err(faults.from),
-        }
-    }
-
-    /// Passes one body on, from the buffer first, and leaves what comes after it there.
-    async fn copy_body(
-        &self,
-        buffer: &mut BytesMut,
-        body: Body,
-        extensions: Extensions,
-        faults: Faults,
-    ) -> Result<(), Reason> {
-        match body {
-            Body::None => Ok(()),
-            Body::Length(length) => self.copy_length(buffer, length, faults).await,
-            Body::Chunked => self.copy_chunks(buffer, extensions, faults).await,
-            Body::ToEnd => loop {
-                self.write(&buffer.split(), faults.to).await?;
-                if self.fill(buffer, faults).await? == 0 {
-                    return Ok(());
-                }
-            },
-        }
-    }
-
-    async fn copy_length(&self, buffer: &mut BytesMut, mut left: u64, faults: Faults) -> Result<(), Reason> {
-        loop {
-            let count = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-            self.write(&buffer.split_to(count), faults.to).await?;
-            left -= count as u64;
-            if left == 0 {
-                return Ok(());
-            }
-            if self.fill(buffer, faults).await? == 0 {
-                return Err(faults.from);
-            }
-        }
-    }
-
-    async fn copy_chunks(
-        &self,
-        buffer: &mut BytesMut,
-        extensions: Extensions,
-        faults: Faults,
-    ) -> Result<(), Reason> {
-        let mut chunks = Chunks::new(extensions);
-        loop {
-            match chunks.step(buffer).map_err(|_| faults.malformed)? {
-                Step::Skip(count) => drop(buffer.split_to(count)),
-                Step::Data(count) => {
-                    let data = buffer.split_to(count);
-                    let mut chunk = format!("{count:x}\r\n").into_bytes();
-                    chunk.extend_from_slice(&data);
-                    chunk.extend_from_slice(b"\r\n");
-                    self.write(&chunk, faults.to).await?;
-                }
-                Step::Done => return self.write(b"0\r\n\r\n", faults.to).await,
-                Step::More => {
-                    if self.fill(buffer, faults).await? == 0 {
-                        return Err(faults.from);
-                    }
-                }
-            }
-        }
-    }
 }

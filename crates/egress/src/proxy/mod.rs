@@ -2,32 +2,41 @@
 //! is no way from a client's bytes to an upstream but through [`open`], which judges, records, resolves and dials.
 
 mod connection;
+mod door;
 mod forward;
+mod intercept;
+mod meter;
 mod open;
+mod pass;
 mod relay;
-mod tokens;
+mod remote;
 mod tunnel;
 mod usage;
 
 use std::{
     net::SocketAddr,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
 
 use arc_swap::ArcSwap;
+pub use door::Door;
+use door::DoorState;
 use open::OpenConnections;
 use palisade_protocol::limits as written;
-pub use tokens::TokenDoor;
+pub use pass::{PassDoor, PassKey};
+pub use remote::{ProxyAddress, RemoteProxy};
 use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub use usage::DoorLimits;
-use usage::Usage;
 
-use crate::{AuditLog, EgressError, Policy, PolicySpec, Principal, Resolver, Stream, stream::Buffers};
+use crate::{
+    AuditLog, CredentialSource, Credentials, EgressError, Policy, PolicySpec, Principal, Resolver, Stream,
+    Trust, stream::Buffers,
+};
 
 /// How long after a failed accept the next is tried: without descriptors it would fail again at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -39,9 +48,9 @@ pub struct ProxySettings {
     pub head_timeout: Duration,
     /// For the first byte of a request.
     pub keep_alive_timeout: Duration,
-    /// For a ClientHello.
+    /// For a ClientHello, and for the handshake that it begins.
     pub hello_timeout: Duration,
-    /// For one address to answer.
+    /// For one address to answer, and for its handshake.
     pub dial_timeout: Duration,
     /// For an upstream to begin its answer.
     pub answer_timeout: Duration,
@@ -68,10 +77,34 @@ impl Default for ProxySettings {
     }
 }
 
+/// What a proxy is made of.
+pub struct ProxyParts {
+    /// Who may reach what.
+    pub policy: Policy,
+    /// The one resolver.
+    pub resolver: Resolver,
+    /// Where everything is written down.
+    pub audit: AuditLog,
+    /// Whose word upstreams are believed on.
+    pub trust: Trust,
+    /// The upstreams' keys.
+    pub credentials: Credentials,
+    /// The tenants' credentials.
+    pub vault: Arc<dyn CredentialSource>,
+    /// Times and numbers.
+    pub settings: ProxySettings,
+}
+
 /// The proxy. Cheap to clone; all clones are one.
 #[derive(Clone)]
 pub struct Proxy {
     shared: Arc<Shared>,
+}
+
+impl std::fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Proxy").finish_non_exhaustive()
+    }
 }
 
 struct Shared {
@@ -79,6 +112,9 @@ struct Shared {
     policy: ArcSwap<Policy>,
     resolver: Resolver,
     audit: AuditLog,
+    trust: Trust,
+    credentials: Credentials,
+    vault: Arc<dyn CredentialSource>,
     open: OpenConnections,
     places: Arc<Semaphore>,
     buffers: Buffers,
@@ -93,41 +129,23 @@ struct Shared {
     connections: AtomicU64,
 }
 
-/// A way in for one principal: whoever connects here is that principal.
-#[derive(Clone)]
-pub struct Door {
-    shared: Arc<Shared>,
-    state: Arc<DoorState>,
-}
-
-#[derive(Debug)]
-struct DoorState {
-    principal: Principal,
-    usage: Usage,
-    closed: CancellationToken,
-}
-
-/// Who connects.
-#[derive(Clone)]
-enum Who {
-    Door(Arc<DoorState>),
-    Tokens(Arc<tokens::Tokens>, SocketAddr),
-}
-
 impl Proxy {
-    /// A proxy with everything it needs. It listens nowhere until a door does.
-    pub fn new(policy: Policy, resolver: Resolver, audit: AuditLog, settings: ProxySettings) -> Self {
+    /// A proxy. It listens nowhere until a door does.
+    pub fn new(parts: ProxyParts) -> Self {
         let started = jiff::Timestamp::now().as_nanosecond().to_le_bytes();
         let start_id = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &started);
         let start_id = start_id.as_ref().first_chunk().map_or(0, |bytes| u32::from_be_bytes(*bytes));
         Self {
             shared: Arc::new(Shared {
-                settings,
-                policy: ArcSwap::from_pointee(policy),
-                resolver,
-                audit,
+                policy: ArcSwap::from_pointee(parts.policy),
+                resolver: parts.resolver,
+                audit: parts.audit,
+                trust: parts.trust,
+                credentials: parts.credentials,
+                vault: parts.vault,
                 open: OpenConnections::default(),
-                places: Arc::new(Semaphore::new(settings.connections_max)),
+                places: Arc::new(Semaphore::new(parts.settings.connections_max)),
+                settings: parts.settings,
                 buffers: Buffers::default(),
                 listeners: Mutex::default(),
                 tasks: TaskTracker::new(),
@@ -140,14 +158,13 @@ impl Proxy {
     }
 
     /// A way in for this principal.
-    pub fn door(&self, principal: Principal, limits: DoorLimits) -> Door {
-        let state = DoorState { principal, usage: Usage::new(limits), closed: CancellationToken::new() };
-        Door { shared: self.shared.clone(), state: Arc::new(state) }
+    pub fn door(&self, principal: Principal, limits: DoorLimits) -> Result<Door, EgressError> {
+        Ok(Door::here(self.shared.clone(), Arc::new(DoorState::new(&self.shared, principal, limits)?)))
     }
 
-    /// A way in for whoever brings a token.
-    pub fn token_door(&self) -> TokenDoor {
-        TokenDoor::new(self.shared.clone())
+    /// A way in for whoever brings a pass that this key has signed.
+    pub fn pass_door(&self, key: PassKey, limits: DoorLimits) -> PassDoor {
+        PassDoor::new(self.shared.clone(), key, limits)
     }
 
     /// Swaps the policy and ends what it does not allow any more; how many connections that were comes back. A spec with anything wrong in
@@ -163,7 +180,7 @@ impl Proxy {
     }
 
     /// Stops taking connections, gives those that are open this long, and ends the rest. All is recorded when it returns.
-    pub async fn shutdown(self, grace: Duration) {
+    pub async fn shutdown(&self, grace: Duration) {
         self.shared.stopping.cancel();
         self.shared.tasks.close();
         if tokio::time::timeout(grace, self.shared.tasks.wait()).await.is_err() {
@@ -179,7 +196,7 @@ impl Shared {
     }
 
     fn own_listeners(&self) -> Vec<SocketAddr> {
-        self.listeners.lock().map(|listeners| listeners.clone()).unwrap_or_default()
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Takes connections in until told to stop.
@@ -187,11 +204,13 @@ impl Shared {
         self: &Arc<Self>,
         listener: TcpListener,
         closed: CancellationToken,
-        who: impl Fn(SocketAddr) -> Who + Send + 'static,
+        take_in: impl Fn(&Arc<Self>, Stream, SocketAddr) + Send + 'static,
     ) {
-        if let (Ok(address), Ok(mut listeners)) = (listener.local_addr(), self.listeners.lock()) {
-            listeners.push(address);
-        }
+        let address = listener.local_addr().ok();
+        let listeners = |shared: &Self, change: &dyn Fn(&mut Vec<SocketAddr>)| {
+            change(&mut shared.listeners.lock().unwrap_or_else(PoisonError::into_inner));
+        };
+        listeners(self, &|all| all.extend(address));
         let shared = self.clone();
         self.tasks.spawn(async move {
             loop {
@@ -201,50 +220,20 @@ impl Shared {
                     () = closed.cancelled() => break,
                 };
                 match accepted {
-                    Ok((stream, peer)) => shared.take_in(who(peer), stream.into()),
+                    Ok((stream, peer)) => take_in(&shared, stream.into(), peer),
                     Err(error) => {
                         tracing::warn!(%error, "the egress proxy could not accept a connection");
                         tokio::time::sleep(ACCEPT_PAUSE).await;
                     }
                 }
             }
-            if let (Ok(address), Ok(mut listeners)) = (listener.local_addr(), shared.listeners.lock()) {
-                listeners.retain(|listener| *listener != address);
-            }
+            listeners(&shared, &|all| all.retain(|listener| Some(*listener) != address));
         });
     }
 
-    fn take_in(self: &Arc<Self>, who: Who, stream: Stream) {
+    fn take_in(self: &Arc<Self>, door: Arc<DoorState>, stream: Stream) {
         if !self.stopping.is_cancelled() {
-            self.tasks.spawn(connection::serve(self.clone(), who, stream));
+            self.tasks.spawn(connection::serve(self.clone(), door, stream));
         }
-    }
-}
-
-impl Door {
-    /// Serves one accepted connection.
-    pub fn accept(&self, stream: impl Into<Stream>) {
-        self.shared.take_in(Who::Door(self.state.clone()), stream.into());
-    }
-
-    /// Serves whoever connects here, until the door is closed or the proxy stops.
-    pub fn listen(&self, listener: TcpListener) {
-        let who = Who::Door(self.state.clone());
-        self.shared.listen(listener, self.state.closed.clone(), move |_| who.clone());
-    }
-
-    /// Ends everything that came through this door.
-    pub fn close(&self) {
-        self.state.closed.cancel();
-    }
-
-    /// Connections that came through this door and are still there.
-    pub fn connections(&self) -> usize {
-        self.state.usage.connections()
-    }
-
-    /// Bytes that went through this door, both directions together.
-    pub fn bytes(&self) -> u64 {
-        self.state.usage.bytes()
     }
 }

@@ -1,4 +1,4 @@
-//! The one way out: judge by name → limits → record → resolve → judge the addresses → dial. Whatever is opened here is in the list that a new
+//! The one way out: judge by name → limits → record → resolve → judge the addresses → dial → TLS, where the destination has it. Whatever is opened here is in the list that a new
 //! policy is held against, and leaves exactly one record at its end.
 
 use std::{
@@ -8,15 +8,21 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use palisade_protocol::limits::EGRESS_ADDRESSES_TRIED_MAX;
+use rustls::pki_types::{IpAddr as NameIp, ServerName};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use super::{DoorState, Shared};
-use crate::{Destination, Grant, Host, Kind, Policy, Principal, Reason, Record, Stream};
+use crate::{
+    Destination, Grant, Host, Kind, Policy, Principal, Reason, Record, Scheme, Stream, tls::TlsFault,
+};
+
+/// How long a connection to an upstream is kept for a client's next request: less than servers keep theirs.
+const KEPT: Duration = Duration::from_secs(4);
 
 /// What is open, so that a new policy can be held against it.
 #[derive(Default)]
@@ -34,6 +40,7 @@ struct Held {
 /// A connection to an upstream, and what its record will say.
 pub(super) struct Opened {
     pub(super) upstream: Stream,
+    pub(super) address: IpAddr,
     pub(super) way: Way,
 }
 
@@ -65,14 +72,26 @@ pub(super) struct Request<'r> {
     pub(super) path: &'r str,
 }
 
-/// Opens a connection. A refusal has its record by the time it is returned.
+/// A connection to an upstream whose request is over, and which can take another to the same destination.
+pub(super) struct Kept {
+    pub(super) upstream: Stream,
+    pub(super) address: IpAddr,
+    pub(super) destination: Destination,
+    pub(super) since: Instant,
+}
+
+/// Opens a connection, or goes on with one that was kept. `check` is what the request itself has to say to the policy's grant; the name
+/// of a credential comes of it. A refusal has its record by the time it is returned.
 pub(super) async fn open(
     shared: &Arc<Shared>,
     door: &Arc<DoorState>,
     request: Request<'_>,
+    kept: Option<Kept>,
+    check: impl FnOnce(&Grant) -> Result<Option<String>, Reason>,
 ) -> Result<Opened, Reason> {
-    let grant = match admit(shared, door, request.destination) {
-        Ok(grant) => grant,
+    let admitted = admit(shared, door, request.destination).and_then(|grant| Ok((check(&grant)?, grant)));
+    let (credential, grant) = match admitted {
+        Ok(admitted) => admitted,
         Err(reason) => {
             let record = Record::new(Kind::Refused, shared.connection_id(), Some(&door.principal));
             let record = record.to(request.destination).asked(request.method, request.path);
@@ -80,6 +99,7 @@ pub(super) async fn open(
         }
     };
     let mut way = Way::new(shared, door, grant, request);
+    way.record.cred_id = credential;
     // From here on a new policy finds it; one that came while it was judged is asked once more.
     if let Err(reason) = shared.policy.load().judge(&door.principal, request.destination) {
         way.record.kind = Kind::Refused;
@@ -90,14 +110,11 @@ pub(super) async fn open(
     shared.audit.append(opening).await?;
     let ended = way.ended();
     let connected = tokio::select! {
-        connected = way.connect() => connected,
+        connected = way.connect(kept) => connected,
         reason = ended => Err(reason),
     };
     match connected {
-        Ok((address, upstream)) => {
-            way.record.ip = Some(address);
-            Ok(Opened { upstream, way })
-        }
+        Ok((address, upstream)) => Ok(Opened { upstream, address, way }),
         Err(reason) => Err(way.refuse(reason).await),
     }
 }
@@ -152,8 +169,39 @@ impl Way {
         }
     }
 
+    /// A connection that was kept was judged when it was made; its principal and destination are the same.
+    async fn connect(&mut self, kept: Option<Kept>) -> Result<(IpAddr, Stream), Reason> {
+        let fits = |kept: &Kept| {
+            kept.destination == self.destination && kept.since.elapsed() < KEPT && kept.upstream.is_quiet()
+        };
+        let (address, stream) = match kept.filter(fits) {
+            Some(kept) => (kept.address, kept.upstream),
+            None => self.dial().await?,
+        };
+        self.record.ip = Some(address);
+        if self.destination.scheme == Scheme::Https && !stream.is_tls() {
+            return Ok((address, self.start_tls(stream).await?));
+        }
+        Ok((address, stream))
+    }
+
+    /// The upstream proves to be the host before anything is said to it.
+    async fn start_tls(&self, stream: Stream) -> Result<Stream, Reason> {
+        let name = match &self.destination.host {
+            Host::Name(name) => ServerName::try_from(name.to_string()).map_err(|_| Reason::HostInvalid)?,
+            Host::Ip(address) => ServerName::IpAddress(NameIp::from(*address)),
+        };
+        let shaking = stream.into_tls_client(self.shared.trust.client.clone(), name);
+        match tokio::time::timeout(self.shared.settings.dial_timeout, shaking).await {
+            Err(_) => Err(Reason::DialTimeout),
+            Ok(Err(TlsFault::Certificate)) => Err(Reason::CertificateRefused),
+            Ok(Err(TlsFault::Handshake)) => Err(Reason::TlsFailed),
+            Ok(Ok(stream)) => Ok(stream),
+        }
+    }
+
     /// Resolves once, judges every address, and dials what was judged and nothing else.
-    async fn connect(&mut self) -> Result<(IpAddr, Stream), Reason> {
+    async fn dial(&mut self) -> Result<(IpAddr, Stream), Reason> {
         let addresses = match &self.destination.host {
             Host::Ip(address) => vec![*address],
             Host::Name(name) => {
@@ -235,6 +283,7 @@ fn is_refusal(reason: Reason) -> bool {
             | Reason::IdleTimeout
             | Reason::Shutdown
             | Reason::DoorClosed
+            | Reason::ClientTlsFailed
     )
 }
 

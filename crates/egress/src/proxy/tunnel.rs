@@ -1,5 +1,5 @@
 //! CONNECT: the way is opened, the client is told, and then its first bytes must be a ClientHello for the very host that it named. Nothing
-//! of the client's reaches the upstream before.
+//! of the client's reaches the upstream before. What is not opened here for its requests is passed on as it is.
 
 use std::sync::Arc;
 
@@ -8,6 +8,7 @@ use palisade_protocol::limits::EGRESS_HELLO_BYTES_MAX;
 use super::{
     DoorState, Shared,
     connection::Client,
+    intercept,
     open::{Opened, Request, Way, open},
     relay::relay,
 };
@@ -23,25 +24,37 @@ pub(super) async fn serve(
     destination: Destination,
 ) {
     let request = Request { destination: &destination, method: "CONNECT", path: "" };
-    let Opened { upstream, mut way } = match open(shared, door, request).await {
+    let Opened { upstream, address, mut way } = match open(shared, door, request, None, |_| Ok(None)).await {
         Ok(opened) => opened,
         Err(reason) => return client.answer_refusal(reason).await,
     };
-    let reason = match begin(shared, &mut way, client).await {
-        Ok(()) => tokio::select! {
-            reason = pass(shared, &way, client, &upstream) => reason,
-            reason = way.ended() => reason,
-        },
-        Err(reason) => reason,
-    };
-    end(reason, &client.stream, &upstream);
-    way.close(reason, Some(200)).await;
+    match begin(shared, &mut way, client).await {
+        Ok(()) if way.grant.intercept => {
+            let reason = intercept::serve(shared, &way, client, (upstream, address)).await;
+            if reason != Reason::Done {
+                client.stream.reset_on_close();
+            }
+            way.close(reason, Some(200)).await;
+        }
+        Ok(()) => {
+            let reason = tokio::select! {
+                reason = pass(shared, &way, client, &upstream) => reason,
+                reason = way.ended() => reason,
+            };
+            end(reason, &client.stream, &upstream);
+            way.close(reason, Some(200)).await;
+        }
+        Err(reason) => {
+            end(reason, &client.stream, &upstream);
+            way.close(reason, Some(200)).await;
+        }
+    }
 }
 
 /// Tells the client, and waits for a hello that may pass.
 async fn begin(shared: &Shared, way: &mut Way, client: &mut Client) -> Result<(), Reason> {
     client.stream.write_all(ESTABLISHED).await.map_err(|_| Reason::ClientBroke)?;
-    if way.grant.raw {
+    if way.grant.raw && !way.grant.intercept {
         return Ok(());
     }
     let hello = tokio::select! {

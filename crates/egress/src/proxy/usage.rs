@@ -52,11 +52,11 @@ struct Names {
 
 /// One connection's place; free again when it is dropped.
 #[derive(Debug)]
-pub(super) struct Place(std::sync::Arc<super::DoorState>);
+pub(super) struct Place(std::sync::Arc<Usage>);
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.usage.connections.fetch_sub(1, Relaxed);
+        self.0.connections.fetch_sub(1, Relaxed);
     }
 }
 
@@ -66,12 +66,11 @@ impl Usage {
         Self { limits, connections: AtomicUsize::new(0), bytes: AtomicU64::new(0), names }
     }
 
-    pub(super) fn take_place(door: &std::sync::Arc<super::DoorState>) -> Result<Place, Reason> {
-        let usage = &door.usage;
+    pub(super) fn take_place(usage: &std::sync::Arc<Self>) -> Result<Place, Reason> {
         let taken = usage.connections.fetch_update(Relaxed, Relaxed, |count| {
             (count < usage.limits.connections_max).then_some(count + 1)
         });
-        taken.map(|_| Place(door.clone())).map_err(|_| Reason::SessionConnections)
+        taken.map(|_| Place(usage.clone())).map_err(|_| Reason::SessionConnections)
     }
 
     /// Takes up to this many bytes; fewer when the session has no more.
@@ -86,10 +85,6 @@ impl Usage {
 
     pub(super) fn has_bytes_left(&self) -> bool {
         self.bytes.load(Relaxed) < self.limits.bytes_max
-    }
-
-    pub(super) fn bytes(&self) -> u64 {
-        self.bytes.load(Relaxed)
     }
 
     pub(super) fn connections(&self) -> usize {

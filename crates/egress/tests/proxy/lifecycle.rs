@@ -77,7 +77,8 @@ async fn a_storm_of_reloads_disturbs_nobody() {
     for number in 0..300 {
         let spec = Setup::default().spec(port);
         if number % 3 == 0 {
-            let bad = PolicySpec { upstreams: vec!["*".into()], ..spec };
+            let wrong = palisade_egress::Endpoint { host_port: "*".into(), tls: false };
+            let bad = PolicySpec { upstreams: vec![wrong], ..spec };
             world.proxy.reload(&bad).expect_err("refused");
         } else {
             assert_eq!(world.proxy.reload(&spec).expect("good"), 0);
@@ -136,6 +137,7 @@ async fn ends_are_recorded_for_what_they_are() {
 async fn doors_close_and_the_proxy_stops() {
     let world = World::usual(Manner::Echo).await;
     let other = world.proxy.door(crate::world::session(), palisade_egress::DoorLimits::default());
+    let other = other.expect("a door");
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let entrance = listener.local_addr().expect("an address");
     other.listen(listener);
@@ -148,7 +150,7 @@ async fn doors_close_and_the_proxy_stops() {
     second.write_all(b"x").await.expect("sent");
     assert_eq!(second.read_u8().await.expect("it goes on"), b'x');
 
-    let stopping = world.proxy.clone().shutdown(Duration::from_millis(300));
+    let stopping = world.proxy.shutdown(Duration::from_millis(300));
     let (answer, ()) = tokio::join!(read_to_end(&mut second), stopping);
     assert_eq!(answer, "");
     tokio::net::TcpStream::connect(entrance).await.expect_err("nobody listens");

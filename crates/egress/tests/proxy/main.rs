@@ -6,6 +6,7 @@ mod addresses;
 mod authority;
 mod framing;
 mod headers;
+mod intercept;
 mod lifecycle;
 mod limits;
 mod process;

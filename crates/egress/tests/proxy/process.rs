@@ -16,7 +16,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use crate::world::{Setup, hello, read_to_end, read_until, session};
+use crate::world::{Setup, hello, parts, read_to_end, read_until, session};
 
 const FOLDER: &str = "PALISADE_TEST_EGRESS_FOLDER";
 const RESOLVER: &str = "PALISADE_TEST_EGRESS_RESOLVER";
@@ -42,8 +42,10 @@ async fn proxy_process() {
     let resolver = Resolver::new(variable(RESOLVER).parse().expect("an address")).expect("a resolver");
     let audit = AuditLog::open(&folder.join("audit"), AuditSettings::default()).expect("a log");
     let settings = ProxySettings { connections_max: 20_000, ..ProxySettings::default() };
-    let proxy = Proxy::new(policy, resolver, audit, settings);
-    let door = proxy.door(session(), DoorLimits { connections_max: 20_000, ..DoorLimits::default() });
+    let proxy = Proxy::new(parts(policy, resolver, audit, settings));
+    let door = proxy
+        .door(session(), DoorLimits { connections_max: 20_000, ..DoorLimits::default() })
+        .expect("a door");
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let port = listener.local_addr().expect("an address").port();
     door.listen(listener);

@@ -3,8 +3,8 @@
 use std::{net::SocketAddr, time::Duration};
 
 use palisade_egress::{
-    AuditLog, AuditSettings, Door, DoorLimits, Policy, PolicySpec, Principal, Proxy, ProxySettings, Resolver,
-    TenantSpec, verify,
+    AuditLog, AuditSettings, Credentials, Door, DoorLimits, Endpoint, HostRule, NoCredentials, Policy,
+    PolicySpec, Principal, Proxy, ProxyParts, ProxySettings, Resolver, TenantSpec, Trust, verify,
 };
 use palisade_protocol::id::{SessionId, TenantName};
 use palisade_testkit::{
@@ -48,6 +48,22 @@ pub(crate) fn session() -> Principal {
     }
 }
 
+/// A proxy without a vault.
+pub(crate) fn parts(
+    policy: Policy,
+    resolver: Resolver,
+    audit: AuditLog,
+    settings: ProxySettings,
+) -> ProxyParts {
+    let trust = Trust::load(&[]).expect("the system's authorities");
+    let (credentials, vault) = (Credentials::new(), std::sync::Arc::new(NoCredentials));
+    ProxyParts { policy, resolver, audit, trust, credentials, vault, settings }
+}
+
+fn plain_endpoint(name: &str, port: u16) -> Endpoint {
+    Endpoint { host_port: format!("{name}:{port}"), tls: false }
+}
+
 pub(crate) fn strings(texts: &[&str]) -> Vec<String> {
     texts.iter().map(|&text| text.to_owned()).collect()
 }
@@ -62,8 +78,10 @@ pub(crate) fn usual_tenant(port: u16) -> TenantSpec {
             format!("*.wild.test:{port}"),
             format!("127.0.0.5:{port}"),
         ]),
-        raw: strings(&["raw.test"]),
-        allow_ech: strings(&["ech.test"]),
+        hosts: vec![
+            HostRule { name: "raw.test".into(), raw: true, ..HostRule::default() },
+            HostRule { name: "ech.test".into(), allow_ech: true, ..HostRule::default() },
+        ],
         ..TenantSpec::default()
     }
 }
@@ -97,8 +115,8 @@ impl Setup {
         let policy = Policy::build(&self.spec(origin.port())).expect("a policy");
         let asks = Resolver::with_timeout(resolver.address(), Duration::from_secs(2)).expect("a resolver");
         let audit = AuditLog::open(folder.path(), AuditSettings::default()).expect("a log");
-        let proxy = Proxy::new(policy, asks, audit, self.settings);
-        let door = proxy.door(self.principal.clone(), self.limits);
+        let proxy = Proxy::new(parts(policy, asks, audit, self.settings));
+        let door = proxy.door(self.principal.clone(), self.limits).expect("a door");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let entrance = listener.local_addr().expect("an address");
         door.listen(listener);
@@ -107,8 +125,8 @@ impl Setup {
 
     pub(crate) fn spec(&self, port: u16) -> PolicySpec {
         PolicySpec {
-            upstreams: self.upstreams.iter().map(|name| format!("{name}:{port}")).collect(),
-            services: vec![format!("service.test:{port}")],
+            upstreams: self.upstreams.iter().map(|name| plain_endpoint(name, port)).collect(),
+            services: vec![plain_endpoint("service.test", port)],
             allow_addresses: self.allow_addresses.clone(),
             tenants: vec![(TenantName::parse("acme").expect("a name"), (self.tenant)(port))],
         }
