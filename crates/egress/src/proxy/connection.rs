@@ -119,15 +119,6 @@ impl Client {
         parse(&head, asked).map(Some)
     }
 
-    /// Returns when the client is gone that waits for an answer. Only the server's own calls are let go so: others may rightly have
-    /// said all they had to say.
-    pub(super) async fn gone(&mut self) {
-        if self.buffer.is_empty() && matches!(self.stream.read_into(&mut self.buffer).await, Ok(0) | Err(_)) {
-            return;
-        }
-        std::future::pending().await
-    }
-
     /// Says why, and lets the client hear it.
     pub(super) async fn answer_refusal(&mut self, reason: Reason) {
         let told = async {
@@ -146,6 +137,15 @@ impl Client {
         // It was refused in any case.
         let _ = tokio::time::timeout(LINGER, told).await;
     }
+}
+
+/// Returns when a client is gone that waits for its answer. Only for the server's own calls: others may rightly have said all they had
+/// to say.
+pub(super) async fn gone(stream: &Stream, buffer: &mut BytesMut) {
+    if buffer.is_empty() && matches!(stream.read_into(buffer).await, Ok(0) | Err(_)) {
+        return;
+    }
+    std::future::pending().await
 }
 
 /// Reads up to the end of a head. `None`: whoever sends it is gone.

@@ -14,7 +14,7 @@ use secrecy::SecretString;
 
 use super::{
     DoorState, Shared,
-    connection::Client,
+    connection::{Client, gone},
     meter::{Faults, Look, Meter},
     open::{self, Kept, Opened, Way, open},
     tunnel,
@@ -235,7 +235,11 @@ impl Exchange<'_> {
             from: Reason::UpstreamBroke,
             to: Reason::ClientBroke,
         };
-        let copied = down.copy_body(&mut upstream.buffer, body, Extensions::Dropped, faults, &mut look).await;
+        // A call that was cancelled must not go on costing.
+        let copied = tokio::select! {
+            copied = down.copy_body(&mut upstream.buffer, body, Extensions::Dropped, faults, &mut look) => copied,
+            () = gone(&client.stream, &mut client.buffer), if uploaded && !self.is_session => Err(Reason::ClientBroke),
+        };
         let keep_upstream = self.keeps_upstream
             && uploaded
             && !answer.close
@@ -303,8 +307,7 @@ impl Exchange<'_> {
         };
         tokio::select! {
             answer = &mut answer => Ok((answer.map_err(|_| Reason::AnswerTimeout)??, uploaded)),
-            // A call that was cancelled must not go on costing.
-            () = client.gone(), if !self.is_session => Err(Reason::ClientBroke),
+            () = gone(&client.stream, &mut client.buffer), if !self.is_session => Err(Reason::ClientBroke),
         }
     }
 
