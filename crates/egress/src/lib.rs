@@ -34,7 +34,7 @@ pub use host::{Host, HostName};
 pub use http::head::read_destination;
 pub use policy::{Endpoint, Grant, HostRule, Policy, PolicySpec, Principal, TenantSpec, check_host_pattern};
 pub use proxy::{
-    Door, DoorLimits, PassDoor, PassKey, Proxy, ProxyAddress, ProxyParts, ProxySettings, RemoteProxy,
+    Door, DoorLimits, PassDoor, PassKey, Proxy, ProxyAddress, ProxyParts, ProxySettings, RemoteProxy, WayOut,
 };
 pub use reason::Reason;
 pub use resolver::{Addresses, Resolver};

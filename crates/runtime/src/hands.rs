@@ -6,15 +6,31 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use palisade_egress::EgressError;
 use palisade_protocol::SessionId;
-use palisade_sandbox::{Sandbox, SandboxError, SandboxSpec};
+use palisade_sandbox::{ProxySpec, Sandbox, SandboxError, SandboxSpec};
 
 use crate::Rooms;
+use crate::doors::SandboxDoor;
 use crate::storage::Storage;
 use crate::turn::TurnJob;
 
 /// A sandbox that was not used for so long, and whose session runs no turn, is ended.
 const IDLE_MAX: Duration = Duration::from_secs(300);
+
+/// Why there is no sandbox.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotStarted {
+    /// It could not be made.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
+    /// The egress proxy gave it no way out, and without one it is not started.
+    #[error("the sandbox has no way out")]
+    Door(#[from] EgressError),
+    /// What it passed out cannot be listened at.
+    #[error("the sandbox's listener cannot be served")]
+    Listener(#[source] std::io::Error),
+}
 
 /// Every sandbox of this server, by session.
 #[derive(Default)]
@@ -27,6 +43,8 @@ struct Awake {
     sandbox: Arc<Sandbox>,
     /// Where its first process is named for other servers.
     _mark: Arc<Mark>,
+    /// Its way out; closed when it is.
+    door: Arc<SandboxDoor>,
     used: Instant,
     /// The workspace it writes to.
     storage: Arc<Storage>,
@@ -35,24 +53,25 @@ struct Awake {
 impl Hands {
     /// The session's sandbox, started or rebuilt if need be. Called by the session's one running turn only, so
     /// two starts never race.
-    pub(crate) async fn get(&self, rooms: &Arc<Rooms>, job: &TurnJob) -> Result<Arc<Sandbox>, SandboxError> {
+    pub(crate) async fn get(&self, rooms: &Arc<Rooms>, job: &TurnJob) -> Result<Arc<Sandbox>, NotStarted> {
         let id = &job.session.id;
-        let known = self.lock().get(id).map(|awake| awake.sandbox.clone());
-        if let Some(sandbox) = known {
+        let known = self.lock().get(id).map(|awake| (awake.sandbox.clone(), awake.door.clone()));
+        if let Some((sandbox, door)) = known {
             self.touch(id);
-            if !sandbox.is_dead() && !is_stale(sandbox.clone()).await {
+            if !sandbox.is_dead() && !is_stale(sandbox.clone()).await && door.is_current().await {
                 return Ok(sandbox);
             }
             tracing::info!(session = %id, dead = sandbox.is_dead(), "sandbox rebuilt");
             self.close(id).await;
         }
-        let sandbox = start(rooms, job).await?;
+        let (sandbox, door) = start(rooms, job).await?;
         let mark = Arc::new(Mark::write(rooms.lease.mark_of(id), &sandbox));
         self.lock().insert(
             id.clone(),
             Awake {
                 sandbox: sandbox.clone(),
                 _mark: mark,
+                door: Arc::new(door),
                 used: Instant::now(),
                 storage: job.storage.clone(),
             },
@@ -165,11 +184,18 @@ async fn is_stale(sandbox: Arc<Sandbox>) -> bool {
     tokio::task::spawn_blocking(move || sandbox.is_stale()).await.unwrap_or(true)
 }
 
-async fn start(rooms: &Arc<Rooms>, job: &TurnJob) -> Result<Arc<Sandbox>, SandboxError> {
-    let sandbox = rooms.sandboxes.start(job.sandbox_spec.clone()).await?;
+/// The door comes first: what programs inside trust is part of what they see.
+async fn start(rooms: &Arc<Rooms>, job: &TurnJob) -> Result<(Arc<Sandbox>, SandboxDoor), NotStarted> {
+    let door = rooms.doors.open(&job.tenant, &job.session.id).await?;
+    let mut spec = job.sandbox_spec.clone();
+    spec.proxy = Some(ProxySpec { trust_anchor: door.trust_anchor() });
+    let sandbox = rooms.sandboxes.start(spec).await?;
+    if let Some(listener) = sandbox.take_listener() {
+        door.serve(listener).map_err(NotStarted::Listener)?;
+    }
     rooms.metrics.sandbox_started();
     forward_status(rooms, &job.session.id, &sandbox);
-    Ok(Arc::new(sandbox))
+    Ok((Arc::new(sandbox), door))
 }
 
 /// What `session-status` says inside becomes the session's metadata.

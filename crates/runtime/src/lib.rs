@@ -9,6 +9,7 @@ mod billing;
 mod clock;
 mod context;
 mod conversation;
+mod doors;
 mod files;
 mod hands;
 mod lease;
@@ -31,6 +32,7 @@ mod usage;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use palisade_egress::WayOut;
 use palisade_inference::Router;
 use palisade_protocol::{Error, SessionId, TenantName};
 use palisade_sandbox::SandboxFactory;
@@ -46,6 +48,7 @@ pub use conversation::{ConversationItem, ConversationPage};
 pub use files::{Entry, FileUpload, Opened, Page, ReadFile};
 pub use messages::{Cancelled, Sent, TurnStream};
 pub use metrics::Metrics;
+pub use palisade_agent::Network;
 pub use palisade_store::{AuditRange, ClientAnswer, LedgerEntry, StoreUrl};
 pub use ready::{PartState, Readiness};
 pub use sessions::BulkDelete;
@@ -84,6 +87,8 @@ struct Rooms {
     billing: Billing,
     router: Router,
     sandboxes: SandboxFactory,
+    way_out: WayOut,
+    doors: doors::Doors,
     bundled_skills: Vec<BundledSkill>,
     hands: Hands,
     lease: lease::Lease,

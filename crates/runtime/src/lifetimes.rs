@@ -232,6 +232,7 @@ async fn destroy(rooms: &Rooms, tenant: &TenantName, id: &SessionId, cause: Caus
     // From here on none can start; one may have slipped in before.
     rooms.turns.cancel_session(id).await;
     rooms.hands.close(id).await;
+    rooms.doors.forget(id);
     // A tenant that is not configured any more has no open workspace; should it come back, its start cleans up.
     if let Some(tenant) = rooms.tenants.get(tenant) {
         let (workspace, session) = (tenant.workspace.clone(), id.clone());

@@ -13,6 +13,8 @@ pub struct Readiness {
     pub store: PartState,
     /// A cage can be made.
     pub sandbox: PartState,
+    /// The egress proxy answers: without it nothing leaves, model calls neither.
+    pub egress: PartState,
     /// The catalog has a model for every tenant.
     pub models: PartState,
     /// The disk has room for the server itself.
@@ -45,6 +47,13 @@ impl Runtime {
             false => Err("sandboxes cannot be started; the server's log has the cause"),
         };
         let sandbox = PartState::of(sandbox);
+        let egress = self.rooms.way_out.answers().await;
+        if let Err(error) = &egress {
+            tracing::error!(error = %palisade_protocol::chain(error), "the egress proxy does not answer");
+        }
+        let egress = PartState::of(
+            egress.map_err(|_| "the egress proxy does not answer; the server's log has the cause"),
+        );
         let missing = self
             .rooms
             .tenants
@@ -56,8 +65,8 @@ impl Runtime {
         let models = PartState::of(missing.map_or(Ok(()), Err));
         let is_low = crate::storage::is_disk_low(&self.rooms).await;
         let storage = PartState::of(if is_low { Err("the server's disk is full") } else { Ok(()) });
-        let ready = store.ok && sandbox.ok && models.ok && storage.ok;
-        Readiness { ready, store, sandbox, models, storage }
+        let ready = store.ok && sandbox.ok && egress.ok && models.ok && storage.ok;
+        Readiness { ready, store, sandbox, egress, models, storage }
     }
 }
 

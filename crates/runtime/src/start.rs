@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use palisade_egress::WayOut;
 use palisade_inference::Router;
 use palisade_protocol::{Error, SessionId};
 use palisade_sandbox::{SandboxConfig, SandboxError, SandboxFactory};
@@ -16,6 +17,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::billing::{Billing, LedgerConfig};
 use crate::clock::now;
+use crate::doors::Doors;
 use crate::hands::Hands;
 use crate::lease::{self, Lease, Others};
 use crate::lock::DataDirLock;
@@ -53,6 +55,8 @@ pub struct RuntimeConfig {
     pub router: Router,
     /// How cages are made.
     pub sandbox: SandboxConfig,
+    /// The proxy that everything leaves through.
+    pub way_out: WayOut,
     /// Offered to every tenant.
     pub bundled_skills: Vec<BundledSkill>,
     /// How long a client has to answer a call of its own tool, in seconds.
@@ -145,6 +149,8 @@ impl Runtime {
             billing,
             router: config.router,
             sandboxes: SandboxFactory::new(config.sandbox)?,
+            doors: Doors::new(config.way_out.clone()),
+            way_out: config.way_out,
             bundled_skills: config.bundled_skills,
             hands: Hands::default(),
             lease,

@@ -28,7 +28,7 @@ use door::DoorState;
 use open::OpenConnections;
 use palisade_protocol::limits as written;
 pub use pass::{PassDoor, PassKey};
-pub use remote::{ProxyAddress, RemoteProxy};
+pub use remote::{ProxyAddress, RemoteProxy, WayOut};
 use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub use usage::DoorLimits;

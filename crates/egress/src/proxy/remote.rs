@@ -19,7 +19,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    ACCEPT_PAUSE, Door,
+    ACCEPT_PAUSE, Door, DoorLimits, Proxy,
     pass::{PassKey, TRUST_ANCHOR},
 };
 use crate::{EgressError, Principal};
@@ -89,6 +89,33 @@ impl RemoteProxy {
         tokio::time::timeout(TIMEOUT, connecting)
             .await
             .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+/// The way out as a server has it: a proxy in its own process, or in another.
+#[derive(Debug, Clone)]
+pub enum WayOut {
+    /// In this process.
+    Here(Proxy),
+    /// In another, which has the policy, the log and the keys.
+    There(RemoteProxy),
+}
+
+impl WayOut {
+    /// A way in for this principal. A proxy in another process has limits of its own.
+    pub async fn door(&self, principal: Principal, limits: DoorLimits) -> Result<Door, EgressError> {
+        match self {
+            Self::Here(proxy) => proxy.door(principal, limits),
+            Self::There(proxy) => proxy.door(principal).await,
+        }
+    }
+
+    /// Whether the proxy answers.
+    pub async fn answers(&self) -> Result<(), EgressError> {
+        match self {
+            Self::Here(_) => Ok(()),
+            Self::There(proxy) => ask_for_anchor(proxy, &Principal::Service).await.map(drop),
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 //! the line; secrets are named, never written here, and no error repeats a value that may be one after all.
 
 mod credits;
+mod egress;
 mod mistake;
 mod secret;
 mod store;
@@ -15,6 +16,7 @@ use palisade_protocol::{LedgerName, TenantName};
 use serde::Deserialize;
 
 pub(crate) use credits::{CreditsSection, LimitsSection, TenantCreditsSection};
+pub(crate) use egress::{EgressSection, TenantEgressSection};
 pub(crate) use secret::SecretRef;
 pub(crate) use store::StoreSection;
 
@@ -29,6 +31,7 @@ pub(crate) struct Config {
     pub(crate) model: BTreeMap<String, ModelSection>,
     pub(crate) tenant: Vec<TenantSection>,
     pub(crate) sandbox: SandboxSection,
+    pub(crate) egress: EgressSection,
     pub(crate) inference: InferenceSection,
     pub(crate) events: EventsSection,
     pub(crate) client_tools: ClientToolsSection,
@@ -99,6 +102,9 @@ pub(crate) struct TenantSection {
     pub(crate) workspace_gb: Option<f64>,
     #[serde(default)]
     pub(crate) limits: LimitsSection,
+    /// What its sandboxes may reach.
+    #[serde(default)]
+    pub(crate) egress: TenantEgressSection,
     /// Whose credits it spends: tenants that name the same ledger are paired. Its own name where only `credits` is
     /// there; without either nothing is debited.
     pub(crate) ledger: Option<LedgerName>,
@@ -195,6 +201,7 @@ impl Default for Config {
             model: BTreeMap::new(),
             tenant: Vec::new(),
             sandbox: SandboxSection::default(),
+            egress: EgressSection::default(),
             inference: InferenceSection::default(),
             events: EventsSection::default(),
             client_tools: ClientToolsSection::default(),
@@ -256,7 +263,9 @@ impl Config {
             .with_context(|| format!("the configuration {} cannot be read", file.display()))?;
         let mut config = Self::parse(&text)
             .with_context(|| format!("the configuration {} is not valid", file.display()))?;
-        config.sandbox.make_absolute(file.parent().unwrap_or(Path::new("")))?;
+        let base = file.parent().unwrap_or(Path::new(""));
+        config.sandbox.make_absolute(base)?;
+        config.egress.make_absolute(base)?;
         Ok(config)
     }
 
@@ -272,6 +281,8 @@ impl Config {
             bail!("[sandbox] run_as = 0: nothing of Palisade may run as root");
         }
         self.sandbox.check()?;
+        self.egress.check()?;
+        palisade_egress::Policy::build(&self.egress_policy()?).context("[egress] or [tenant.egress]")?;
         if self.upstream.is_empty() && !self.model.is_empty() {
             bail!("there are [model] entries and no [[upstream]] that could serve them");
         }

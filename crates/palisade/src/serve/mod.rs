@@ -2,6 +2,7 @@
 
 pub(crate) mod account;
 pub(crate) mod admin;
+pub(crate) mod egress;
 pub(crate) mod install;
 mod keys;
 mod logging;
@@ -10,14 +11,16 @@ mod models;
 use std::io::{IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
+use palisade_egress::{NoCredentials, PassKey, TenantSpec, WayOut};
 use palisade_protocol::TenantName;
 use palisade_protocol::limits::{UPLOAD_BYTES_MAX, WORKSPACE_BYTES_MAX};
 use palisade_runtime::{
-    BundledSkill, MemoryMode, Runtime, RuntimeConfig, StoreUrl, TenantConfig, TenantMode,
+    BundledSkill, MemoryMode, Network, Runtime, RuntimeConfig, StoreUrl, TenantConfig, TenantMode,
 };
 use palisade_sandbox::{Cgroups, Rootfs, SandboxConfig, SandboxFactory};
 use tokio::net::TcpListener;
@@ -29,6 +32,8 @@ use keys::Admission;
 
 /// How long running turns have to reach a durable point after SIGTERM.
 const DRAIN_MAX: Duration = Duration::from_secs(30);
+/// What is left of the proxy's connections after that has ended; what remains is recorded and cut.
+const PROXY_GRACE: Duration = Duration::from_secs(1);
 
 #[derive(Args)]
 pub(crate) struct ServeArgs {
@@ -55,6 +60,7 @@ pub(crate) fn serve(args: ServeArgs) -> Result<()> {
     // As root, if that is what we are: secrets are read, folders made, programs put where the uid can reach them.
     let admission = Admission::read(&config)?;
     let upstreams = models::Upstreams::read(&config)?;
+    let pass_key = egress::read_key(&config.egress)?;
     let store = config.store.url()?;
     account::prepare_data_dir(&mut config)?;
     let installed = install::install(&config)?;
@@ -66,7 +72,7 @@ pub(crate) fn serve(args: ServeArgs) -> Result<()> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the executor")?;
     let sandboxes = sandbox(&config, &installed, cgroups);
-    runtime.block_on(run(config, store, admission, upstreams, installed, sandboxes))
+    runtime.block_on(run(config, store, admission, upstreams, pass_key, installed, sandboxes))
 }
 
 async fn run(
@@ -74,6 +80,7 @@ async fn run(
     store: Option<StoreUrl>,
     admission: Admission,
     upstreams: models::Upstreams,
+    pass_key: Option<PassKey>,
     installed: Installed,
     sandboxes: SandboxConfig,
 ) -> Result<()> {
@@ -82,7 +89,19 @@ async fn run(
         .await
         .with_context(|| format!("cannot listen on {}", config.listen))?;
     let address = listener.local_addr()?;
-    let models = models::start(&config, upstreams).await?;
+    let upstreams = upstreams.or_planner().await?;
+    let mut policy = config.egress_policy()?;
+    policy.upstreams.extend(upstreams.planner_endpoint()?);
+    if config.tenant.is_empty() {
+        policy.tenants.push((TenantName::parse(keys::DEFAULT_TENANT)?, TenantSpec::default()));
+    }
+    let way_out = egress::way_out(&config, pass_key.clone(), || {
+        egress::proxy(&config, &policy, upstreams.credentials(), Arc::new(NoCredentials))
+    })?;
+    if let WayOut::Here(proxy) = &way_out {
+        egress::listen(proxy, &config.egress, pass_key).await?;
+    }
+    let models = models::start(&config, upstreams, &way_out).await?;
     let default_model = models.default_model.clone();
     let tenants = match config.tenant.is_empty() {
         true => vec![default_tenant(&default_model)?],
@@ -98,6 +117,7 @@ async fn run(
         demo_planner: models.is_demo_planner,
         router: models.router,
         sandbox: sandboxes,
+        way_out: way_out.clone(),
         bundled_skills: load_skills(&installed),
         client_tool_timeout_s: config.client_tools.timeout_s,
         events_retention_s: config.events.retention_s,
@@ -126,6 +146,9 @@ async fn run(
         drained,
         operator
     );
+    if let WayOut::Here(proxy) = &way_out {
+        proxy.shutdown(PROXY_GRACE).await;
+    }
     served.context("serving")?;
     drained.with_context(|| format!("running work did not end within {} s", DRAIN_MAX.as_secs()))?;
     tracing::info!("stopped");
@@ -184,6 +207,7 @@ fn default_tenant(default_model: &str) -> Result<TenantConfig> {
     Ok(TenantConfig {
         name: TenantName::parse(keys::DEFAULT_TENANT)?,
         mode: TenantMode::Standard,
+        network: Network::Public,
         default_model: default_model.to_owned(),
         client_model_selection: true,
         memory: MemoryMode::Shared,
@@ -205,6 +229,11 @@ fn tenant(section: &TenantSection, default_model: &str) -> Result<TenantConfig> 
         mode: match section.mode {
             Mode::Standard => TenantMode::Standard,
             Mode::Offline => TenantMode::Offline,
+        },
+        network: match (&section.egress.allow, section.mode) {
+            (Some(hosts), _) => Network::Hosts(hosts.clone()),
+            (None, Mode::Standard) => Network::Public,
+            (None, Mode::Offline) => Network::None,
         },
         default_model: section.default_model.clone().unwrap_or_else(|| default_model.to_owned()),
         client_model_selection: section.client_model_selection,

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use palisade_egress::{Credentials, DirectClient};
+use palisade_egress::{Credentials, DoorLimits, Endpoint, Principal, WayOut};
 use palisade_inference::{Catalog, CredentialRef, ModelConfig, Price, Router, Timeouts, UpstreamConfig};
-use palisade_runtime::DirectTransport;
+use palisade_runtime::ProxyTransport;
 use tokio::net::TcpListener;
 
 use crate::config::{Config, PriceSection};
@@ -23,6 +23,7 @@ const PLANNER: &str = "demo-planner";
 pub(crate) struct Upstreams {
     upstreams: Vec<UpstreamConfig>,
     credentials: Credentials,
+    is_demo_planner: bool,
 }
 
 /// Ready to be asked.
@@ -35,15 +36,14 @@ pub(crate) struct Models {
 impl Upstreams {
     /// Reads the upstreams' keys.
     pub(crate) fn read(config: &Config) -> Result<Self> {
-        let mut read = Self { upstreams: Vec::new(), credentials: Credentials::new() };
+        let mut read =
+            Self { upstreams: Vec::new(), credentials: Credentials::new(), is_demo_planner: false };
         for section in &config.upstream {
-            let credential = match &section.api_key {
-                Some(key) => {
-                    read.credentials.insert(&section.name, key.read()?);
-                    Some(CredentialRef::new(&section.name))
-                }
-                None => None,
-            };
+            let credential = section.api_key.as_ref().map(|_| CredentialRef::new(&section.name));
+            // A proxy in another process has the keys, and this one none.
+            if let (Some(key), None) = (&section.api_key, &config.egress.via) {
+                read.credentials.insert(&section.name, key.read()?);
+            }
             read.upstreams.push(UpstreamConfig {
                 name: section.name.clone(),
                 dialect: section.dialect.parse()?,
@@ -53,17 +53,33 @@ impl Upstreams {
         }
         Ok(read)
     }
+
+    /// Starts the planner when there is nothing else.
+    pub(crate) async fn or_planner(mut self) -> Result<Self> {
+        if self.upstreams.is_empty() {
+            self.upstreams.push(start_planner(&mut self.credentials).await?);
+            self.is_demo_planner = true;
+        }
+        Ok(self)
+    }
+
+    /// Where the planner is, for the policy: no configuration names it.
+    pub(crate) fn planner_endpoint(&self) -> Result<Option<Endpoint>> {
+        let planner = self.upstreams.first().filter(|_| self.is_demo_planner);
+        Ok(planner.map(|planner| Endpoint::of_url(&planner.base_url)).transpose()?)
+    }
+
+    /// The keys, for the proxy.
+    pub(crate) fn credentials(&self) -> Credentials {
+        self.credentials.clone()
+    }
 }
 
-/// Builds the catalog; starts the planner when there is nothing else.
-pub(crate) async fn start(config: &Config, read: Upstreams) -> Result<Models> {
-    let Upstreams { mut upstreams, mut credentials } = read;
-    let is_demo_planner = upstreams.is_empty();
+/// Builds the catalog, with the proxy as its only way out.
+pub(crate) async fn start(config: &Config, read: Upstreams, way_out: &WayOut) -> Result<Models> {
+    let Upstreams { upstreams, is_demo_planner, .. } = read;
     let models = match is_demo_planner {
-        true => {
-            upstreams.push(start_planner(&mut credentials).await?);
-            DEFAULT_MODELS.map(|(name, price)| planner_model(name, price)).into()
-        }
+        true => DEFAULT_MODELS.map(|(name, price)| planner_model(name, price)).into(),
         false => configured_models(config),
     };
     // The contract's default where it is offered, else the first by name.
@@ -80,7 +96,9 @@ pub(crate) async fn start(config: &Config, read: Upstreams) -> Result<Models> {
             );
         }
     }
-    let transport = Arc::new(DirectTransport::new(DirectClient::new(credentials)?));
+    let door =
+        way_out.door(Principal::Router, DoorLimits { bytes_max: u64::MAX, ..DoorLimits::default() }).await?;
+    let transport = Arc::new(ProxyTransport::new(door));
     let limits = &config.inference;
     let timeouts = Timeouts {
         head: Duration::from_secs(limits.head_timeout_s),

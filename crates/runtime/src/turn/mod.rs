@@ -18,7 +18,7 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use palisade_agent::Step;
 use palisade_protocol::money::CreditMode;
-use palisade_protocol::{Error, Event, Item, Session, ToolOutput, TurnId, Usage};
+use palisade_protocol::{Error, Event, Item, Session, TenantName, ToolOutput, TurnId, Usage};
 use palisade_sandbox::SandboxSpec;
 use palisade_store::StoreError;
 use tokio::sync::Notify;
@@ -41,6 +41,7 @@ const DRAIN_GRACE: Duration = Duration::from_secs(5);
 
 /// A turn to be driven.
 pub(crate) struct TurnJob {
+    pub(crate) tenant: TenantName,
     pub(crate) session: Session,
     pub(crate) keep: SessionKeep,
     pub(crate) sandbox_spec: SandboxSpec,
@@ -68,6 +69,7 @@ impl TurnJob {
         lease_over: CancellationToken,
     ) -> Result<Self, Error> {
         Ok(Self {
+            tenant: tenant.config.name.clone(),
             sandbox_spec: crate::hands::spec(tenant, &session, &keep)?,
             session,
             keep,

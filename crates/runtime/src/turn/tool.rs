@@ -11,6 +11,7 @@ use serde_json::Value;
 use tokio::sync::Notify;
 
 use super::{Driver, TurnEnd};
+use crate::hands::NotStarted;
 
 impl Driver {
     /// Runs a call, after showing its start and its input to readers who have not seen them.
@@ -81,7 +82,7 @@ impl Driver {
                 }
                 let sandbox = match self.sandbox().await? {
                     Ok(sandbox) => sandbox,
-                    Err(error) => return Ok(sandbox_failed(&error)),
+                    Err(error) => return Ok(not_started(&error)),
                 };
                 let done = self.or_interrupted(sandbox.file(operation)).await?;
                 Ok(done.unwrap_or_else(|error| sandbox_failed(&error)))
@@ -89,14 +90,14 @@ impl Driver {
             Action::Bash(bash) => {
                 let sandbox = match self.sandbox().await? {
                     Ok(sandbox) => sandbox,
-                    Err(error) => return Ok(sandbox_failed(&error)),
+                    Err(error) => return Ok(not_started(&error)),
                 };
                 self.run_command(call, &sandbox, bash).await
             }
         }
     }
 
-    async fn sandbox(&self) -> Result<Result<Arc<Sandbox>, SandboxError>, TurnEnd> {
+    async fn sandbox(&self) -> Result<Result<Arc<Sandbox>, NotStarted>, TurnEnd> {
         self.or_interrupted(self.rooms.hands.get(&self.rooms, &self.job)).await
     }
 
@@ -254,6 +255,15 @@ fn outcome(text: String, exit: RunExit, timeout_ms: u64) -> ToolOutput {
             ToolOutput::ok(format!("Running in the background as process {pid}; its output goes to {log}."))
         }
     }
+}
+
+fn not_started(error: &NotStarted) -> ToolOutput {
+    if let NotStarted::Sandbox(error) = error {
+        return sandbox_failed(error);
+    }
+    tracing::warn!(error = %palisade_protocol::chain(error), "a sandbox was not started");
+    let message = "The sandbox could not be started. Files stay; trying again later may help.";
+    ToolOutput::error("sandbox.failed", message)
 }
 
 /// The model and the client learn what to do, not where things lie on the host; the log has the cause.

@@ -1,0 +1,192 @@
+//! `[egress]`, `[tenant.egress]` and `[[tenant.egress.host]]`: where the proxy is, and who may reach what through it. Patterns and networks
+//! are checked by the egress room itself, whole, before anything starts.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use palisade_egress::{HostRule, ProxyAddress, TenantSpec};
+use serde::Deserialize;
+
+use super::{Config, Mode, SecretRef};
+
+/// The proxy. Every key has a default: a proxy in the server's own process that nobody else reaches.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct EgressSection {
+    /// Where the proxy takes other servers' connections: an address, or `unix:PATH`. Needs `key`.
+    pub(crate) listen: Option<Listen>,
+    /// The proxy of this server is in another process, which listens there. Needs `key`.
+    pub(crate) via: Option<Listen>,
+    /// What the two know and nobody else: at least 32 characters.
+    pub(crate) key: Option<SecretRef>,
+    /// The one resolver; the first name server of the host when absent.
+    pub(crate) resolver: Option<SocketAddr>,
+    /// Private networks that sandboxes may reach.
+    pub(crate) allow_addresses: Vec<String>,
+    /// PEM files of certificate authorities that upstreams are believed on, besides the system's.
+    pub(crate) ca_files: Vec<PathBuf>,
+    /// Where the audit log is; below the data directory unless absolute. `audit` when absent.
+    pub(crate) audit_dir: Option<PathBuf>,
+}
+
+/// An address, or a socket of the file system.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Listen(pub(crate) ProxyAddress);
+
+impl<'de> Deserialize<'de> for Listen {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        if let Some(path) = text.strip_prefix("unix:").filter(|path| path.starts_with('/')) {
+            return Ok(Self(ProxyAddress::Unix(path.into())));
+        }
+        let wrong =
+            || serde::de::Error::custom("an address such as 127.0.0.1:3128, or unix:/an/absolute/path");
+        text.parse().map(|address| Self(ProxyAddress::Tcp(address))).map_err(|_| wrong())
+    }
+}
+
+/// What one tenant's sessions may reach.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct TenantEgressSection {
+    /// The whole list of what may be reached. Absent: every public name, or nothing for an offline tenant.
+    pub(crate) allow: Option<Vec<String>>,
+    /// What may not be reached, whatever `allow` says.
+    pub(crate) deny: Vec<String>,
+    /// What is special about some hosts.
+    pub(crate) host: Vec<HostSection>,
+}
+
+/// One host, or `*.suffix`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct HostSection {
+    name: String,
+    #[serde(default)]
+    raw: bool,
+    #[serde(default)]
+    upgrade: bool,
+    #[serde(default)]
+    intercept: bool,
+    #[serde(default)]
+    allow_ech: bool,
+}
+
+impl EgressSection {
+    pub(super) fn check(&self) -> Result<()> {
+        if (self.listen.is_some() || self.via.is_some()) && self.key.is_none() {
+            bail!("[egress] has listen or via and no key: whoever reached it would be whoever it says it is");
+        }
+        if self.listen.is_some() && self.via.is_some() {
+            bail!("[egress] has listen and via: a proxy is here or somewhere else");
+        }
+        Ok(())
+    }
+
+    /// The audit log's folder.
+    pub(crate) fn audit_folder(&self, data_dir: &Path) -> PathBuf {
+        data_dir.join(self.audit_dir.as_deref().unwrap_or(Path::new("audit")))
+    }
+
+    /// The one resolver: the configured one, or the host's first name server, read once.
+    pub(crate) fn resolver(&self) -> Result<SocketAddr> {
+        const RESOLV_CONF: &str = "/etc/resolv.conf";
+        const DNS_PORT: u16 = 53;
+        if let Some(resolver) = self.resolver {
+            return Ok(resolver);
+        }
+        let text = std::fs::read_to_string(RESOLV_CONF).unwrap_or_default();
+        let first = text.lines().find_map(|line| line.trim().strip_prefix("nameserver")?.trim().parse().ok());
+        // Without one, names fail to resolve and say so; addresses and everything local work.
+        let address = first.unwrap_or(std::net::IpAddr::from([127, 0, 0, 1]));
+        Ok(SocketAddr::new(address, DNS_PORT))
+    }
+
+    /// Paths are meant from where the configuration lies.
+    pub(super) fn make_absolute(&mut self, base: &Path) -> Result<()> {
+        for file in &mut self.ca_files {
+            *file = std::path::absolute(base.join(&*file)).with_context(|| {
+                format!("the path {} in [egress] ca_files cannot be made absolute", file.display())
+            })?;
+        }
+        Ok(())
+    }
+}
+
+impl TenantEgressSection {
+    /// As the egress room wants it; credentials are the vault's to add.
+    pub(crate) fn spec(&self, mode: Mode) -> TenantSpec {
+        let rule = |host: &HostSection| HostRule {
+            name: host.name.clone(),
+            raw: host.raw,
+            upgrade: host.upgrade,
+            intercept: host.intercept,
+            allow_ech: host.allow_ech,
+        };
+        TenantSpec {
+            offline: matches!(mode, Mode::Offline),
+            allow: self.allow.clone(),
+            deny: self.deny.clone(),
+            hosts: self.host.iter().map(rule).collect(),
+            credentials: Vec::new(),
+        }
+    }
+}
+
+impl Config {
+    /// What may be reached, as far as the configuration says: the upstreams, and each tenant's list.
+    pub(crate) fn egress_policy(&self) -> Result<palisade_egress::PolicySpec> {
+        let endpoint = |section: &super::UpstreamSection| {
+            palisade_egress::Endpoint::of_url(&section.base_url)
+                .with_context(|| format!("[[upstream]] {:?} has a base_url that is no URL", section.name))
+        };
+        let tenants = self.tenant.iter().map(|tenant| (tenant.name.clone(), tenant.egress.spec(tenant.mode)));
+        Ok(palisade_egress::PolicySpec {
+            upstreams: self.upstream.iter().map(endpoint).collect::<Result<_>>()?,
+            services: Vec::new(),
+            allow_addresses: self.egress.allow_addresses.clone(),
+            tenants: tenants.collect(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TENANT: &str = "[[tenant]]\nname = \"a\"\ntokens = [{ id = \"t\", key = \"env:X\" }]\n";
+
+    #[test]
+    fn the_documented_section_is_understood() {
+        let text = format!(
+            "[egress]\nlisten = \"127.0.0.1:3128\"\nkey = \"env:EGRESS_KEY\"\nresolver = \"10.0.0.10:53\"\n\
+             allow_addresses = [\"10.20.0.0/16\"]\naudit_dir = \"audit\"\n{TENANT}\n[tenant.egress]\n\
+             allow = [\"api.github.com\", \"*.example.com:443\"]\ndeny = [\"bad.example.com\"]\n\
+             [[tenant.egress.host]]\nname = \"git.example.com\"\nraw = true\n"
+        );
+        let config = Config::parse(&text).unwrap();
+        let policy = config.egress_policy().unwrap();
+        assert_eq!(policy.tenants[0].1.hosts[0].name, "git.example.com");
+        assert_eq!(config.egress.audit_folder(Path::new("/data")), Path::new("/data/audit"));
+        assert_eq!(config.egress.resolver().unwrap(), "10.0.0.10:53".parse().unwrap());
+    }
+
+    #[test]
+    fn what_could_not_work_is_refused() {
+        for (text, said) in [
+            ("[egress]\nlisten = \"127.0.0.1:3128\"".to_owned(), "no key"),
+            ("[egress]\nlisten = \"unix:relative\"\nkey = \"env:K\"".to_owned(), "unix:/an/absolute/path"),
+            (
+                "[egress]\nvia = \"1.2.3.4:1\"\nlisten = \"1.2.3.4:1\"\nkey = \"env:K\"".to_owned(),
+                "listen and via",
+            ),
+            (format!("{TENANT}[tenant.egress]\nallow = [\"*\"]"), "\"*\""),
+            (format!("{TENANT}[tenant.egress]\nallow = [\"*.co.uk\"]"), "*.co.uk"),
+            ("[egress]\nallow_addresses = [\"169.254.0.0/16\"]".to_owned(), "169.254.0.0/16"),
+        ] {
+            let error = format!("{:#}", Config::parse(&text).expect_err(&text));
+            assert!(error.contains(said), "{text}: {error}");
+        }
+    }
+}
