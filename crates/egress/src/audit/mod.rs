@@ -19,6 +19,9 @@ pub use verify::{Verified, verify};
 
 use crate::{EgressError, Reason};
 
+/// Servers that share one data directory.
+const SHARED_LOGS_MAX: u32 = 64;
+
 /// How a log is kept.
 #[derive(Debug, Clone, Copy)]
 pub struct AuditSettings {
@@ -66,6 +69,19 @@ impl AuditLog {
                 source,
             })?;
         Ok(Self { queue, writer: Mutex::new(Some(writer)), finished: Mutex::new(finished) })
+    }
+
+    /// Opens the first log below this folder that nobody writes: where several servers share a data directory, each has a log of its
+    /// own, and one that is started again goes on with whichever is free.
+    pub fn open_free(folder: &Path, settings: AuditSettings) -> Result<Self, EgressError> {
+        let mut in_use = None;
+        for number in 1..=SHARED_LOGS_MAX {
+            match Self::open(&folder.join(format!("server-{number:02}")), settings) {
+                Err(error @ EgressError::AuditInUse { .. }) => in_use = Some(error),
+                opened => return opened,
+            }
+        }
+        Err(in_use.unwrap_or_else(|| EgressError::AuditInUse { path: folder.into() }))
     }
 
     /// Writes a record and returns when it is in the file.

@@ -2,7 +2,7 @@
 //! at most one torn line, whose writer was never told that it was written.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{File, OpenOptions, TryLockError},
     io::{self, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
 };
@@ -77,10 +77,9 @@ impl Segments {
         let failed = |doing| move |source| EgressError::Audit { doing, path: folder.into(), source };
         std::fs::create_dir_all(folder).map_err(failed("make the folder of"))?;
         let lock = File::create(folder.join("lock")).map_err(failed("lock"))?;
-        lock.try_lock().map_err(|error| EgressError::Audit {
-            doing: "lock",
-            path: folder.into(),
-            source: error.into(),
+        lock.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => EgressError::AuditInUse { path: folder.into() },
+            TryLockError::Error(source) => failed("lock")(source),
         })?;
         let (mut next_seq, mut last_hash) = (1, GENESIS.to_owned());
         if let Some((_, last, path)) = full_segments(folder).map_err(failed("list"))?.pop() {

@@ -41,12 +41,22 @@ pub(crate) fn proxy(
     Ok(Proxy::new(ProxyParts {
         policy: Policy::build(spec)?,
         resolver: Resolver::new(section.resolver()?)?,
-        audit: AuditLog::open(&section.audit_folder(&config.data_dir), AuditSettings::default())?,
+        audit: audit_log(config)?,
         trust: Trust::load(&section.ca_files)?,
         credentials,
         vault,
         settings: ProxySettings::default(),
     }))
+}
+
+/// Servers that share a database share the data directory, too.
+fn audit_log(config: &Config) -> Result<AuditLog> {
+    let folder = config.egress.audit_folder(&config.data_dir);
+    let settings = AuditSettings::default();
+    match config.store.is_shared() {
+        true => Ok(AuditLog::open_free(&folder, settings)?),
+        false => Ok(AuditLog::open(&folder, settings)?),
+    }
 }
 
 /// Takes other servers' connections in, if the configuration says where.
