@@ -212,6 +212,7 @@ fn default_tenant(default_model: &str) -> Result<TenantConfig> {
     let limits = LimitsSection::default();
     Ok(TenantConfig {
         name: TenantName::parse(keys::DEFAULT_TENANT)?,
+        hosts: Vec::new(),
         mode: TenantMode::Standard,
         network: Network::Public,
         default_model: default_model.to_owned(),
@@ -232,6 +233,7 @@ fn tenant(section: &TenantSection, default_model: &str) -> Result<TenantConfig> 
     let limits = &section.limits;
     Ok(TenantConfig {
         name: section.name.clone(),
+        hosts: section.hosts.clone(),
         mode: match section.mode {
             Mode::Standard => TenantMode::Standard,
             Mode::Offline => TenantMode::Offline,
