@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
-use palisade_egress::PassKey;
+use palisade_egress::{BucketSpec, PassKey};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
@@ -40,17 +40,24 @@ pub(crate) fn egress(args: EgressArgs) -> Result<()> {
         bail!("[egress] needs listen and key for a proxy of its own; see --help");
     };
     let upstreams = models::Upstreams::read(&config)?;
+    let bucket = egress::read_bucket(&config.egress)?;
     account::prepare_data_dir(&mut config)?;
     account::give_up_root(&config)?;
     account::raise_open_files()?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the executor")?;
-    runtime.block_on(run(config, args.config, key, upstreams))
+    runtime.block_on(run(config, args.config, key, upstreams, bucket))
 }
 
-async fn run(config: Config, file: PathBuf, key: PassKey, upstreams: models::Upstreams) -> Result<()> {
+async fn run(
+    config: Config,
+    file: PathBuf,
+    key: PassKey,
+    upstreams: models::Upstreams,
+    bucket: Option<BucketSpec>,
+) -> Result<()> {
     let stop = stop_signal()?;
-    let egress = egress::Egress::start(&config, Some(&file), &upstreams, Some(key)).await?;
+    let egress = egress::Egress::start(&config, Some(&file), &upstreams, Some(key), bucket).await?;
     let (way_out, stopping) = (egress.way_out(), CancellationToken::new());
     let stopped = async {
         stop.await;

@@ -4,6 +4,7 @@
 //! reader of configuration.
 
 mod admin;
+mod audit;
 mod client;
 mod config;
 mod doctor;
@@ -36,6 +37,7 @@ enum Command {
     /// Look at every precondition of sandboxes: exit 0 good, 2 weaker than it should be, 1 cannot run
     Doctor(doctor::DoctorArgs),
     Admin(admin::Admin),
+    Audit(audit::AuditArgs),
     #[command(flatten)]
     Client(client::ClientCommand),
 }
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
         Command::Egress(args) => told(egress::egress(args)),
         Command::Doctor(args) => doctor::doctor(&args),
         Command::Admin(args) => told(admin::admin(args)),
+        Command::Audit(args) => told(audit::audit(args)),
         Command::Client(command) => client::run_blocking(command),
     }
 }

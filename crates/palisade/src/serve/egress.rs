@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use palisade_egress::{
-    AuditLog, AuditSettings, CredentialSource, Credentials, DoorLimits, NoCredentials, PassKey, Policy,
-    PolicySpec, Proxy, ProxyAddress, ProxyParts, ProxySettings, RemoteProxy, Resolver, Trust, WayOut,
+    AuditLog, AuditSettings, Bucket, BucketSpec, CredentialSource, Credentials, DoorLimits, NoCredentials,
+    PassKey, Policy, PolicySpec, Principal, Proxy, ProxyAddress, ProxyClient, ProxyParts, ProxySettings,
+    RemoteProxy, Resolver, ShipTarget, Trust, WayOut,
 };
 use tokio::net::TcpListener;
 use tokio::signal::unix::Signal;
@@ -29,6 +30,15 @@ pub(crate) struct Egress {
     way_out: WayOut,
     source: PolicySource,
     hangups: Signal,
+    /// Where copies of the log go, if anywhere.
+    shipping: Option<Shipping>,
+}
+
+/// A log on its way.
+struct Shipping {
+    log: Arc<AuditLog>,
+    target: ShipTarget,
+    every: Duration,
 }
 
 impl Egress {
@@ -38,18 +48,22 @@ impl Egress {
         file: Option<&Path>,
         upstreams: &Upstreams,
         key: Option<PassKey>,
+        bucket: Option<BucketSpec>,
     ) -> Result<Self> {
         let source = PolicySource::new(config, file, upstreams.planner_endpoint()?)?;
         let hangups = policy::hangups()?;
         if let (Some(via), Some(key)) = (&config.egress.via, &key) {
             let way_out = WayOut::There(RemoteProxy::new(via.0.clone(), key.clone()));
-            return Ok(Self { way_out, source, hangups });
+            return Ok(Self { way_out, source, hangups, shipping: None });
         }
-        let proxy = proxy(config, &source.spec(), upstreams.credentials(), Arc::new(NoCredentials))?;
+        let log = Arc::new(audit_log(config)?);
+        let proxy =
+            proxy(config, &source.spec(), log.clone(), upstreams.credentials(), Arc::new(NoCredentials))?;
+        let shipping = Shipping::of(config, bucket, &proxy, log)?;
         if let (Some(listen), Some(key)) = (&config.egress.listen, key) {
             listen_at(&proxy, &listen.0, key).await?;
         }
-        Ok(Self { way_out: WayOut::Here(proxy), source, hangups })
+        Ok(Self { way_out: WayOut::Here(proxy), source, hangups, shipping })
     }
 
     /// What everything leaves through.
@@ -59,10 +73,44 @@ impl Egress {
 
     /// Keeps the policy until told to stop; a proxy in another process keeps its own.
     pub(crate) async fn keep(self, stop: CancellationToken) {
-        if let WayOut::Here(proxy) = self.way_out {
-            policy::keep(proxy, self.source, self.hangups, stop).await;
-        }
+        let shipping = async {
+            if let Some(Shipping { log, target, every }) = self.shipping {
+                palisade_egress::ship(log, target, every, stop.clone()).await;
+            }
+        };
+        let policy = async {
+            if let WayOut::Here(proxy) = self.way_out {
+                policy::keep(proxy, self.source, self.hangups, stop.clone()).await;
+            }
+        };
+        tokio::join!(shipping, policy);
     }
+}
+
+impl Shipping {
+    fn of(
+        config: &Config,
+        bucket: Option<BucketSpec>,
+        proxy: &Proxy,
+        log: Arc<AuditLog>,
+    ) -> Result<Option<Self>> {
+        let Some(section) = &config.egress.ship else { return Ok(None) };
+        let target = match (bucket, &section.folder) {
+            (Some(bucket), _) => {
+                let door = proxy.door(Principal::Service, DoorLimits::default())?;
+                ShipTarget::Bucket(Box::new(Bucket::new(&bucket, ProxyClient::new(door))?))
+            }
+            (None, Some(folder)) => ShipTarget::Folder(folder.clone()),
+            (None, None) => return Ok(None),
+        };
+        Ok(Some(Self { log, target, every: Duration::from_secs(section.every_s) }))
+    }
+}
+
+/// The key to the bucket that copies of the log go to, where there is one.
+pub(crate) fn read_bucket(section: &EgressSection) -> Result<Option<BucketSpec>> {
+    let bucket = section.ship.as_ref().and_then(|ship| ship.bucket.as_ref());
+    bucket.map(|bucket| bucket.read()).transpose().context("reading the keys of [egress.ship] bucket")
 }
 
 /// Lets open connections come to their end, and cuts what does not in this time.
@@ -76,6 +124,7 @@ pub(crate) async fn shut_down(way_out: &WayOut, grace: Duration) {
 fn proxy(
     config: &Config,
     spec: &PolicySpec,
+    audit: Arc<AuditLog>,
     credentials: Credentials,
     vault: Arc<dyn CredentialSource>,
 ) -> Result<Proxy> {
@@ -83,7 +132,7 @@ fn proxy(
     Ok(Proxy::new(ProxyParts {
         policy: Policy::build(spec)?,
         resolver: Resolver::new(section.resolver()?)?,
-        audit: audit_log(config)?,
+        audit,
         trust: Trust::load(&section.ca_files)?,
         credentials,
         vault,

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
-use palisade_egress::PassKey;
+use palisade_egress::{BucketSpec, PassKey};
 use palisade_protocol::TenantName;
 use palisade_protocol::limits::{UPLOAD_BYTES_MAX, WORKSPACE_BYTES_MAX};
 use palisade_runtime::{
@@ -62,6 +62,7 @@ pub(crate) fn serve(args: ServeArgs) -> Result<()> {
     let admission = Admission::read(&config)?;
     let upstreams = models::Upstreams::read(&config)?;
     let pass_key = egress::read_key(&config.egress)?;
+    let bucket = egress::read_bucket(&config.egress)?;
     let store = config.store.url()?;
     account::prepare_data_dir(&mut config)?;
     let installed = install::install(&config)?;
@@ -81,6 +82,7 @@ pub(crate) fn serve(args: ServeArgs) -> Result<()> {
         admission,
         upstreams,
         pass_key,
+        bucket,
         installed,
         sandboxes,
     }))
@@ -94,19 +96,21 @@ struct Prepared {
     admission: Admission,
     upstreams: models::Upstreams,
     pass_key: Option<PassKey>,
+    bucket: Option<BucketSpec>,
     installed: Installed,
     sandboxes: SandboxConfig,
 }
 
 async fn run(prepared: Prepared) -> Result<()> {
-    let Prepared { config, file, store, admission, upstreams, pass_key, installed, sandboxes } = prepared;
+    let Prepared { config, file, store, admission, upstreams, pass_key, bucket, installed, sandboxes } =
+        prepared;
     try_a_sandbox(&sandboxes).await?;
     let listener = TcpListener::bind(config.listen)
         .await
         .with_context(|| format!("cannot listen on {}", config.listen))?;
     let address = listener.local_addr()?;
     let upstreams = upstreams.or_planner().await?;
-    let egress = egress::Egress::start(&config, file.as_deref(), &upstreams, pass_key).await?;
+    let egress = egress::Egress::start(&config, file.as_deref(), &upstreams, pass_key, bucket).await?;
     let way_out = egress.way_out();
     let models = models::start(&config, upstreams, &way_out).await?;
     let default_model = models.default_model.clone();

@@ -493,6 +493,62 @@ async fn a_page_is_fetched_through_the_door() {
     assert!(results[1]["content"].as_str().unwrap().contains("egress.literal-refused"), "{}", results[1]);
 }
 
+/// The log is read where it lies: whole or not, and what was refused; copies go where the operator wants them.
+#[tokio::test]
+async fn an_operator_reads_and_checks_the_log() {
+    let outside = Outside::new().await;
+    let copies = tempfile::Builder::new().prefix("palisade-test-").tempdir_in("/tmp").unwrap();
+    std::os::unix::fs::chown(copies.path(), Some(10001), Some(10001)).unwrap_or_default();
+    let ship = format!("[egress.ship]\nfolder = {:?}\nevery_s = 1", copies.path());
+    let (mut server, upstream) = start_with(&outside.config(&ship, &outside.allow(&["allowed.test"]))).await;
+    bash_as_other(&server, &upstream, &outside.curl("allowed.test")).await;
+    bash_as_other(&server, &upstream, &outside.curl("denied.test")).await;
+    let data = server.folder.path().join("data");
+    let audit = async |args: &[&str], place: &Path| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_palisade"));
+        let output = command.arg("audit").args(args).arg(place).output().await.unwrap();
+        let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
+        (output.status.success(), text)
+    };
+    let shipped = async || {
+        let (good, text) = audit(&["verify", "--json"], copies.path()).await;
+        let copy: Value = serde_json::from_str(&text).unwrap_or_default();
+        (good && copy["last_seq"].as_u64() >= Some(4)).then_some(copy)
+    };
+    let copy = wait_for("a copy", shipped).await;
+    assert_eq!(copy["first_seq"], 1);
+    assert!(server.terminate().await.success());
+    let (good, text) = audit(&["verify"], &data.join("audit")).await;
+    assert!(good && text.contains(": whole, records 1 to "), "{text}");
+    let (good, text) = audit(&["verify"], copies.path()).await;
+    assert!(good, "everything was shipped at the end: {text}");
+    let last = std::fs::read_dir(copies.path()).unwrap().map(|entry| entry.unwrap().path()).max().unwrap();
+    std::fs::write(&last, b"something else").unwrap();
+    let (good, text) = audit(&["verify"], copies.path()).await;
+    assert!(!good && text.contains("is not what was written"), "{text}");
+    let (good, text) = audit(&["tail"], Path::new("/nowhere")).await;
+    assert!(!good && text.contains("--data-dir"), "{text}");
+}
+
+/// `tail -f` shows what comes, for people and for machines.
+#[tokio::test]
+async fn the_log_is_followed_as_it_grows() {
+    use tokio::io::{AsyncBufReadExt as _, BufReader};
+    let outside = Outside::new().await;
+    let (server, upstream) = start_with(&outside.config("", &outside.allow(&["allowed.test"]))).await;
+    upstream.push(Answer::text("hi"));
+    server.send(&server.session(json!({})).await, "hi").await.rest().await;
+    let mut tail = Command::new(env!("CARGO_BIN_EXE_palisade"));
+    tail.args(["audit", "tail", "-f", "--refused", "--tenant", "other"])
+        .arg(server.folder.path().join("data/audit"));
+    let mut tail = tail.stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+    let mut lines = BufReader::new(tail.stdout.take().unwrap()).lines();
+    bash_as_other(&server, &upstream, &outside.curl("denied.test")).await;
+    let line = lines.next_line().await.unwrap().unwrap();
+    assert!(line.contains("REFUSED  other/sess_") && line.contains("denied.test:"), "{line}");
+    assert!(line.contains("403  not-allowed") && !line.contains("secret"), "{line}");
+}
+
 /// Without a configuration there is a proxy, too, and the planner behind it.
 #[tokio::test]
 async fn every_start_has_its_log() {
