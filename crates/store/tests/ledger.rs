@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use palisade_protocol::audit::EventType;
 use palisade_protocol::item::TurnOutcome;
+use palisade_protocol::limits::TOKENS_PER_CALL_MAX;
 use palisade_protocol::money::CreditMode;
 use palisade_protocol::rate::{Bucket, RateLimits, Used, WindowLimit};
 use palisade_protocol::session::SessionStatus;
@@ -38,6 +39,7 @@ on_both_engines!(
     a_ledger_is_opened_once_and_a_posting_made_once,
     what_a_turn_set_aside_is_released_however_it_ends,
     the_audit_reads_in_pages_and_outlives_its_session,
+    an_upstream_that_counts_without_bounds_stops_nobody,
 );
 
 const NOW: f64 = 1_777_222_996.07;
@@ -681,4 +683,28 @@ async fn the_audit_reads_in_pages_and_outlives_its_session(engine: Engine) {
     assert_eq!(store.audit_events(&some, None, 100).await.unwrap().len(), 4);
     let others = AuditRange { tenant: Some("other".into()), ..all };
     assert!(store.audit_events(&others, None, 100).await.unwrap().is_empty());
+}
+
+/// Two such calls would be more than a column holds.
+async fn an_upstream_that_counts_without_bounds_stops_nobody(engine: Engine) {
+    let store = engine.open().await;
+    let name = ledger("acme");
+    store.open_ledger(&name, Some(MicroCredits(1_000)), NOW).await.unwrap();
+    make_session(&store, 1).await;
+    let account = || TurnAccount {
+        rate: RateLimits([Some(WindowLimit { turns_max: 10, tokens_max: u64::MAX }), None]),
+        ..charged(&name, CreditMode::Soft, 0)
+    };
+    store.start_turn(new_turn(1, 1, NOW, account())).await.unwrap();
+    for call in 1..=3 {
+        let usage = Usage::new(u64::MAX, u64::MAX, u64::MAX, u64::MAX);
+        store.commit(step(1, 1, 1, MeteredCall { usage, ..metered(call, 100, NOW) })).await.unwrap();
+    }
+    store.commit(end(1, 1, 1, TurnOutcome::Completed, NOW)).await.unwrap();
+    assert_eq!(store.balance(&name).await.unwrap(), MicroCredits(700));
+    let used = store.used(&tenant(), "default", Bucket::SessionTurn, NOW).await.unwrap();
+    assert_eq!(used[0], Used { turns: 1, tokens: 6 * TOKENS_PER_CALL_MAX });
+    store.start_turn(new_turn(1, 2, NOW, account())).await.unwrap();
+    store.delete_session(&tenant(), &session_id(1), NOW).await.unwrap();
+    assert_adds_up(&store).await;
 }
