@@ -87,7 +87,8 @@ async fn drive_or_close(
     if turn.cancel_requested {
         let event = Event::Cancelled { id: turn.id.clone(), status: "cancelled" };
         return end_turn(&rooms.store, &turn.session, &turn.id, generation, &event, TurnOutcome::Cancelled)
-            .await;
+            .await
+            .map(drop);
     }
     // This one included, unless the turn was let go in good order.
     if turn.crashes + i64::from(!turn.released) >= ATTEMPTS_MAX {
@@ -146,5 +147,5 @@ async fn close_turn(
     message: &str,
 ) -> Result<(), StoreError> {
     let event = Event::Failed { id: turn.id.clone(), error: message.to_owned(), code: code.to_owned() };
-    end_turn(&rooms.store, &turn.session, &turn.id, generation, &event, TurnOutcome::Failed).await
+    end_turn(&rooms.store, &turn.session, &turn.id, generation, &event, TurnOutcome::Failed).await.map(drop)
 }

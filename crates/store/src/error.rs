@@ -35,6 +35,9 @@ pub enum StoreError {
     /// The commit came from an attempt that no longer owns the turn; nothing of it was written.
     #[error("turn {0} is not ours any more")]
     Fenced(TurnId),
+    /// Somebody was told that the turn is cancelled, so it ends in no other way; nothing was written.
+    #[error("turn {0} is to be cancelled")]
+    CancelRequested(TurnId),
     /// In hard mode: what can be spent, and what would be needed.
     #[error("the ledger {ledger} has {available} credits to spend, and {needed} are needed")]
     CreditsExhausted { ledger: LedgerName, available: MicroCredits, needed: MicroCredits },

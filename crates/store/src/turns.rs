@@ -38,7 +38,8 @@ impl Store {
         self.writer.write(Write::Release { turn: turn.clone(), generation }).await.map(drop)
     }
 
-    /// Writes down that somebody wants the turn cancelled; whether it was still running.
+    /// Writes down that somebody wants the turn cancelled; whether it was still running. If it was, it ends as
+    /// cancelled, whoever drives it.
     pub async fn request_cancel(&self, turn: &TurnId) -> Result<bool, StoreError> {
         Ok(self.writer.write(Write::RequestCancel { turn: turn.clone() }).await? > 0)
     }
@@ -154,12 +155,13 @@ pub(crate) async fn commit(db: &mut Connection, commit: &Commit) -> Result<u64, 
     let last_seq = commit.events.last().map_or(-1, |event| event.seq.cast_signed());
     let is_step = !commit.items.is_empty();
     // The fence and what changes of the turn are one statement. What the readers have seen up to a step's end will
-    // not be said again by a take-over.
+    // not be said again by a take-over. A cancel that was acknowledged, by whichever server, allows no other end.
+    let is_other_end = commit.end.is_some_and(|(outcome, _)| outcome != TurnOutcome::Cancelled);
     let owned = query(
         "UPDATE turn SET state = $1, ended_at = $2,
                 step_seq = CASE WHEN NOT $3 THEN step_seq WHEN $4 >= 0 THEN $4
                            ELSE COALESCE((SELECT MAX(seq) FROM event WHERE turn_id = $5), 0) END
-         WHERE id = $5 AND generation = $6 AND state = 'running'",
+         WHERE id = $5 AND generation = $6 AND state = 'running' AND NOT ($7 AND cancel_requested)",
     )
     .bind(commit.end.map_or("running", |(outcome, _)| state_name(outcome)))
     .bind(commit.end.map(|(_, now)| now))
@@ -167,11 +169,12 @@ pub(crate) async fn commit(db: &mut Connection, commit: &Commit) -> Result<u64, 
     .bind(last_seq)
     .bind(commit.turn.as_str())
     .bind(commit.generation)
+    .bind(is_other_end)
     .execute(&mut *db)
     .await
     .map_err(writing("a turn's fence"))?;
     if owned == 0 {
-        return Err(StoreError::Fenced(commit.turn.clone()));
+        return Err(refusal(db, commit).await?);
     }
     append_events(db, &of_turn(&commit.turn, &commit.events)).await?;
     append_items(db, &commit.session, &commit.turn, &commit.items).await?;
@@ -186,6 +189,15 @@ pub(crate) async fn commit(db: &mut Connection, commit: &Commit) -> Result<u64, 
         end(db, commit, now).await?;
     }
     Ok(0)
+}
+
+/// Why the turn did not take the commit.
+async fn refusal(db: &mut Connection, commit: &Commit) -> Result<StoreError, StoreError> {
+    let ours = query("SELECT id FROM turn WHERE id = $1 AND generation = $2 AND state = 'running'");
+    let ours = ours.bind(commit.turn.as_str()).bind(commit.generation).optional::<(String,)>(db).await;
+    let is_ours = ours.map_err(writing("a turn's fence"))?.is_some();
+    let turn = commit.turn.clone();
+    Ok(if is_ours { StoreError::CancelRequested(turn) } else { StoreError::Fenced(turn) })
 }
 
 /// What follows from a turn's end.

@@ -73,7 +73,8 @@ pub struct Commit {
     /// The skill whose text is among the items.
     pub skill: Option<SkillUse>,
     /// Ends the turn: how, and when (Unix seconds). The session is free from this commit on, and what the turn has
-    /// used is paid.
+    /// used is paid. After a cancel that was asked for in time, any other end than the cancelled one is
+    /// [`StoreError::CancelRequested`].
     pub end: Option<(TurnOutcome, f64)>,
 }
 

@@ -7,6 +7,7 @@ use palisade_protocol::item::TurnOutcome;
 use palisade_protocol::{Error, ErrorKind, Event, Item, Session, SessionId, TurnId};
 use palisade_store::{Commit, Store, StoreError};
 
+use super::registry::Stop;
 use super::{TurnEnd, TurnJob};
 use crate::Rooms;
 use crate::clock::now;
@@ -31,12 +32,12 @@ impl Ending {
     /// Writes the terminal event, and tries until it is written: only then is the session free.
     pub(super) async fn write(self, rooms: &Rooms, end: TurnEnd) {
         let Some((event, outcome)) = self.said(rooms, end) else { return self.release(rooms).await };
-        rooms.metrics.turn_ended(outcome);
         let mut wait = WAIT_MIN;
         loop {
             match end_turn(&rooms.store, &self.session.id, &self.turn, self.generation, &event, outcome).await
             {
-                Ok(()) => {
+                Ok(outcome) => {
+                    rooms.metrics.turn_ended(outcome);
                     tracing::info!(session = %self.session.id, turn = %self.turn, ?outcome, "turn ended");
                     return;
                 }
@@ -57,21 +58,19 @@ impl Ending {
     /// The terminal event; none for a turn that goes on elsewhere.
     fn said(&self, rooms: &Rooms, end: TurnEnd) -> Option<(Event, TurnOutcome)> {
         let id = self.turn.clone();
-        // A cancel that was answered before this line holds; one that comes after it is too late.
-        let cancelled = rooms.turns.seal(&id);
-        Some(match end {
-            TurnEnd::Stopped if !cancelled => return None,
-            _ if rooms.turns.has_expired(&id) => {
+        Some(match (rooms.turns.stopped(&id), end) {
+            (None, TurnEnd::Stopped) => return None,
+            (Some(Stop::Cancelled), _) | (None, TurnEnd::Cancelled) => cancelled(id),
+            (Some(Stop::Expired), _) => {
                 let error = crate::lifetimes::expired_message(&self.session);
                 (Event::Failed { id, error, code: "session.expired".to_owned() }, TurnOutcome::Failed)
             }
-            TurnEnd::Completed(usage) if !cancelled => {
+            (None, TurnEnd::Completed(usage)) => {
                 (Event::Completed { id, status: "completed", usage }, TurnOutcome::Completed)
             }
-            TurnEnd::Failed { code, message } if !cancelled => {
+            (None, TurnEnd::Failed { code, message }) => {
                 (Event::Failed { id, error: message, code }, TurnOutcome::Failed)
             }
-            _ => (Event::Cancelled { id, status: "cancelled" }, TurnOutcome::Cancelled),
         })
     }
 
@@ -83,8 +82,12 @@ impl Ending {
     }
 }
 
-/// The terminal event and the turn's end. Numbered after what the store has: what a driver that is gone had still under
-/// way is in it, or is refused.
+fn cancelled(id: TurnId) -> (Event, TurnOutcome) {
+    (Event::Cancelled { id, status: "cancelled" }, TurnOutcome::Cancelled)
+}
+
+/// The terminal event and the turn's end; how it ended, for a cancel that was acknowledged meanwhile, here or by another
+/// server, is said instead.
 pub(crate) async fn end_turn(
     store: &Store,
     session: &SessionId,
@@ -92,7 +95,21 @@ pub(crate) async fn end_turn(
     generation: i64,
     event: &Event,
     outcome: TurnOutcome,
-) -> Result<(), StoreError> {
+) -> Result<TurnOutcome, StoreError> {
+    let said = end_as(store, session, turn, generation, (event, outcome)).await;
+    let Err(StoreError::CancelRequested(_)) = said else { return said };
+    let (event, outcome) = cancelled(turn.clone());
+    end_as(store, session, turn, generation, (&event, outcome)).await
+}
+
+/// Numbered after what the store has: what a driver that is gone had still under way is in it, or is refused.
+async fn end_as(
+    store: &Store,
+    session: &SessionId,
+    turn: &TurnId,
+    generation: i64,
+    (event, outcome): (&Event, TurnOutcome),
+) -> Result<TurnOutcome, StoreError> {
     let next_seq = store.last_seq(turn).await?.map_or(0, |last| last + 1);
     let commit = Commit {
         session: session.clone(),
@@ -104,5 +121,5 @@ pub(crate) async fn end_turn(
         skill: None,
         end: Some((outcome, now())),
     };
-    store.commit(commit).await
+    store.commit(commit).await.map(|()| outcome)
 }
