@@ -146,6 +146,12 @@ pub enum EgressError {
         #[source]
         source: std::io::Error,
     },
+    /// Somebody else writes the audit log.
+    #[error("the audit log in {} is in use by another server; stop it, or choose another data directory with --data-dir", path.display())]
+    AuditInUse {
+        /// The log's folder.
+        path: PathBuf,
+    },
     /// The audit log is not what was written.
     #[error("{}, line {line}: {why}", path.display())]
     AuditBroken {

@@ -7,6 +7,7 @@ mod admin;
 mod client;
 mod config;
 mod doctor;
+mod egress;
 mod serve;
 
 use std::process::ExitCode;
@@ -30,6 +31,8 @@ struct Cli {
 enum Command {
     /// Start the server
     Serve(serve::ServeArgs),
+    /// Start the egress proxy as a process of its own
+    Egress(egress::EgressArgs),
     /// Look at every precondition of sandboxes: exit 0 good, 2 weaker than it should be, 1 cannot run
     Doctor(doctor::DoctorArgs),
     Admin(admin::Admin),
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
     // No thread may be started before the server has given up root: uids belong to threads.
     match Cli::parse().command {
         Command::Serve(args) => told(serve::serve(args)),
+        Command::Egress(args) => told(egress::egress(args)),
         Command::Doctor(args) => doctor::doctor(&args),
         Command::Admin(args) => told(admin::admin(args)),
         Command::Client(command) => client::run_blocking(command),

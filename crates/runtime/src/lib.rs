@@ -145,6 +145,14 @@ impl Runtime {
         self.rooms.keys.authenticate(key).cloned().map(OpCtx::new)
     }
 
+    /// Whether a caller may use the endpoint of this name: one that belongs to a tenant is that tenant's alone (decision 31), every other
+    /// is everybody's.
+    pub fn is_endpoint_of(&self, ctx: &OpCtx, host: &str) -> bool {
+        let owns = |tenant: &&Tenant| tenant.config.hosts.iter().any(|name| name == host);
+        let owner = self.rooms.tenants.values().find(owns);
+        owner.is_none_or(|owner| owner.config.name == *ctx.tenant())
+    }
+
     /// An id for a request that brought none.
     pub fn new_request_id(&self) -> String {
         let random = palisade_vault::random_hex::<8>().unwrap_or_else(|_| "0000000000000000".to_owned());

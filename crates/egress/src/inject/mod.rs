@@ -110,8 +110,9 @@ fn fills_field(credential: &CredentialRule, name: &str, value: &[u8]) -> bool {
         Injection::Bearer => [scheme("Bearer"), scheme("token")].contains(&Some(placeholder)),
         Injection::Basic { .. } => {
             let decoded = scheme("Basic").and_then(|pair| BASE64_STANDARD.decode(pair).ok());
-            decoded
-                .is_some_and(|pair| pair.split(|&byte| byte == b':').nth(1) == Some(placeholder.as_bytes()))
+            decoded.is_some_and(|pair| {
+                pair.splitn(2, |&byte| byte == b':').nth(1) == Some(placeholder.as_bytes())
+            })
         }
         Injection::Query { .. } => false,
     }

@@ -89,6 +89,9 @@ pub(crate) struct PriceSection {
 #[serde(deny_unknown_fields)]
 pub(crate) struct TenantSection {
     pub(crate) name: TenantName,
+    /// Its own endpoints: no other tenant's key is taken under these names.
+    #[serde(default)]
+    pub(crate) hosts: Vec<String>,
     #[serde(default)]
     pub(crate) mode: Mode,
     pub(crate) default_model: Option<String>,
@@ -306,6 +309,11 @@ impl Config {
             if self.tenant[..at].iter().any(|other| other.name == tenant.name) {
                 bail!("there are two tenants named {:?}", tenant.name.as_str());
             }
+            for host in &tenant.hosts {
+                if self.tenant[..at].iter().any(|other| other.hosts.contains(host)) {
+                    bail!("the host {host:?} belongs to two tenants");
+                }
+            }
             tenant.limits.check(&tenant.name)?;
             tenant.check()?;
         }
@@ -325,6 +333,11 @@ impl TenantSection {
             if self.tokens[..at].iter().any(|other| other.id == token.id) {
                 bail!("tenant {name:?} has two tokens with the id {:?}", token.id);
             }
+        }
+        let is_host =
+            |host: &String| palisade_egress::HostName::parse(host).is_ok_and(|it| it.as_str() == host);
+        if let Some(host) = self.hosts.iter().find(|host| !is_host(host)) {
+            bail!("tenant {name:?} has the host {host:?}: a name in small letters, without a port");
         }
         if self.upload_mb == Some(0) {
             bail!("tenant {name:?} has upload_mb = 0, so no file could be uploaded");
@@ -441,6 +454,10 @@ mod tests {
             ("[sandbox]\nrun_as = 0", "root"),
             ("[model.m]\nupstream = \"u\"\nupstream_model = \"x\"", "[[upstream]]"),
             ("[[tenant]]\nname = \"a\"\ntokens = []", "no tokens"),
+            (
+                "[[tenant]]\nname = \"a\"\nhosts = [\"A.example:80\"]\ntokens = [{id = \"t\", key = \"env:X\"}]",
+                "A.example",
+            ),
             ("[[tenant]]\nname = \"A B\"\ntokens = []", "tenant name"),
             ("[[tenant]]\nname = \"a\"\ntokens = [{id = \"t\", key = \"pk_a_literal\"}]", "env:NAME"),
             ("listen = \"8080\"", "listen"),

@@ -38,6 +38,11 @@ impl<'de> Deserialize<'de> for DatabaseUrl {
 }
 
 impl StoreSection {
+    /// Whether other servers may use it, too.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.url.is_some()
+    }
+
     /// Reads the secret, where it is one.
     pub(crate) fn url(&self) -> Result<Option<StoreUrl>> {
         let text = match &self.url {

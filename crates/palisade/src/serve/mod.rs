@@ -5,18 +5,18 @@ pub(crate) mod admin;
 pub(crate) mod egress;
 pub(crate) mod install;
 mod keys;
-mod logging;
-mod models;
+pub(crate) mod logging;
+pub(crate) mod models;
+mod policy;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
-use palisade_egress::{NoCredentials, PassKey, TenantSpec, WayOut};
+use palisade_egress::PassKey;
 use palisade_protocol::TenantName;
 use palisade_protocol::limits::{UPLOAD_BYTES_MAX, WORKSPACE_BYTES_MAX};
 use palisade_runtime::{
@@ -25,6 +25,7 @@ use palisade_runtime::{
 use palisade_sandbox::{Cgroups, Rootfs, SandboxConfig, SandboxFactory};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, LimitsSection, Memory, Mode, TenantSection};
 use install::Installed;
@@ -72,35 +73,41 @@ pub(crate) fn serve(args: ServeArgs) -> Result<()> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the executor")?;
     let sandboxes = sandbox(&config, &installed, cgroups);
-    runtime.block_on(run(config, store, admission, upstreams, pass_key, installed, sandboxes))
+    let file = args.config;
+    runtime.block_on(run(Prepared {
+        config,
+        file,
+        store,
+        admission,
+        upstreams,
+        pass_key,
+        installed,
+        sandboxes,
+    }))
 }
 
-async fn run(
+/// What was read and made while that was still possible.
+struct Prepared {
     config: Config,
+    file: Option<PathBuf>,
     store: Option<StoreUrl>,
     admission: Admission,
     upstreams: models::Upstreams,
     pass_key: Option<PassKey>,
     installed: Installed,
     sandboxes: SandboxConfig,
-) -> Result<()> {
+}
+
+async fn run(prepared: Prepared) -> Result<()> {
+    let Prepared { config, file, store, admission, upstreams, pass_key, installed, sandboxes } = prepared;
     try_a_sandbox(&sandboxes).await?;
     let listener = TcpListener::bind(config.listen)
         .await
         .with_context(|| format!("cannot listen on {}", config.listen))?;
     let address = listener.local_addr()?;
     let upstreams = upstreams.or_planner().await?;
-    let mut policy = config.egress_policy()?;
-    policy.upstreams.extend(upstreams.planner_endpoint()?);
-    if config.tenant.is_empty() {
-        policy.tenants.push((TenantName::parse(keys::DEFAULT_TENANT)?, TenantSpec::default()));
-    }
-    let way_out = egress::way_out(&config, pass_key.clone(), || {
-        egress::proxy(&config, &policy, upstreams.credentials(), Arc::new(NoCredentials))
-    })?;
-    if let WayOut::Here(proxy) = &way_out {
-        egress::listen(proxy, &config.egress, pass_key).await?;
-    }
+    let egress = egress::Egress::start(&config, file.as_deref(), &upstreams, pass_key).await?;
+    let way_out = egress.way_out();
     let models = models::start(&config, upstreams, &way_out).await?;
     let default_model = models.default_model.clone();
     let tenants = match config.tenant.is_empty() {
@@ -129,7 +136,7 @@ async fn run(
     // Whoever reads that it listens may stop it at once.
     let stop = stop_signal()?;
     say_hello(address, &admission.shown, models.is_demo_planner);
-    let (draining, drain) = (runtime.clone(), tokio_util::sync::CancellationToken::new());
+    let (draining, drain) = (runtime.clone(), CancellationToken::new());
     let begun = drain.clone();
     let stopping = async move {
         stop.await;
@@ -141,14 +148,13 @@ async fn run(
         drain.cancelled().await;
         tokio::time::timeout(DRAIN_MAX, draining.drain()).await
     };
-    let (served, drained, ()) = tokio::join!(
+    let (served, drained, (), ()) = tokio::join!(
         palisade_gateway::serve(listener, palisade_gateway::router(runtime.clone()), stopping),
         drained,
-        operator
+        operator,
+        egress.keep(drain.clone())
     );
-    if let WayOut::Here(proxy) = &way_out {
-        proxy.shutdown(PROXY_GRACE).await;
-    }
+    egress::shut_down(&way_out, PROXY_GRACE).await;
     served.context("serving")?;
     drained.with_context(|| format!("running work did not end within {} s", DRAIN_MAX.as_secs()))?;
     tracing::info!("stopped");
@@ -156,7 +162,7 @@ async fn run(
 }
 
 /// SIGTERM, as from a supervisor, or SIGINT, as from a keyboard.
-fn stop_signal() -> Result<impl Future<Output = ()> + Send + 'static> {
+pub(crate) fn stop_signal() -> Result<impl Future<Output = ()> + Send + 'static> {
     let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
     Ok(async move {
@@ -206,6 +212,7 @@ fn default_tenant(default_model: &str) -> Result<TenantConfig> {
     let limits = LimitsSection::default();
     Ok(TenantConfig {
         name: TenantName::parse(keys::DEFAULT_TENANT)?,
+        hosts: Vec::new(),
         mode: TenantMode::Standard,
         network: Network::Public,
         default_model: default_model.to_owned(),
@@ -226,6 +233,7 @@ fn tenant(section: &TenantSection, default_model: &str) -> Result<TenantConfig> 
     let limits = &section.limits;
     Ok(TenantConfig {
         name: section.name.clone(),
+        hosts: section.hosts.clone(),
         mode: match section.mode {
             Mode::Standard => TenantMode::Standard,
             Mode::Offline => TenantMode::Offline,

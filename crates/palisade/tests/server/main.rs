@@ -9,6 +9,7 @@ mod bad_input;
 mod client_tools;
 mod conversation;
 mod cookbook;
+mod egress;
 mod endpoints;
 mod files;
 mod files_hostile;
