@@ -172,6 +172,11 @@ impl StoreError {
         self.fault() == Fault::Lost
     }
 
+    /// Whether this one write was refused for what it is: the same again is refused again.
+    pub fn is_refusal(&self) -> bool {
+        self.fault() == Fault::Refused && !self.is_full() && !matches!(self, Self::Stopped)
+    }
+
     /// Whether it was for want of room.
     pub(crate) fn is_full(&self) -> bool {
         let database = self.database().and_then(sqlx::Error::as_database_error);

@@ -368,6 +368,24 @@ pub(crate) async fn settle(
     recorded.map(drop).map_err(writing("an audit record"))
 }
 
+/// In the place of [`settle`], where that is refused: nothing is posted, nothing stays set aside, and an operator can see
+/// why.
+pub(crate) async fn leave_unsettled(
+    db: &mut Connection,
+    turn: &TurnId,
+    now: f64,
+    why: &str,
+) -> Result<(), StoreError> {
+    ledger::lock(db).await?;
+    let released = query("DELETE FROM hold WHERE turn_id = $1").bind(turn.as_str()).execute(&mut *db).await;
+    released.map_err(writing("a reservation"))?;
+    let noted = query(
+        "INSERT INTO unsettled_turn (turn_id, at, why) VALUES ($1, $2, $3) ON CONFLICT (turn_id) DO NOTHING",
+    );
+    let noted = noted.bind(turn.as_str()).bind(now).bind(why).execute(db).await;
+    noted.map(drop).map_err(writing("a turn that is not settled"))
+}
+
 /// Two entries a call that cost anything.
 async fn post_calls(db: &mut Connection, turn: &TurnId, ledger: &str, now: f64) -> Result<(), StoreError> {
     let posted = query(

@@ -28,6 +28,12 @@ impl Store {
         self.writer.write(Write::Commit(commit)).await.map(drop)
     }
 
+    /// Ends a turn whose end is refused again and again, without settling it: what it has set aside is released, what it
+    /// has used is not posted, and [`Store::ledger_faults`] names it with `why`.
+    pub async fn end_unsettled(&self, commit: Commit, why: String) -> Result<(), StoreError> {
+        self.writer.write(Write::EndUnsettled { commit, why }).await.map(drop)
+    }
+
     /// Keeps a client's answers for the turn to take up; all of them or none.
     pub async fn answer_calls(&self, turn: &TurnId, answers: Vec<ClientAnswer>) -> Result<(), StoreError> {
         self.writer.write(Write::AnswerCalls { turn: turn.clone(), answers }).await.map(drop)
@@ -152,6 +158,38 @@ pub(crate) async fn commit(db: &mut Connection, commit: &Commit) -> Result<u64, 
         let touch = touch.bind(now).bind(commit.session.as_str()).execute(&mut *db).await;
         touch.map_err(writing("a session"))?;
     }
+    own(db, commit).await?;
+    append_events(db, &of_turn(&commit.turn, &commit.events)).await?;
+    append_items(db, &commit.session, &commit.turn, &commit.items).await?;
+    if let Some(call) = &commit.metered {
+        metering::meter(db, &commit.turn, call).await?;
+    }
+    if let Some(skill) = &commit.skill {
+        audit::record_skill(db, &commit.turn, skill).await?;
+    }
+    if let Some((outcome, now)) = commit.end {
+        metering::settle(db, &commit.turn, outcome, now).await?;
+        end(db, commit, now).await?;
+    }
+    Ok(0)
+}
+
+/// The end of a turn that could not be settled.
+pub(crate) async fn end_unsettled(
+    db: &mut Connection,
+    commit: &Commit,
+    why: &str,
+) -> Result<u64, StoreError> {
+    let Some((_, now)) = commit.end else { return Ok(0) };
+    own(db, commit).await?;
+    append_events(db, &of_turn(&commit.turn, &commit.events)).await?;
+    append_items(db, &commit.session, &commit.turn, &commit.items).await?;
+    metering::leave_unsettled(db, &commit.turn, now, why).await?;
+    end(db, commit, now).await.map(|()| 0)
+}
+
+/// Holds the turn for the attempt that owns it, and writes down its state.
+async fn own(db: &mut Connection, commit: &Commit) -> Result<(), StoreError> {
     let last_seq = commit.events.last().map_or(-1, |event| event.seq.cast_signed());
     let is_step = !commit.items.is_empty();
     // The fence and what changes of the turn are one statement. What the readers have seen up to a step's end will
@@ -176,19 +214,7 @@ pub(crate) async fn commit(db: &mut Connection, commit: &Commit) -> Result<u64, 
     if owned == 0 {
         return Err(refusal(db, commit).await?);
     }
-    append_events(db, &of_turn(&commit.turn, &commit.events)).await?;
-    append_items(db, &commit.session, &commit.turn, &commit.items).await?;
-    if let Some(call) = &commit.metered {
-        metering::meter(db, &commit.turn, call).await?;
-    }
-    if let Some(skill) = &commit.skill {
-        audit::record_skill(db, &commit.turn, skill).await?;
-    }
-    if let Some((outcome, now)) = commit.end {
-        metering::settle(db, &commit.turn, outcome, now).await?;
-        end(db, commit, now).await?;
-    }
-    Ok(0)
+    Ok(())
 }
 
 /// Why the turn did not take the commit.

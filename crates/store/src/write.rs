@@ -95,6 +95,10 @@ pub(crate) enum Write {
     CreateSession(Box<NewSession>),
     StartTurn(NewTurn),
     Commit(Commit),
+    EndUnsettled {
+        commit: Commit,
+        why: String,
+    },
     AnswerCalls {
         turn: TurnId,
         answers: Vec<ClientAnswer>,
@@ -191,6 +195,7 @@ pub(crate) async fn apply(db: &mut Connection, server: &str, write: &Write) -> R
         }
         Write::StartTurn(new) => turns::start(db, server, new).await,
         Write::Commit(commit) => turns::commit(db, commit).await,
+        Write::EndUnsettled { commit, why } => turns::end_unsettled(db, commit, why).await,
         Write::AnswerCalls { turn, answers } => turns::answer_calls(db, turn, answers).await,
         Write::Release { turn, generation } => turns::release(db, turn, *generation).await,
         Write::Reserve { turn, generation, estimate } => {
