@@ -157,14 +157,13 @@ impl Runtime {
         turn: &TurnId,
     ) -> Result<Cancelled, Error> {
         let found = self.turn_of(ctx, session, turn).await?;
-        // Durable before it is acknowledged; and before the turn hears of it, so that nothing can come between.
-        let runs = found.state == TurnState::Running && self.rooms.store.request_cancel(turn).await?;
-        match (runs, self.rooms.turns.cancel(turn)) {
-            // What does not run here yet is about to be taken over, and is ended then.
-            (true, Some(true) | None) => Ok(Cancelled::Cancelling),
-            // Its outcome was fixed before this request.
-            (true, Some(false)) | (false, _) => Ok(Cancelled::AlreadyComplete),
+        // Durable before it is acknowledged: from here on the store takes no other end, whoever drives the turn.
+        if found.state == TurnState::Ended || !self.rooms.store.request_cancel(turn).await? {
+            return Ok(Cancelled::AlreadyComplete);
         }
+        // What does not run here is told by the store, or is about to be taken over, and is ended then.
+        self.rooms.turns.cancel(turn);
+        Ok(Cancelled::Cancelling)
     }
 
     async fn turn_of(&self, ctx: &OpCtx, session: &SessionId, turn: &TurnId) -> Result<Turn, Error> {

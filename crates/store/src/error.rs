@@ -35,6 +35,9 @@ pub enum StoreError {
     /// The commit came from an attempt that no longer owns the turn; nothing of it was written.
     #[error("turn {0} is not ours any more")]
     Fenced(TurnId),
+    /// Somebody was told that the turn is cancelled, so it ends in no other way; nothing was written.
+    #[error("turn {0} is to be cancelled")]
+    CancelRequested(TurnId),
     /// In hard mode: what can be spent, and what would be needed.
     #[error("the ledger {ledger} has {available} credits to spend, and {needed} are needed")]
     CreditsExhausted { ledger: LedgerName, available: MicroCredits, needed: MicroCredits },
@@ -167,6 +170,11 @@ impl StoreError {
     /// Whether the database did not answer: nothing is wrong with what was asked, and it may be asked again.
     pub fn is_unreachable(&self) -> bool {
         self.fault() == Fault::Lost
+    }
+
+    /// Whether this one write was refused for what it is: the same again is refused again.
+    pub fn is_refusal(&self) -> bool {
+        self.fault() == Fault::Refused && !self.is_full() && !matches!(self, Self::Stopped)
     }
 
     /// Whether it was for want of room.

@@ -141,8 +141,8 @@ impl Store {
         Ok(rows.map_err(reading("a ledger's entries"))?.into_iter().map(entry).collect())
     }
 
-    /// What does not add up: postings that do not sum to zero, and accounts that do not hold the sum of their
-    /// entries. Reads everything there is.
+    /// What does not add up: postings that do not sum to zero, accounts that do not hold the sum of their entries, and
+    /// turns that ended without being settled. Reads everything there is.
     pub async fn ledger_faults(&self) -> Result<Vec<String>, StoreError> {
         let faults = |error| reading("the ledgers")(error);
         let postings = query(
@@ -163,6 +163,9 @@ impl Store {
              WHERE ledger_account.ledger IS NULL LIMIT 100",
         );
         let homeless = homeless.all::<(String, String)>(&self.readers).await.map_err(faults)?;
+        let unsettled = query("SELECT turn_id, why FROM unsettled_turn ORDER BY at, turn_id LIMIT 100");
+        let unsettled = unsettled.all::<(String, String)>(&self.readers).await.map_err(faults)?;
+        let unpaid = |(turn, why)| format!("the turn {turn} ended without being settled: {why}");
         let off = |(posting, sum)| format!("the posting {posting} sums to {} credits", MicroCredits(sum));
         let wrong = |(ledger, account, balance, sum)| {
             let (balance, sum) = (MicroCredits(balance), MicroCredits(sum));
@@ -175,6 +178,7 @@ impl Store {
             .map(off)
             .chain(accounts.into_iter().map(wrong))
             .chain(homeless.into_iter().map(lost))
+            .chain(unsettled.into_iter().map(unpaid))
             .collect())
     }
 }

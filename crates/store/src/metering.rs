@@ -4,6 +4,7 @@
 
 use palisade_protocol::audit::EventType;
 use palisade_protocol::item::TurnOutcome;
+use palisade_protocol::limits::TOKENS_PER_CALL_MAX;
 use palisade_protocol::money::CreditMode;
 use palisade_protocol::rate::{self, Bucket, MinuteUsed, RateLimits, Used, WINDOWS};
 use palisade_protocol::{LedgerName, MicroCredits, TenantName, TurnId, Usage};
@@ -291,7 +292,7 @@ pub(crate) async fn meter(db: &mut Connection, turn: &TurnId, call: &MeteredCall
                                    reasoning_tokens, cost, at)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT (turn_id, call, kind) DO NOTHING",
     );
-    let tokens = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+    let tokens = |count: u64| count.min(TOKENS_PER_CALL_MAX).cast_signed();
     let usage = &call.usage;
     let metered = metered
         .bind(turn.as_str())
@@ -308,7 +309,8 @@ pub(crate) async fn meter(db: &mut Connection, turn: &TurnId, call: &MeteredCall
     if metered.execute(&mut *db).await.map_err(writing("a model call"))? == 0 {
         return Ok(());
     }
-    count(db, (&owner.tenant, &owner.caller), call.at, (0, tokens(usage.total_tokens))).await?;
+    let total = tokens(usage.input_tokens) + tokens(usage.output_tokens);
+    count(db, (&owner.tenant, &owner.caller), call.at, (0, total)).await?;
     if owner.ledger.is_none() {
         return Ok(());
     }
@@ -364,6 +366,24 @@ pub(crate) async fn settle(
         .execute(db)
         .await;
     recorded.map(drop).map_err(writing("an audit record"))
+}
+
+/// In the place of [`settle`], where that is refused: nothing is posted, nothing stays set aside, and an operator can see
+/// why.
+pub(crate) async fn leave_unsettled(
+    db: &mut Connection,
+    turn: &TurnId,
+    now: f64,
+    why: &str,
+) -> Result<(), StoreError> {
+    ledger::lock(db).await?;
+    let released = query("DELETE FROM hold WHERE turn_id = $1").bind(turn.as_str()).execute(&mut *db).await;
+    released.map_err(writing("a reservation"))?;
+    let noted = query(
+        "INSERT INTO unsettled_turn (turn_id, at, why) VALUES ($1, $2, $3) ON CONFLICT (turn_id) DO NOTHING",
+    );
+    let noted = noted.bind(turn.as_str()).bind(now).bind(why).execute(db).await;
+    noted.map(drop).map_err(writing("a turn that is not settled"))
 }
 
 /// Two entries a call that cost anything.

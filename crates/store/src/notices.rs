@@ -59,7 +59,8 @@ impl Told {
     /// Adds what `write` did.
     pub(crate) fn add(&mut self, write: &Write) {
         let line = match write {
-            Write::Commit(Commit { turn, events, .. }) => {
+            Write::Commit(Commit { turn, events, .. })
+            | Write::EndUnsettled { commit: Commit { turn, events, .. }, .. } => {
                 events.last().map(|last| format!("e {turn} {}", last.seq))
             }
             Write::StartTurn(NewTurn { session, .. }) => Some(format!("m {session}")),

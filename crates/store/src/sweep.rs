@@ -65,7 +65,8 @@ pub(crate) async fn events(
 
 /// From here on the turn's events are kept for a while only.
 pub(crate) async fn make_evictable(db: &mut Connection, turn: &TurnId, since: f64) -> Result<(), StoreError> {
-    let listed = query("INSERT INTO evictable_turn (turn_id, since) VALUES ($1, $2)");
+    let listed =
+        query("INSERT INTO evictable_turn (turn_id, since) VALUES ($1, $2) ON CONFLICT (turn_id) DO NOTHING");
     let listed = listed.bind(turn.as_str()).bind(since).execute(db).await;
     listed.map(drop).map_err(writing("a turn's end"))
 }

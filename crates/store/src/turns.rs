@@ -28,6 +28,12 @@ impl Store {
         self.writer.write(Write::Commit(commit)).await.map(drop)
     }
 
+    /// Ends a turn whose end is refused again and again, without settling it: what it has set aside is released, what it
+    /// has used is not posted, and [`Store::ledger_faults`] names it with `why`.
+    pub async fn end_unsettled(&self, commit: Commit, why: String) -> Result<(), StoreError> {
+        self.writer.write(Write::EndUnsettled { commit, why }).await.map(drop)
+    }
+
     /// Keeps a client's answers for the turn to take up; all of them or none.
     pub async fn answer_calls(&self, turn: &TurnId, answers: Vec<ClientAnswer>) -> Result<(), StoreError> {
         self.writer.write(Write::AnswerCalls { turn: turn.clone(), answers }).await.map(drop)
@@ -38,7 +44,8 @@ impl Store {
         self.writer.write(Write::Release { turn: turn.clone(), generation }).await.map(drop)
     }
 
-    /// Writes down that somebody wants the turn cancelled; whether it was still running.
+    /// Writes down that somebody wants the turn cancelled; whether it was still running. If it was, it ends as
+    /// cancelled, whoever drives it.
     pub async fn request_cancel(&self, turn: &TurnId) -> Result<bool, StoreError> {
         Ok(self.writer.write(Write::RequestCancel { turn: turn.clone() }).await? > 0)
     }
@@ -151,28 +158,7 @@ pub(crate) async fn commit(db: &mut Connection, commit: &Commit) -> Result<u64, 
         let touch = touch.bind(now).bind(commit.session.as_str()).execute(&mut *db).await;
         touch.map_err(writing("a session"))?;
     }
-    let last_seq = commit.events.last().map_or(-1, |event| event.seq.cast_signed());
-    let is_step = !commit.items.is_empty();
-    // The fence and what changes of the turn are one statement. What the readers have seen up to a step's end will
-    // not be said again by a take-over.
-    let owned = query(
-        "UPDATE turn SET state = $1, ended_at = $2,
-                step_seq = CASE WHEN NOT $3 THEN step_seq WHEN $4 >= 0 THEN $4
-                           ELSE COALESCE((SELECT MAX(seq) FROM event WHERE turn_id = $5), 0) END
-         WHERE id = $5 AND generation = $6 AND state = 'running'",
-    )
-    .bind(commit.end.map_or("running", |(outcome, _)| state_name(outcome)))
-    .bind(commit.end.map(|(_, now)| now))
-    .bind(is_step)
-    .bind(last_seq)
-    .bind(commit.turn.as_str())
-    .bind(commit.generation)
-    .execute(&mut *db)
-    .await
-    .map_err(writing("a turn's fence"))?;
-    if owned == 0 {
-        return Err(StoreError::Fenced(commit.turn.clone()));
-    }
+    own(db, commit).await?;
     append_events(db, &of_turn(&commit.turn, &commit.events)).await?;
     append_items(db, &commit.session, &commit.turn, &commit.items).await?;
     if let Some(call) = &commit.metered {
@@ -186,6 +172,58 @@ pub(crate) async fn commit(db: &mut Connection, commit: &Commit) -> Result<u64, 
         end(db, commit, now).await?;
     }
     Ok(0)
+}
+
+/// The end of a turn that could not be settled.
+pub(crate) async fn end_unsettled(
+    db: &mut Connection,
+    commit: &Commit,
+    why: &str,
+) -> Result<u64, StoreError> {
+    let Some((_, now)) = commit.end else { return Ok(0) };
+    own(db, commit).await?;
+    append_events(db, &of_turn(&commit.turn, &commit.events)).await?;
+    append_items(db, &commit.session, &commit.turn, &commit.items).await?;
+    metering::leave_unsettled(db, &commit.turn, now, why).await?;
+    end(db, commit, now).await.map(|()| 0)
+}
+
+/// Holds the turn for the attempt that owns it, and writes down its state.
+async fn own(db: &mut Connection, commit: &Commit) -> Result<(), StoreError> {
+    let last_seq = commit.events.last().map_or(-1, |event| event.seq.cast_signed());
+    let is_step = !commit.items.is_empty();
+    // The fence and what changes of the turn are one statement. What the readers have seen up to a step's end will
+    // not be said again by a take-over. A cancel that was acknowledged, by whichever server, allows no other end.
+    let is_other_end = commit.end.is_some_and(|(outcome, _)| outcome != TurnOutcome::Cancelled);
+    let owned = query(
+        "UPDATE turn SET state = $1, ended_at = $2,
+                step_seq = CASE WHEN NOT $3 THEN step_seq WHEN $4 >= 0 THEN $4
+                           ELSE COALESCE((SELECT MAX(seq) FROM event WHERE turn_id = $5), 0) END
+         WHERE id = $5 AND generation = $6 AND state = 'running' AND NOT ($7 AND cancel_requested)",
+    )
+    .bind(commit.end.map_or("running", |(outcome, _)| state_name(outcome)))
+    .bind(commit.end.map(|(_, now)| now))
+    .bind(is_step)
+    .bind(last_seq)
+    .bind(commit.turn.as_str())
+    .bind(commit.generation)
+    .bind(is_other_end)
+    .execute(&mut *db)
+    .await
+    .map_err(writing("a turn's fence"))?;
+    if owned == 0 {
+        return Err(refusal(db, commit).await?);
+    }
+    Ok(())
+}
+
+/// Why the turn did not take the commit.
+async fn refusal(db: &mut Connection, commit: &Commit) -> Result<StoreError, StoreError> {
+    let ours = query("SELECT id FROM turn WHERE id = $1 AND generation = $2 AND state = 'running'");
+    let ours = ours.bind(commit.turn.as_str()).bind(commit.generation).optional::<(String,)>(db).await;
+    let is_ours = ours.map_err(writing("a turn's fence"))?.is_some();
+    let turn = commit.turn.clone();
+    Ok(if is_ours { StoreError::CancelRequested(turn) } else { StoreError::Fenced(turn) })
 }
 
 /// What follows from a turn's end.

@@ -73,7 +73,8 @@ pub struct Commit {
     /// The skill whose text is among the items.
     pub skill: Option<SkillUse>,
     /// Ends the turn: how, and when (Unix seconds). The session is free from this commit on, and what the turn has
-    /// used is paid.
+    /// used is paid. After a cancel that was asked for in time, any other end than the cancelled one is
+    /// [`StoreError::CancelRequested`].
     pub end: Option<(TurnOutcome, f64)>,
 }
 
@@ -94,6 +95,10 @@ pub(crate) enum Write {
     CreateSession(Box<NewSession>),
     StartTurn(NewTurn),
     Commit(Commit),
+    EndUnsettled {
+        commit: Commit,
+        why: String,
+    },
     AnswerCalls {
         turn: TurnId,
         answers: Vec<ClientAnswer>,
@@ -190,6 +195,7 @@ pub(crate) async fn apply(db: &mut Connection, server: &str, write: &Write) -> R
         }
         Write::StartTurn(new) => turns::start(db, server, new).await,
         Write::Commit(commit) => turns::commit(db, commit).await,
+        Write::EndUnsettled { commit, why } => turns::end_unsettled(db, commit, why).await,
         Write::AnswerCalls { turn, answers } => turns::answer_calls(db, turn, answers).await,
         Write::Release { turn, generation } => turns::release(db, turn, *generation).await,
         Write::Reserve { turn, generation, estimate } => {

@@ -270,7 +270,9 @@ fn committing(source: sqlx::Error) -> StoreError {
 /// What a write that is on the disk changes for those here.
 fn note(wakers: &Wakers, server: &watch::Sender<String>, write: &Write) {
     match write {
-        Write::Commit(Commit { turn, events, .. }) | Write::StartTurn(NewTurn { id: turn, events, .. }) => {
+        Write::Commit(Commit { turn, events, .. })
+        | Write::EndUnsettled { commit: Commit { turn, events, .. }, .. }
+        | Write::StartTurn(NewTurn { id: turn, events, .. }) => {
             if let Some(last) = events.last() {
                 wakers.wake(turn, last.seq);
             }

@@ -17,6 +17,8 @@ on_both_engines!(
     one_turn_at_a_time_and_the_session_is_free_after_its_end,
     of_fifty_at_once_exactly_one_starts,
     a_commit_after_the_end_or_of_another_generation_changes_nothing,
+    a_cancel_that_was_acknowledged_allows_no_other_end,
+    of_a_cancel_and_an_end_at_once_exactly_one_is_in_time,
     a_refused_write_does_not_take_its_neighbours_along,
     a_follower_gets_every_event_once_in_order_and_then_the_end,
     what_was_acknowledged_survives_reopening,
@@ -145,6 +147,53 @@ async fn a_commit_after_the_end_or_of_another_generation_changes_nothing(engine:
     f.store.commit(f.commit(1, 1, true)).await.unwrap();
     assert!(matches!(f.store.commit(f.commit(1, 2, false)).await, Err(StoreError::Fenced(_))));
     assert_eq!(f.store.last_seq(&turn_id(1)).await.unwrap(), Some(1));
+}
+
+fn ended(f: &Fixture, n: u8, outcome: TurnOutcome) -> Commit {
+    Commit { end: Some((outcome, 1777223001.0)), ..f.commit(n, 1, false) }
+}
+
+async fn a_cancel_that_was_acknowledged_allows_no_other_end(engine: Engine) {
+    let f = fixture(engine).await;
+    f.start(1).await.unwrap();
+    assert!(f.store.request_cancel(&turn_id(1)).await.unwrap());
+    for outcome in [TurnOutcome::Completed, TurnOutcome::Failed] {
+        let refused = f.store.commit(ended(&f, 1, outcome)).await;
+        assert!(matches!(refused, Err(StoreError::CancelRequested(_))), "{refused:?}");
+    }
+    assert_eq!(f.store.last_seq(&turn_id(1)).await.unwrap(), Some(0), "nothing of it was written");
+    let stale = Commit { generation: 0, ..ended(&f, 1, TurnOutcome::Completed) };
+    assert!(matches!(f.store.commit(stale).await, Err(StoreError::Fenced(_))));
+    f.store.commit(ended(&f, 1, TurnOutcome::Cancelled)).await.unwrap();
+    assert!(!f.store.request_cancel(&turn_id(1)).await.unwrap(), "it is too late");
+    let again = f.store.commit(ended(&f, 1, TurnOutcome::Completed)).await;
+    assert!(matches!(again, Err(StoreError::Fenced(_))), "{again:?}");
+}
+
+/// In the same group as often as not; on PostgreSQL from another server as well.
+async fn of_a_cancel_and_an_end_at_once_exactly_one_is_in_time(engine: Engine) {
+    let f = fixture(engine).await;
+    let other = f.engine.open().await;
+    for n in 0..40 {
+        f.start(n).await.unwrap();
+        let cancelling = if f.store.is_shared() && n % 2 == 0 { &other } else { &f.store };
+        let id = turn_id(n);
+        let cancel = cancelling.request_cancel(&id);
+        let end = f.store.commit(ended(&f, n, TurnOutcome::Completed));
+        let (acknowledged, end) = if n % 4 < 2 {
+            tokio::join!(cancel, end)
+        } else {
+            let (end, acknowledged) = tokio::join!(end, cancel);
+            (acknowledged, end)
+        };
+        match acknowledged.unwrap() {
+            true => {
+                assert!(matches!(end, Err(StoreError::CancelRequested(_))), "{end:?}");
+                f.store.commit(ended(&f, n, TurnOutcome::Cancelled)).await.unwrap();
+            }
+            false => end.unwrap(),
+        }
+    }
 }
 
 async fn a_refused_write_does_not_take_its_neighbours_along(engine: Engine) {

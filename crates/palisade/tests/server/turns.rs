@@ -5,6 +5,8 @@ use palisade_testkit::upstream::{Answer, Call, Gate};
 use palisade_testkit::wait_for;
 use reqwest::Method;
 use serde_json::json;
+use sqlx::ConnectOptions as _;
+use sqlx::sqlite::SqliteConnectOptions;
 
 use crate::sessions::{a_sleep, process_runs};
 use crate::start;
@@ -233,6 +235,27 @@ async fn cancel_ends_the_stream_at_once_while_a_tool_runs_and_while_the_model_ha
     upstream.push(Answer::text("usable"));
     let events = server.send(&id, "and now?").await.rest().await;
     assert_eq!(joined(&events, "text.delta"), "usable");
+}
+
+/// What another server was told may be in the store before this one hears of it.
+#[tokio::test]
+async fn a_cancel_that_is_only_in_the_store_holds_and_costs_nothing() {
+    let (server, upstream) = start().await;
+    let id = server.session(json!({})).await;
+    let gate = Gate::new();
+    upstream.push(Answer::stream().usage(300_000, 0, 0, 0).say("one").wait(&gate).say("two").done());
+    let mut stream = server.send(&id, "go").await;
+    stream.until("text.delta").await;
+    let before = server.get("/v1/usage").await["credits"]["balance"].clone();
+    let file = server.folder.path().join("data/palisade.db");
+    let mut database = SqliteConnectOptions::new().filename(file).connect().await.unwrap();
+    let ask = sqlx::query("UPDATE turn SET cancel_requested = TRUE WHERE id = $1").bind(&stream.turn);
+    assert_eq!(ask.execute(&mut database).await.unwrap().rows_affected(), 1);
+    gate.open();
+    let events = stream.rest().await;
+    assert_eq!(events.last().unwrap().kind, "message.cancelled");
+    assert_eq!(events.iter().filter(|event| event.kind == "message.completed").count(), 0);
+    assert_eq!(server.get("/v1/usage").await["credits"]["balance"], before);
 }
 
 #[tokio::test]
