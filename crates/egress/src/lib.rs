@@ -29,7 +29,7 @@ pub use error::EgressError;
 pub use hello::{ClientHello, parse_client_hello};
 pub use host::{Host, HostName};
 pub use http::head::read_destination;
-pub use policy::{Grant, Policy, PolicySpec, Principal, TenantSpec};
+pub use policy::{Grant, Policy, PolicySpec, Principal, TenantSpec, check_host_pattern};
 pub use proxy::{Door, DoorLimits, Proxy, ProxySettings, TokenDoor};
 pub use reason::Reason;
 pub use resolver::{Addresses, Resolver};

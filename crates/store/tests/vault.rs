@@ -167,25 +167,31 @@ async fn a_key_is_switched_when_everything_is_wrapped_by_the_next(engine: Engine
     store.change_vault(change(0, vec![credential("github", 1, 1)])).await.unwrap();
     assert!(matches!(store.enter_next_kek(kek(1)).await, Err(StoreError::VaultKeyChanged)));
     store.enter_next_kek(kek(2)).await.unwrap();
-    assert!(!store.switch_kek(1, 2).await.unwrap(), "nothing is wrapped by it yet");
+    assert!(!store.switch_kek(1, &kek(2)).await.unwrap(), "nothing is wrapped by it yet");
     assert_eq!(store.data_keys_to_wrap(1, 2, 10).await.unwrap(), [data_key(1, 1)]);
     // Another key instead: what the first wrapped goes with it.
-    store.add_wrapped(vec![data_key(1, 2)]).await.unwrap();
+    store.add_wrapped(&kek(2), vec![data_key(1, 2)]).await.unwrap();
     store.enter_next_kek(kek(2)).await.unwrap();
     assert_eq!(store.data_keys(&tenant(), 2).await.unwrap(), []);
     for _ in 0..2 {
-        store.add_wrapped(vec![data_key(1, 2)]).await.unwrap();
+        store.add_wrapped(&kek(2), vec![data_key(1, 2)]).await.unwrap();
     }
     assert_eq!(store.data_keys_to_wrap(1, 2, 10).await.unwrap(), []);
+    let namesake = StoredKek { check: "another key".into(), ..kek(2) };
+    assert!(matches!(
+        store.add_wrapped(&namesake, vec![data_key(1, 2)]).await,
+        Err(StoreError::VaultKeyChanged)
+    ));
+    assert!(matches!(store.switch_kek(1, &namesake).await, Err(StoreError::VaultKeyChanged)));
     // A data key that comes in between holds it up.
     let late = VaultChange { data_key: 2, new_data_key: Some(data_key(2, 1)), ..change(1, vec![]) };
     store.change_vault(late).await.unwrap();
-    assert!(!store.switch_kek(1, 2).await.unwrap());
+    assert!(!store.switch_kek(1, &kek(2)).await.unwrap());
     store.retire_keks().await.unwrap();
     assert_eq!(store.data_keys(&tenant(), 1).await.unwrap().len(), 2, "the key in use stays");
-    store.add_wrapped(vec![data_key(2, 2)]).await.unwrap();
-    assert!(store.switch_kek(1, 2).await.unwrap());
-    assert!(matches!(store.switch_kek(1, 2).await, Err(StoreError::VaultKeyChanged)), "it was done");
+    store.add_wrapped(&kek(2), vec![data_key(2, 2)]).await.unwrap();
+    assert!(store.switch_kek(1, &kek(2)).await.unwrap());
+    assert!(matches!(store.switch_kek(1, &kek(2)).await, Err(StoreError::VaultKeyChanged)), "it was done");
     assert_eq!(
         store.data_keys(&tenant(), 1).await.unwrap().len(),
         2,
@@ -257,7 +263,7 @@ async fn one_server_hears_of_the_others_changes() {
     here.seal_vault(true).await.unwrap();
     assert_eq!(there.recv().await, Some(Notice::VaultKeys));
     here.enter_next_kek(kek(2)).await.unwrap();
-    here.add_wrapped(vec![data_key(1, 2)]).await.unwrap();
-    assert!(here.switch_kek(1, 2).await.unwrap());
+    here.add_wrapped(&kek(2), vec![data_key(1, 2)]).await.unwrap();
+    assert!(here.switch_kek(1, &kek(2)).await.unwrap());
     assert_eq!(there.recv().await, Some(Notice::VaultKeys));
 }

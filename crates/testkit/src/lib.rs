@@ -7,6 +7,7 @@ pub mod postgres;
 pub mod resolver;
 pub mod server;
 pub mod stream;
+pub mod token_endpoint;
 pub mod upstream;
 pub mod wait;
 

@@ -23,6 +23,7 @@ const PASSPHRASE_CHARS_MIN: usize = 12;
 const SALT_BYTES: usize = 16;
 
 /// What an operator has.
+#[derive(Clone)]
 pub enum KeyMaterial {
     /// Random bytes.
     Key(Zeroizing<[u8; KEY_BYTES]>),

@@ -33,9 +33,14 @@ pub struct Manifest {
 }
 
 impl Manifest {
-    /// Of these rows.
-    pub fn of(rows: impl IntoIterator<Item = (CredentialName, i64, RowDigest)>) -> Self {
-        Self { rows: rows.into_iter().map(|(name, version, digest)| (name, (version, digest))).collect() }
+    /// Adds a row, or replaces the one of this name.
+    pub fn insert(&mut self, name: CredentialName, version: i64, digest: RowDigest) {
+        self.rows.insert(name, (version, digest));
+    }
+
+    /// Takes a row out.
+    pub fn remove(&mut self, name: &CredentialName) {
+        self.rows.remove(name);
     }
 
     /// As it is to be stored.
@@ -58,8 +63,12 @@ impl Manifest {
             let version = words.next()?.parse().ok()?;
             Some((name, version, RowDigest(words.next()?.to_owned())))
         };
-        let rows: Option<Vec<_>> = text.lines().map(row).collect();
-        Ok(Self::of(rows.ok_or_else(unreadable)?))
+        let mut manifest = Self::default();
+        for line in text.lines() {
+            let (name, version, digest) = row(line).ok_or_else(unreadable)?;
+            manifest.insert(name, version, digest);
+        }
+        Ok(manifest)
     }
 
     /// Whether these rows are exactly the sealed ones.

@@ -143,6 +143,14 @@ fn a_key_is_read_in_its_two_forms_and_no_other() {
     assert!(KeyMaterial::passphrase(secret("elevenchars")).is_err());
 }
 
+fn manifest(rows: &[(CredentialName, i64, RowDigest)]) -> Manifest {
+    let mut manifest = Manifest::default();
+    for (name, version, digest) in rows {
+        manifest.insert(name.clone(), *version, digest.clone());
+    }
+    manifest
+}
+
 /// EG-K1: a row that was there before, one that was put here, one that is gone, and the manifest's own older version.
 #[test]
 fn the_manifest_sees_what_is_not_the_latest() {
@@ -150,9 +158,9 @@ fn the_manifest_sees_what_is_not_the_latest() {
     let key = data_key(&kek, "acme", 1);
     let row = |name: &str, version, content| (credential(name), version, RowDigest::of(&[content]));
     let rows = [row("github", 2, "two"), row("jira", 1, "one")];
-    let sealed = Manifest::of(rows.clone()).seal(&key, 5).unwrap();
-    let manifest = Manifest::open(&key, 5, &sealed).unwrap();
-    manifest.check(&key, &Manifest::of(rows.clone())).unwrap();
+    let sealed = manifest(&rows).seal(&key, 5).unwrap();
+    let opened = Manifest::open(&key, 5, &sealed).unwrap();
+    opened.check(&key, &manifest(&rows)).unwrap();
     for (found, why) in [
         (vec![row("github", 1, "one"), rows[1].clone()], "older"),
         (vec![row("github", 2, "altered"), rows[1].clone()], "altered"),
@@ -161,7 +169,7 @@ fn the_manifest_sees_what_is_not_the_latest() {
         (vec![rows[1].clone()], "missing"),
         (vec![], "missing"),
     ] {
-        let error = manifest.check(&key, &Manifest::of(found)).unwrap_err().to_string();
+        let error = opened.check(&key, &manifest(&found)).unwrap_err().to_string();
         assert!(error.contains(why), "{error}");
     }
     for (version, sealed) in [(4, sealed.as_str()), (6, &sealed), (5, ""), (5, &sealed[..sealed.len() - 2])] {

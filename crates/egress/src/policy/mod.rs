@@ -6,6 +6,7 @@ mod pattern;
 use std::{collections::HashMap, sync::Arc};
 
 use palisade_protocol::id::{SessionId, TenantName};
+pub use pattern::check_host_pattern;
 use pattern::{Patterns, Ports, Width};
 
 use crate::{

@@ -221,14 +221,14 @@ impl Store {
         self.write_vault(VaultWrite::EnterKek { kek }).await.map(drop)
     }
 
-    /// Adds data keys as another key encryption key wraps them.
-    pub async fn add_wrapped(&self, keys: Vec<StoredDataKey>) -> Result<(), StoreError> {
-        self.write_vault(VaultWrite::AddWrapped { keys }).await.map(drop)
+    /// Adds data keys as the key encryption key that is to follow wraps them; [`StoreError::VaultKeyChanged`] when another one is.
+    pub async fn add_wrapped(&self, next: &StoredKek, keys: Vec<StoredDataKey>) -> Result<(), StoreError> {
+        self.write_vault(VaultWrite::AddWrapped { next: next.clone(), keys }).await.map(drop)
     }
 
-    /// Takes `to` into use if it wraps every data key that `from` does; whether it did.
-    pub async fn switch_kek(&self, from: i64, to: i64) -> Result<bool, StoreError> {
-        Ok(self.write_vault(VaultWrite::SwitchKek { from, to }).await? > 0)
+    /// Takes `next` into use if it wraps every data key that `from` does; whether it did.
+    pub async fn switch_kek(&self, from: i64, next: &StoredKek) -> Result<bool, StoreError> {
+        Ok(self.write_vault(VaultWrite::SwitchKek { from, next: next.clone() }).await? > 0)
     }
 
     /// Removes what key encryption keys other than the one in use wrap, and what is known of them.

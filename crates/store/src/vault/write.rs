@@ -16,8 +16,8 @@ pub(crate) enum VaultWrite {
     Change(VaultChange),
     SweepDataKeys { tenant: TenantName },
     EnterKek { kek: StoredKek },
-    AddWrapped { keys: Vec<StoredDataKey> },
-    SwitchKek { from: i64, to: i64 },
+    AddWrapped { next: StoredKek, keys: Vec<StoredDataKey> },
+    SwitchKek { from: i64, next: StoredKek },
     RetireKeks,
     ClaimRenewal { tenant: TenantName, name: CredentialName, now: f64, until: f64 },
     ReleaseRenewal { tenant: TenantName, name: CredentialName },
@@ -36,13 +36,17 @@ pub(crate) async fn apply(db: &mut Connection, server: &str, write: &VaultWrite)
         VaultWrite::Change(change) => self::change(db, change).await,
         VaultWrite::SweepDataKeys { tenant } => sweep_data_keys(db, tenant).await,
         VaultWrite::EnterKek { kek } => enter_next(db, kek).await,
-        VaultWrite::AddWrapped { keys } => {
+        VaultWrite::AddWrapped { next, keys } => {
+            check_next(db, next).await?;
             for key in keys {
                 add_wrapped(db, key).await?;
             }
             Ok(keys.len() as u64)
         }
-        VaultWrite::SwitchKek { from, to } => switch(db, *from, *to).await,
+        VaultWrite::SwitchKek { from, next } => {
+            check_next(db, next).await?;
+            switch(db, *from, next.generation).await
+        }
         VaultWrite::RetireKeks => retire(db).await,
         VaultWrite::ClaimRenewal { tenant, name, now, until } => {
             claim(db, server, tenant, name, *now, *until).await
@@ -87,6 +91,16 @@ async fn enter_next(db: &mut Connection, kek: &StoredKek) -> Result<u64, StoreEr
         query(drop).execute(&mut *db).await.map_err(writing("a key of the vault"))?;
     }
     enter(db, kek).await
+}
+
+/// What one key has wrapped may not be taken for another's of the same number: it could be opened by nobody.
+async fn check_next(db: &mut Connection, next: &StoredKek) -> Result<(), StoreError> {
+    let entered = query("SELECT check_value FROM vault_kek WHERE generation = $1").bind(next.generation);
+    let entered = entered.optional::<(String,)>(db).await.map_err(writing("a key of the vault"))?;
+    match entered.is_some_and(|(check,)| check == next.check) {
+        true => Ok(()),
+        false => Err(StoreError::VaultKeyChanged),
+    }
 }
 
 async fn in_use(db: &mut Connection) -> Result<i64, StoreError> {
