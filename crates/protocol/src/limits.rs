@@ -159,3 +159,19 @@ pub const EGRESS_AUDIT_QUEUE_RECORDS_MAX: usize = 1_024;
 pub const EGRESS_AUDIT_SEGMENT_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// What an audit record quotes of a client's words, in bytes; more is cut, and the record says so.
 pub const EGRESS_AUDIT_TEXT_BYTES_MAX: usize = 512;
+/// Credentials of one tenant.
+pub const VAULT_CREDENTIALS_MAX: usize = 256;
+/// One secret of a credential, in bytes.
+pub const VAULT_SECRET_BYTES_MAX: usize = 16 * 1024;
+/// Hosts that one credential may go to.
+pub const VAULT_HOSTS_MAX: usize = 16;
+/// What else is said of a credential (a URL, a client's id, a scope), in bytes each.
+pub const VAULT_TEXT_BYTES_MAX: usize = 2 * 1024;
+/// What is read of a token endpoint's answer, in bytes.
+pub const TOKEN_ANSWER_BYTES_MAX: usize = 64 * 1024;
+/// Calls of a token endpoint for one new token.
+pub const TOKEN_CALLS_MAX: u32 = 3;
+/// How long one such call may take, in milliseconds.
+pub const TOKEN_CALL_TIMEOUT_MS: u64 = 10_000;
+/// How long a credential that could not be renewed is not tried again, in milliseconds.
+pub const TOKEN_FAILURE_KEPT_MS: u64 = 15_000;

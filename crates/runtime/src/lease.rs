@@ -263,7 +263,14 @@ pub(crate) async fn heed(rooms: Arc<Rooms>, mut notices: mpsc::Receiver<Notice>)
                 let task = rooms.clone();
                 rooms.tasks.spawn(async move { drop_session(&task, &session).await });
             }
+            Some(Notice::VaultChanged(tenant)) => rooms.vault.heed_change(&tenant),
+            Some(Notice::VaultKeys) => {
+                // A passphrase takes a while.
+                let task = rooms.clone();
+                rooms.tasks.spawn(async move { task.vault.heed_keys().await });
+            }
             Some(Notice::Missed) => {
+                rooms.vault.heed_missed().await;
                 if let Err(error) = look_at_all(&rooms).await {
                     tracing::warn!(
                         error = %palisade_protocol::chain(&error),

@@ -28,6 +28,7 @@ mod tool_results;
 mod transport;
 mod turn;
 mod usage;
+mod vault;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -50,13 +51,19 @@ pub use messages::{Cancelled, Sent, TurnStream};
 pub use metrics::Metrics;
 pub use palisade_agent::Network;
 pub use palisade_store::{AuditRange, ClientAnswer, LedgerEntry, StoreUrl};
+pub use palisade_vault::{ExposeSecret, KekKind, KeyMaterial, SecretString, VaultError};
 pub use ready::{PartState, Readiness};
 pub use sessions::BulkDelete;
 pub use skills::BundledSkill;
 pub use start::{RuntimeConfig, StartError};
 pub use storage::Headroom;
 pub use tenant::{MemoryMode, TenantConfig, TenantMode};
-pub use transport::ProxyTransport;
+pub use transport::{ProxyServiceCalls, ProxyTransport};
+pub use vault::{
+    ANSWER_BYTES_MAX, ClientAuth, CredentialDraft, CredentialInfo, CredentialKind, FormPost, KeySource,
+    KeySourceError, OAuthDraft, OAuthGrant, ReadKey, SecretDraft, ServiceCalls, ServiceFault, Vault,
+    VaultConfig, VaultFault, VaultStartError, VaultState,
+};
 
 use crate::billing::Billing;
 use crate::hands::Hands;
@@ -101,6 +108,7 @@ struct Rooms {
     /// Cancelled when the server drains: turns stop at their next durable point.
     draining: CancellationToken,
     keys: Keys,
+    vault: Vault,
     demo_planner: bool,
     events_retention_s: f64,
     session_idle_s: f64,
@@ -140,6 +148,11 @@ impl Runtime {
             .collect()
     }
 
+    /// The credentials of tenants.
+    pub fn vault(&self) -> &Vault {
+        &self.rooms.vault
+    }
+
     /// Whose key this is.
     pub fn authenticate(&self, key: &str) -> Option<OpCtx> {
         self.rooms.keys.authenticate(key).cloned().map(OpCtx::new)
@@ -171,6 +184,7 @@ impl Runtime {
         self.rooms.turns.all_ended().await;
         self.rooms.hands.close_all().await;
         self.rooms.sandboxes.shutdown().await;
+        self.rooms.vault.settle().await;
         if let Err(error) = self.rooms.store.leave().await {
             tracing::warn!(
                 error = %palisade_protocol::chain(&error),

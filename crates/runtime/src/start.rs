@@ -27,6 +27,7 @@ use crate::skills::BundledSkill;
 use crate::storage::Storage;
 use crate::tenant::{Tenant, TenantConfig};
 use crate::turn::Turns;
+use crate::vault::{Vault, VaultConfig, VaultStartError};
 use crate::{Rooms, Runtime};
 
 /// How often idle sandboxes and old events are looked for.
@@ -69,6 +70,8 @@ pub struct RuntimeConfig {
     pub usd_per_credit: f64,
     /// Every ledger that a tenant names.
     pub ledgers: Vec<LedgerConfig>,
+    /// Where credentials are kept, and with which key.
+    pub vault: VaultConfig,
 }
 
 /// Why the runtime did not start.
@@ -107,6 +110,9 @@ pub enum StartError {
         /// Whose.
         model: String,
     },
+    /// The credentials.
+    #[error("the vault cannot be opened")]
+    Vault(#[from] VaultStartError),
     /// The kernel's randomness.
     #[error("the server cannot give itself a name")]
     Random(#[from] palisade_vault::NoRandomness),
@@ -131,6 +137,8 @@ impl Runtime {
         for task in of_store {
             tasks.spawn(task);
         }
+        // Before anything is done: a wrong key is told at once.
+        let vault = Vault::open(store.clone(), config.vault, tasks.clone()).await?;
         let lease = Lease::take(&store, &config.data_dir).await?;
         let mut others = Others::default();
         let is_alone = match is_shared {
@@ -161,6 +169,7 @@ impl Runtime {
             tasks,
             draining: CancellationToken::new(),
             keys: config.keys,
+            vault,
             demo_planner: config.demo_planner,
             client_tool_timeout: Duration::from_secs(config.client_tool_timeout_s),
             _lock: lock,
@@ -178,6 +187,8 @@ impl Runtime {
         let leftovers = if is_alone { find_leftovers(&rooms).await? } else { Vec::new() };
         let cleaner = rooms.clone();
         rooms.tasks.spawn(async move { remove_leftovers(&cleaner, leftovers).await });
+        let vault = rooms.vault.clone();
+        rooms.tasks.spawn(async move { vault.finish_rotations().await });
         let keeper = rooms.clone();
         rooms.tasks.spawn(async move { keep_house(keeper).await });
         let keeper = rooms.clone();

@@ -63,6 +63,11 @@ pub enum StoreError {
     /// Events that the reader has not read are no longer kept.
     #[error("events of turn {0} were evicted before they were read")]
     Evicted(TurnId),
+    /// Somebody else changed a tenant's credentials; nothing of this change was written.
+    #[error("the vault of tenant {0} has changed meanwhile")]
+    VaultChanged(TenantName),
+    #[error("the vault's key has changed meanwhile")]
+    VaultKeyChanged,
     #[error("the writer has stopped")]
     Stopped,
 }
@@ -111,6 +116,11 @@ impl From<StoreError> for Error {
                 let message = format!("the key {key:?} was used for another posting; take a new key for a new one");
                 Error::new(ErrorKind::Conflict, "ledger.key_used", message)
             }
+            StoreError::VaultChanged(_) | StoreError::VaultKeyChanged => Error::new(
+                ErrorKind::Conflict,
+                "vault.changed",
+                "the vault was changed by others at the same time, again and again; try again shortly",
+            ),
             StoreError::Stopped => Error::new(
                 ErrorKind::Unavailable,
                 "store.stopped",

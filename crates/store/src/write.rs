@@ -10,7 +10,8 @@ use crate::audit::SkillUse;
 use crate::engine::Connection;
 use crate::ledger::Posting;
 use crate::metering::{MeteredCall, TurnAccount};
-use crate::{StoreError, ledger, lifetimes, metering, servers, sessions, sweep, turns};
+use crate::vault::VaultWrite;
+use crate::{StoreError, ledger, lifetimes, metering, servers, sessions, sweep, turns, vault};
 
 /// A session to be created.
 #[derive(Debug, Clone)]
@@ -156,6 +157,7 @@ pub(crate) enum Write {
         ended_before: f64,
         rows_max: i64,
     },
+    Vault(Box<VaultWrite>),
     RegisterServer {
         server: String,
     },
@@ -208,6 +210,7 @@ pub(crate) async fn apply(db: &mut Connection, server: &str, write: &Write) -> R
         Write::TakeOver { turn, generation, .. } => turns::take_over(db, server, turn, *generation).await,
         Write::SweepKeys { created_before } => sweep::keys(db, *created_before).await,
         Write::SweepEvents { ended_before, rows_max } => sweep::events(db, *ended_before, *rows_max).await,
+        Write::Vault(write) => vault::apply(db, server, write).await,
         Write::RegisterServer { server } => servers::register(db, server).await,
         Write::Beat => servers::beat(db, server).await,
         Write::RemoveServer { server, beats } => servers::remove(db, server, *beats).await,
