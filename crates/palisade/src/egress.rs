@@ -2,11 +2,12 @@
 //! policy and the log; the servers that pass connections to it have none of these.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
-use palisade_egress::{BucketSpec, PassKey};
+use palisade_egress::{BucketSpec, NoCredentials, PassKey, WayOut};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
@@ -57,7 +58,9 @@ async fn run(
     bucket: Option<BucketSpec>,
 ) -> Result<()> {
     let stop = stop_signal()?;
-    let egress = egress::Egress::start(&config, Some(&file), &upstreams, Some(key), bucket).await?;
+    let egress =
+        egress::Egress::start(&config, Some(&file), &upstreams, Some(key), bucket, Arc::new(NoCredentials))
+            .await?;
     let (way_out, stopping) = (egress.way_out(), CancellationToken::new());
     let stopped = async {
         stop.await;
@@ -65,7 +68,11 @@ async fn run(
         stopping.cancel();
         egress::shut_down(&way_out, GRACE).await;
     };
-    tokio::join!(egress.keep(stopping.clone()), stopped);
+    let configure = async |spec| match &way_out {
+        WayOut::Here(proxy) => Ok(proxy.reload(&spec)?),
+        WayOut::There(_) => Ok(0),
+    };
+    tokio::join!(egress.keep(configure, stopping.clone()), stopped);
     tracing::info!("stopped");
     Ok(())
 }

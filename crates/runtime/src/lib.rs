@@ -10,6 +10,7 @@ mod clock;
 mod context;
 mod conversation;
 mod doors;
+mod egress_policy;
 mod files;
 mod hands;
 mod lease;
@@ -46,6 +47,7 @@ pub use admin::{Admin, CallerSummary, LedgerSummary, Posted, PostingDraft};
 pub use billing::LedgerConfig;
 pub use context::OpCtx;
 pub use conversation::{ConversationItem, ConversationPage};
+pub use egress_policy::{EgressConfig, EgressPolicy, PolicyError, VaultSource};
 pub use files::{Entry, FileUpload, Opened, Page, ReadFile};
 pub use messages::{Cancelled, Sent, TurnStream};
 pub use metrics::Metrics;
@@ -96,6 +98,8 @@ struct Rooms {
     sandboxes: SandboxFactory,
     way_out: WayOut,
     doors: doors::Doors,
+    /// Of a proxy in this process.
+    policy: Option<Arc<EgressPolicy>>,
     bundled_skills: Vec<BundledSkill>,
     hands: Hands,
     lease: lease::Lease,
@@ -164,6 +168,22 @@ impl Runtime {
         let owns = |tenant: &&Tenant| tenant.config.hosts.iter().any(|name| name == host);
         let owner = self.rooms.tenants.values().find(owns);
         owner.is_none_or(|owner| owner.config.name == *ctx.tenant())
+    }
+
+    /// Puts another operator's policy in force; how many connections that ended comes back.
+    pub async fn configure_egress(&self, spec: palisade_egress::PolicySpec) -> Result<usize, PolicyError> {
+        match &self.rooms.policy {
+            Some(policy) => policy.configure(spec).await,
+            // A proxy in another process reads its own.
+            None => Ok(0),
+        }
+    }
+
+    /// Returns when what was just changed in the vault is in force at the door.
+    pub async fn vault_applied(&self) {
+        if let Some(policy) = &self.rooms.policy {
+            policy.caught_up().await;
+        }
     }
 
     /// An id for a request that brought none.

@@ -18,6 +18,7 @@ use tokio_util::task::TaskTracker;
 use crate::billing::{Billing, LedgerConfig};
 use crate::clock::now;
 use crate::doors::Doors;
+use crate::egress_policy::{EgressConfig, EgressPolicy, PolicyError};
 use crate::hands::Hands;
 use crate::lease::{self, Lease, Others};
 use crate::lock::DataDirLock;
@@ -56,8 +57,8 @@ pub struct RuntimeConfig {
     pub router: Router,
     /// How cages are made.
     pub sandbox: SandboxConfig,
-    /// The proxy that everything leaves through.
-    pub way_out: WayOut,
+    /// The proxy that everything leaves through, and its policy.
+    pub egress: EgressConfig,
     /// Offered to every tenant.
     pub bundled_skills: Vec<BundledSkill>,
     /// How long a client has to answer a call of its own tool, in seconds.
@@ -110,6 +111,9 @@ pub enum StartError {
         /// Whose.
         model: String,
     },
+    /// What may leave.
+    #[error("the egress policy cannot be put in force")]
+    Policy(#[from] PolicyError),
     /// The credentials.
     #[error("the vault cannot be opened")]
     Vault(#[from] VaultStartError),
@@ -139,6 +143,17 @@ impl Runtime {
         }
         // Before anything is done: a wrong key is told at once.
         let vault = Vault::open(store.clone(), config.vault, tasks.clone()).await?;
+        let EgressConfig { way_out, policy, vault: source } = config.egress;
+        source.open(vault.clone());
+        let policy = match &way_out {
+            WayOut::Here(proxy) => {
+                let policy = Arc::new(EgressPolicy::new(proxy.clone(), vault.clone(), policy));
+                // Before a turn goes on: what the vault manages is managed from the first connection on.
+                policy.apply().await?;
+                Some(policy)
+            }
+            WayOut::There(_) => None,
+        };
         let lease = Lease::take(&store, &config.data_dir).await?;
         let mut others = Others::default();
         let is_alone = match is_shared {
@@ -157,8 +172,9 @@ impl Runtime {
             billing,
             router: config.router,
             sandboxes: SandboxFactory::new(config.sandbox)?,
-            doors: Doors::new(config.way_out.clone()),
-            way_out: config.way_out,
+            doors: Doors::new(way_out.clone()),
+            way_out,
+            policy,
             bundled_skills: config.bundled_skills,
             hands: Hands::default(),
             lease,
@@ -189,6 +205,10 @@ impl Runtime {
         rooms.tasks.spawn(async move { remove_leftovers(&cleaner, leftovers).await });
         let vault = rooms.vault.clone();
         rooms.tasks.spawn(async move { vault.finish_rotations().await });
+        if let Some(policy) = rooms.policy.clone() {
+            let stop = rooms.draining.clone();
+            rooms.tasks.spawn(async move { policy.follow(stop).await });
+        }
         let keeper = rooms.clone();
         rooms.tasks.spawn(async move { keep_house(keeper).await });
         let keeper = rooms.clone();

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use palisade_egress::{
-    AuditLog, AuditSettings, Bucket, BucketSpec, CredentialSource, Credentials, DoorLimits, NoCredentials,
-    PassKey, Policy, PolicySpec, Principal, Proxy, ProxyAddress, ProxyClient, ProxyParts, ProxySettings,
-    RemoteProxy, Resolver, ShipTarget, Trust, WayOut,
+    AuditLog, AuditSettings, Bucket, BucketSpec, CredentialSource, Credentials, DoorLimits, PassKey, Policy,
+    PolicySpec, Principal, Proxy, ProxyAddress, ProxyClient, ProxyParts, ProxySettings, RemoteProxy,
+    Resolver, ShipTarget, Trust, WayOut,
 };
 use tokio::net::TcpListener;
 use tokio::signal::unix::Signal;
@@ -49,6 +49,7 @@ impl Egress {
         upstreams: &Upstreams,
         key: Option<PassKey>,
         bucket: Option<BucketSpec>,
+        vault: Arc<dyn CredentialSource>,
     ) -> Result<Self> {
         let source = PolicySource::new(config, file, upstreams.planner_endpoint()?)?;
         let hangups = policy::hangups()?;
@@ -57,8 +58,7 @@ impl Egress {
             return Ok(Self { way_out, source, hangups, shipping: None });
         }
         let log = Arc::new(audit_log(config)?);
-        let proxy =
-            proxy(config, &source.spec(), log.clone(), upstreams.credentials(), Arc::new(NoCredentials))?;
+        let proxy = proxy(config, &source.spec(), log.clone(), upstreams.credentials(), vault)?;
         let shipping = Shipping::of(config, bucket, &proxy, log)?;
         if let (Some(listen), Some(key)) = (&config.egress.listen, key) {
             listen_at(&proxy, &listen.0, key).await?;
@@ -71,16 +71,25 @@ impl Egress {
         self.way_out.clone()
     }
 
-    /// Keeps the policy until told to stop; a proxy in another process keeps its own.
-    pub(crate) async fn keep(self, stop: CancellationToken) {
+    /// What the operator lets through.
+    pub(crate) fn policy(&self) -> PolicySpec {
+        self.source.spec()
+    }
+
+    /// Keeps the policy, and ships the log, until told to stop. A proxy in another process keeps its own.
+    pub(crate) async fn keep(
+        self,
+        configure: impl AsyncFn(PolicySpec) -> Result<usize>,
+        stop: CancellationToken,
+    ) {
         let shipping = async {
             if let Some(Shipping { log, target, every }) = self.shipping {
                 palisade_egress::ship(log, target, every, stop.clone()).await;
             }
         };
         let policy = async {
-            if let WayOut::Here(proxy) = self.way_out {
-                policy::keep(proxy, self.source, self.hangups, stop.clone()).await;
+            if matches!(self.way_out, WayOut::Here(_)) {
+                policy::keep(configure, self.source, self.hangups, stop.clone()).await;
             }
         };
         tokio::join!(shipping, policy);

@@ -1,10 +1,10 @@
-//! The proxy's policy while it runs: read again on SIGHUP, and put together again when the vault has changed. What is wrong changes
-//! nothing: the old policy stays, and the log says why.
+//! The operator's part of the proxy's policy while it runs: read again on SIGHUP. What is wrong changes nothing: the old policy stays,
+//! and the log says why.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use palisade_egress::{Endpoint, PolicySpec, Proxy, TenantSpec};
+use palisade_egress::{Endpoint, PolicySpec, TenantSpec};
 use palisade_protocol::TenantName;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -57,9 +57,9 @@ pub(crate) fn hangups() -> Result<Signal> {
     signal(SignalKind::hangup()).context("listening for SIGHUP")
 }
 
-/// Keeps the proxy's policy until told to stop.
+/// Keeps the policy until told to stop. `configure` puts one in force and says how many connections that ended.
 pub(crate) async fn keep(
-    proxy: Proxy,
+    configure: impl AsyncFn(PolicySpec) -> Result<usize>,
     mut source: PolicySource,
     mut hangups: Signal,
     stop: CancellationToken,
@@ -69,7 +69,10 @@ pub(crate) async fn keep(
             _ = hangups.recv() => {}
             () = stop.cancelled() => return,
         }
-        let reloaded = source.read_again().and_then(|()| Ok(proxy.reload(&source.spec())?));
+        let reloaded = match source.read_again() {
+            Ok(()) => configure(source.spec()).await,
+            Err(error) => Err(error),
+        };
         match reloaded {
             Ok(closed) => tracing::info!(closed, "the egress policy was read again"),
             Err(error) => {
