@@ -8,6 +8,7 @@ mod client;
 mod config;
 mod doctor;
 mod serve;
+mod vault;
 
 use std::process::ExitCode;
 
@@ -33,6 +34,7 @@ enum Command {
     /// Look at every precondition of sandboxes: exit 0 good, 2 weaker than it should be, 1 cannot run
     Doctor(doctor::DoctorArgs),
     Admin(admin::Admin),
+    Vault(vault::Vault),
     #[command(flatten)]
     Client(client::ClientCommand),
 }
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
         Command::Serve(args) => told(serve::serve(args)),
         Command::Doctor(args) => doctor::doctor(&args),
         Command::Admin(args) => told(admin::admin(args)),
+        Command::Vault(args) => told(vault::vault(args)),
         Command::Client(command) => client::run_blocking(command),
     }
 }

@@ -6,6 +6,7 @@ pub(crate) mod install;
 mod keys;
 mod logging;
 mod models;
+mod vault;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::net::SocketAddr;
@@ -56,22 +57,25 @@ pub(crate) fn serve(args: ServeArgs) -> Result<()> {
     let admission = Admission::read(&config)?;
     let upstreams = models::Upstreams::read(&config)?;
     let store = config.store.url()?;
+    let vault = vault::VaultKey::read(&config)?;
     account::prepare_data_dir(&mut config)?;
     let installed = install::install(&config)?;
     let cgroups = account::prepare_cgroups(&config);
     account::give_up_root(&config)?;
+    account::close_memory()?;
     account::raise_open_files()?;
     // From here on we are nobody special, and may start threads.
     let admission = admission.complete(&config)?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the executor")?;
     let sandboxes = sandbox(&config, &installed, cgroups);
-    runtime.block_on(run(config, store, admission, upstreams, installed, sandboxes))
+    runtime.block_on(run(config, store, vault, admission, upstreams, installed, sandboxes))
 }
 
 async fn run(
     config: Config,
     store: Option<StoreUrl>,
+    vault: vault::VaultKey,
     admission: Admission,
     upstreams: models::Upstreams,
     installed: Installed,
@@ -104,6 +108,7 @@ async fn run(
         session_idle_s: config.sessions.idle_s,
         usd_per_credit: config.credits.usd_per_credit,
         ledgers: config.ledgers()?,
+        vault: vault.into_config(&config)?,
     })
     .await?;
     // Whoever reads that it listens may stop it at once.
