@@ -10,6 +10,7 @@ mod config;
 mod doctor;
 mod egress;
 mod serve;
+mod vault;
 
 use std::process::ExitCode;
 
@@ -38,6 +39,7 @@ enum Command {
     Doctor(doctor::DoctorArgs),
     Admin(admin::Admin),
     Audit(audit::AuditArgs),
+    Vault(vault::Vault),
     #[command(flatten)]
     Client(client::ClientCommand),
 }
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
         Command::Doctor(args) => doctor::doctor(&args),
         Command::Admin(args) => told(admin::admin(args)),
         Command::Audit(args) => told(audit::audit(args)),
+        Command::Vault(args) => told(vault::vault(args)),
         Command::Client(command) => client::run_blocking(command),
     }
 }

@@ -6,6 +6,7 @@ mod egress;
 mod mistake;
 mod secret;
 mod store;
+mod vault;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -19,6 +20,7 @@ pub(crate) use credits::{CreditsSection, LimitsSection, TenantCreditsSection};
 pub(crate) use egress::{EgressSection, TenantEgressSection};
 pub(crate) use secret::SecretRef;
 pub(crate) use store::StoreSection;
+pub(crate) use vault::VaultSection;
 
 /// The file as a whole. Every key has a default.
 #[derive(Debug, Deserialize)]
@@ -27,6 +29,7 @@ pub(crate) struct Config {
     pub(crate) listen: SocketAddr,
     pub(crate) data_dir: PathBuf,
     pub(crate) store: StoreSection,
+    pub(crate) vault: VaultSection,
     pub(crate) upstream: Vec<UpstreamSection>,
     pub(crate) model: BTreeMap<String, ModelSection>,
     pub(crate) tenant: Vec<TenantSection>,
@@ -200,6 +203,7 @@ impl Default for Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             data_dir: PathBuf::from("palisade-data"),
             store: StoreSection::default(),
+            vault: VaultSection::default(),
             upstream: Vec::new(),
             model: BTreeMap::new(),
             tenant: Vec::new(),
@@ -286,6 +290,7 @@ impl Config {
         self.sandbox.check()?;
         self.egress.check()?;
         palisade_egress::Policy::build(&self.egress_policy()?).context("[egress] or [tenant.egress]")?;
+        self.vault.check()?;
         if self.upstream.is_empty() && !self.model.is_empty() {
             bail!("there are [model] entries and no [[upstream]] that could serve them");
         }
@@ -462,6 +467,8 @@ mod tests {
             ("[[tenant]]\nname = \"a\"\ntokens = [{id = \"t\", key = \"pk_a_literal\"}]", "env:NAME"),
             ("listen = \"8080\"", "listen"),
             ("[store]\nurl = \"mysql://u:secret@h/d\"", "postgres://"),
+            ("[vault]\nkey = \"env:A\"\npassphrase = \"env:B\"", "[vault]"),
+            ("[vault]\nkey = \"0123456789abcdef\"", "env:NAME"),
             ("[sessions]\nidle_s = 0", "idle_s"),
             ("[sandbox]\nmemory_mb = 10", "memory_mb"),
             ("[sandbox]\npids = 3", "pids"),

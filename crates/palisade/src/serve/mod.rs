@@ -8,10 +8,12 @@ mod keys;
 pub(crate) mod logging;
 pub(crate) mod models;
 mod policy;
+mod vault;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -20,7 +22,8 @@ use palisade_egress::{BucketSpec, PassKey};
 use palisade_protocol::TenantName;
 use palisade_protocol::limits::{UPLOAD_BYTES_MAX, WORKSPACE_BYTES_MAX};
 use palisade_runtime::{
-    BundledSkill, MemoryMode, Network, Runtime, RuntimeConfig, StoreUrl, TenantConfig, TenantMode,
+    BundledSkill, EgressConfig, MemoryMode, Network, Runtime, RuntimeConfig, StoreUrl, TenantConfig,
+    TenantMode, VaultSource,
 };
 use palisade_sandbox::{Cgroups, Rootfs, SandboxConfig, SandboxFactory};
 use tokio::net::TcpListener;
@@ -64,10 +67,12 @@ pub(crate) fn serve(args: ServeArgs) -> Result<()> {
     let pass_key = egress::read_key(&config.egress)?;
     let bucket = egress::read_bucket(&config.egress)?;
     let store = config.store.url()?;
+    let vault = vault::VaultKey::read(&config)?;
     account::prepare_data_dir(&mut config)?;
     let installed = install::install(&config)?;
     let cgroups = account::prepare_cgroups(&config);
     account::give_up_root(&config)?;
+    account::close_memory()?;
     account::raise_open_files()?;
     // From here on we are nobody special, and may start threads.
     let admission = admission.complete(&config)?;
@@ -79,6 +84,7 @@ pub(crate) fn serve(args: ServeArgs) -> Result<()> {
         config,
         file,
         store,
+        vault,
         admission,
         upstreams,
         pass_key,
@@ -93,6 +99,7 @@ struct Prepared {
     config: Config,
     file: Option<PathBuf>,
     store: Option<StoreUrl>,
+    vault: vault::VaultKey,
     admission: Admission,
     upstreams: models::Upstreams,
     pass_key: Option<PassKey>,
@@ -102,7 +109,7 @@ struct Prepared {
 }
 
 async fn run(prepared: Prepared) -> Result<()> {
-    let Prepared { config, file, store, admission, upstreams, pass_key, bucket, installed, sandboxes } =
+    let Prepared { config, file, store, vault, admission, upstreams, pass_key, bucket, installed, sandboxes } =
         prepared;
     try_a_sandbox(&sandboxes).await?;
     let listener = TcpListener::bind(config.listen)
@@ -110,7 +117,9 @@ async fn run(prepared: Prepared) -> Result<()> {
         .with_context(|| format!("cannot listen on {}", config.listen))?;
     let address = listener.local_addr()?;
     let upstreams = upstreams.or_planner().await?;
-    let egress = egress::Egress::start(&config, file.as_deref(), &upstreams, pass_key, bucket).await?;
+    let source = VaultSource::default();
+    let asked = Arc::new(source.clone());
+    let egress = egress::Egress::start(&config, file.as_deref(), &upstreams, pass_key, bucket, asked).await?;
     let way_out = egress.way_out();
     let models = models::start(&config, upstreams, &way_out).await?;
     let default_model = models.default_model.clone();
@@ -128,13 +137,14 @@ async fn run(prepared: Prepared) -> Result<()> {
         demo_planner: models.is_demo_planner,
         router: models.router,
         sandbox: sandboxes,
-        way_out: way_out.clone(),
+        egress: EgressConfig { way_out: way_out.clone(), policy: egress.policy(), vault: source },
         bundled_skills: load_skills(&installed),
         client_tool_timeout_s: config.client_tools.timeout_s,
         events_retention_s: config.events.retention_s,
         session_idle_s: config.sessions.idle_s,
         usd_per_credit: config.credits.usd_per_credit,
         ledgers: config.ledgers()?,
+        vault: vault.into_config(&config, &way_out).await?,
     })
     .await?;
     // Whoever reads that it listens may stop it at once.
@@ -147,6 +157,8 @@ async fn run(prepared: Prepared) -> Result<()> {
         tracing::info!("stopping: no new turns, running ones reach a durable point");
         begun.cancel();
     };
+    let configured = runtime.clone();
+    let configure = async |spec| Ok(configured.configure_egress(spec).await?);
     let operator = admin::serve(runtime.clone(), config.data_dir.clone());
     let drained = async {
         drain.cancelled().await;
@@ -156,7 +168,7 @@ async fn run(prepared: Prepared) -> Result<()> {
         palisade_gateway::serve(listener, palisade_gateway::router(runtime.clone()), stopping),
         drained,
         operator,
-        egress.keep(drain.clone())
+        egress.keep(configure, drain.clone())
     );
     egress::shut_down(&way_out, PROXY_GRACE).await;
     served.context("serving")?;

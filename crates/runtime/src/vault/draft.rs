@@ -64,38 +64,6 @@ const HEADERS_REFUSED: [HeaderName; 12] = [
     header::VIA,
 ];
 const HEADER_PREFIXES_REFUSED: [&str; 5] = ["content-", "proxy-", "palisade-", "keep-alive", "x-forwarded-"];
-/// Variables that programs take orders from.
-const ENV_REFUSED: [&str; 14] = [
-    "PATH",
-    "HOME",
-    "SHELL",
-    "IFS",
-    "ENV",
-    "BASH_ENV",
-    "TMPDIR",
-    "USER",
-    "LANG",
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "ALL_PROXY",
-    "NO_PROXY",
-    "PROMPT_COMMAND",
-];
-const ENV_PREFIXES_REFUSED: [&str; 12] = [
-    "LD_",
-    "LC_",
-    "PYTHON",
-    "NODE_",
-    "GIT_",
-    "BASH_",
-    "PALISADE_",
-    "SSL_",
-    "CURL_",
-    "PIP_",
-    "NPM_CONFIG_",
-    "PERL5",
-];
-const ENV_BYTES_MAX: usize = 64;
 const PARAMETER_BYTES_MAX: usize = 64;
 const USERNAME_BYTES_MAX: usize = 256;
 
@@ -213,25 +181,16 @@ fn check_token_url(url: &str, loopback: bool) -> Result<(), Error> {
     }
 }
 
+/// The cage has the list, and no program takes orders from what is on it.
 fn check_env(env: &str) -> Result<(), Error> {
-    let mut bytes = env.bytes();
-    let is_name = env.len() <= ENV_BYTES_MAX
-        && bytes.next().is_some_and(|first| first.is_ascii_uppercase())
-        && bytes.all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_');
-    if !is_name {
-        return Err(malformed("vault.bad_env", "env is a name like GITHUB_TOKEN: [A-Z][A-Z0-9_]{0,63}"));
+    if palisade_sandbox::may_be_set(env) {
+        return Ok(());
     }
-    let is_taken =
-        ENV_REFUSED.contains(&env) || ENV_PREFIXES_REFUSED.iter().any(|prefix| env.starts_with(prefix));
-    // Tokens that tools of those names read are what credentials are for.
-    let is_token = ["_TOKEN", "_KEY", "_PASSWORD", "_SECRET"].iter().any(|suffix| env.ends_with(suffix))
-        && !["LD_", "PALISADE_"].iter().any(|prefix| env.starts_with(prefix));
-    match is_taken && !is_token {
-        true => {
-            Err(malformed("vault.bad_env", format!("programs take orders from {env}; choose another name")))
-        }
-        false => Ok(()),
-    }
+    let endings = palisade_sandbox::ENV_ALLOWED_ENDINGS.join(", ");
+    let message = format!(
+        "env is a name in capitals that ends like one of a credential, such as GITHUB_TOKEN: {endings}"
+    );
+    Err(malformed("vault.bad_env", message))
 }
 
 /// `is_plain` where it stands in a header as it is.

@@ -59,6 +59,14 @@ impl KeySource {
         Ok([kept].into_iter().chain(next).collect())
     }
 
+    /// The key that the configuration names; `None` for a file of the server's own, which is not touched. Blocks.
+    pub fn read_named(&self) -> Result<Option<KeyMaterial>, KeySourceError> {
+        match self {
+            Self::Named(read) => read().map(Some),
+            Self::Kept(_) => Ok(None),
+        }
+    }
+
     /// The key that is to follow, on the disk before it is used; the one that was begun with, if there is one. `None` where the server
     /// may not choose one. Blocks.
     pub(super) fn stage(&self) -> Result<Option<KeyMaterial>, KeySourceError> {
@@ -162,7 +170,7 @@ mod tests {
         assert_eq!(read(), [keys[0][0].clone(), staged.clone()]);
         for _ in 0..2 {
             source.promote().unwrap();
-            assert_eq!(read(), [staged.clone()]);
+            assert_eq!(read(), std::slice::from_ref(&staged));
         }
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left over");
         std::fs::write(&path, "no key").unwrap();
