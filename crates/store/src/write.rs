@@ -134,7 +134,8 @@ pub(crate) enum Write {
         generation: i64,
     },
     SweepKeys {
-        created_before: f64,
+        created_by: f64,
+        rows_max: i64,
     },
     SetMetadata {
         session: SessionId,
@@ -206,7 +207,7 @@ pub(crate) async fn apply(db: &mut Connection, server: &str, write: &Write) -> R
         Write::SweepUsage { before_minute } => metering::sweep(db, *before_minute).await,
         Write::RequestCancel { turn } => turns::request_cancel(db, turn).await,
         Write::TakeOver { turn, generation, .. } => turns::take_over(db, server, turn, *generation).await,
-        Write::SweepKeys { created_before } => sweep::keys(db, *created_before).await,
+        Write::SweepKeys { created_by, rows_max } => sweep::keys(db, *created_by, *rows_max).await,
         Write::SweepEvents { ended_before, rows_max } => sweep::events(db, *ended_before, *rows_max).await,
         Write::RegisterServer { server } => servers::register(db, server).await,
         Write::Beat => servers::beat(db, server).await,
