@@ -255,21 +255,21 @@ pub(crate) async fn answer_calls(
     turn: &TurnId,
     answers: &[ClientAnswer],
 ) -> Result<u64, StoreError> {
+    // Held until the answers are written: an end, or a delete, that comes at the same time forgets them or refuses them.
+    let running = format!("SELECT id FROM turn WHERE id = $1 AND state = 'running'{}", db.for_update());
+    let running = query_built(running).bind(turn.as_str()).optional::<(String,)>(&mut *db).await;
+    if running.map_err(writing("a client's answer"))?.is_none() {
+        return Err(StoreError::Fenced(turn.clone()));
+    }
     for answer in answers {
-        let kept = query(
-            "INSERT INTO client_result (turn_id, call_id, content, is_error)
-             SELECT id, $2, $3, $4 FROM turn WHERE id = $1 AND state = 'running'",
-        )
-        .bind(turn.as_str())
-        .bind(&answer.call_id)
-        .bind(&answer.content)
-        .bind(answer.is_error)
-        .execute(&mut *db)
-        .await
-        .map_err(unless_taken("a client's answer", StoreError::AnsweredTwice(answer.call_id.clone())))?;
-        if kept == 0 {
-            return Err(StoreError::Fenced(turn.clone()));
-        }
+        query("INSERT INTO client_result (turn_id, call_id, content, is_error) VALUES ($1, $2, $3, $4)")
+            .bind(turn.as_str())
+            .bind(&answer.call_id)
+            .bind(&answer.content)
+            .bind(answer.is_error)
+            .execute(&mut *db)
+            .await
+            .map_err(unless_taken("a client's answer", StoreError::AnsweredTwice(answer.call_id.clone())))?;
     }
     Ok(answers.len() as u64)
 }
