@@ -185,6 +185,38 @@ impl Write {
     }
 }
 
+impl Write {
+    /// Whether it may look at money or usage, or change any.
+    pub(crate) fn touches_money(&self) -> bool {
+        match self {
+            Self::Commit(commit) => commit.metered.is_some() || commit.end.is_some(),
+            Self::StartTurn(_)
+            | Self::EndUnsettled { .. }
+            | Self::Reserve { .. }
+            | Self::OpenLedger { .. }
+            | Self::Post { .. }
+            | Self::SweepUsage { .. }
+            | Self::DeleteSession { .. } => true,
+            // What it deletes runs no turn, so that there is nothing to settle.
+            Self::DeleteIdleSession { .. }
+            | Self::CreateSession(_)
+            | Self::AnswerCalls { .. }
+            | Self::Release { .. }
+            | Self::RequestCancel { .. }
+            | Self::TakeOver { .. }
+            | Self::SweepKeys { .. }
+            | Self::SetMetadata { .. }
+            | Self::SweepEvents { .. }
+            | Self::RegisterServer { .. }
+            | Self::Beat
+            | Self::RemoveServer { .. }
+            | Self::RemoveOtherServers
+            | Self::Leave
+            | Self::Close => false,
+        }
+    }
+}
+
 /// Applies one write for this server; the number is of rows deleted, where that is what was asked.
 pub(crate) async fn apply(db: &mut Connection, server: &str, write: &Write) -> Result<u64, StoreError> {
     match write {
