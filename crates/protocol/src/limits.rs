@@ -17,6 +17,8 @@ pub const CONCURRENT_SESSIONS_DEFAULT: u64 = 10;
 /// How long a session that is not persistent is kept after its last response, in seconds (contract §3);
 /// `[sessions] idle_s` overrides it.
 pub const SESSION_IDLE_DEFAULT_S: u64 = 300;
+/// How long an idempotency key stands for the request that used it, in seconds (contract §4).
+pub const IDEMPOTENCY_KEY_KEPT_S: u64 = 86_400;
 /// Tokens of one kind that one model call can have used: more is an upstream's nonsense, counts no more and costs no more.
 /// Sums over any number of calls stay far from overflowing.
 pub const TOKENS_PER_CALL_MAX: u64 = 1_000_000_000;

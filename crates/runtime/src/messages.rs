@@ -108,7 +108,9 @@ impl Runtime {
         id: &SessionId,
         key: &IdempotencyKey,
     ) -> Result<Option<Sent>, Error> {
-        let Some(used) = self.rooms.store.key_use(ctx.tenant(), &key.key).await? else { return Ok(None) };
+        let Some(used) = self.rooms.store.key_use(ctx.tenant(), &key.key, now()).await? else {
+            return Ok(None);
+        };
         if used.session != *id || used.body_hash != key.body_hash {
             let message = "this Idempotency-Key was used for another message or another session; take a new key for a new message";
             return Err(Error::new(ErrorKind::IdempotencyMismatch, "idempotency.mismatch", message));

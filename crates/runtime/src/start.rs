@@ -33,11 +33,9 @@ use crate::{Rooms, Runtime};
 
 /// How often idle sandboxes and old events are looked for.
 const HOUSEKEEPING: Duration = Duration::from_secs(5);
-/// Events swept in one transaction: small bites, so that no writer waits for them.
+/// Rows swept in one transaction: small bites, so that no writer waits for them.
 const SWEEP_ROWS_MAX: i64 = 2_000;
 
-/// How long an idempotency key is kept, in seconds (contract §4).
-const KEY_KEPT_S: f64 = 24.0 * 3600.0;
 /// An upload that nobody has written to for so long was broken off.
 const UPLOAD_LEFT_AFTER: Duration = Duration::from_secs(3600);
 
@@ -282,21 +280,22 @@ async fn keep_house(rooms: Arc<Rooms>) {
             _ = tick.tick() => {}
         }
         rooms.hands.close_idle(|session| rooms.turns.is_running(session)).await;
-        if let Err(error) = rooms.store.sweep_keys(now() - KEY_KEPT_S).await {
-            tracing::error!(error = %palisade_protocol::chain(&error), "old idempotency keys were not swept");
-        }
         if let Err(error) = rooms.store.sweep_usage(now()).await {
             tracing::error!(error = %palisade_protocol::chain(&error), "old usage was not swept");
         }
-        loop {
-            match rooms.store.sweep_events(now() - rooms.events_retention_s, SWEEP_ROWS_MAX).await {
-                Ok(swept) if swept == SWEEP_ROWS_MAX as u64 => {}
-                Ok(_) => break,
-                Err(error) => {
-                    tracing::error!(error = %palisade_protocol::chain(&error), "old events were not swept");
-                    break;
-                }
-            }
+        while is_full_bite("keys", rooms.store.sweep_keys(now(), SWEEP_ROWS_MAX).await) {}
+        let ended_before = now() - rooms.events_retention_s;
+        while is_full_bite("events", rooms.store.sweep_events(ended_before, SWEEP_ROWS_MAX).await) {}
+    }
+}
+
+/// Whether there may be more to sweep.
+fn is_full_bite(what: &str, swept: Result<u64, StoreError>) -> bool {
+    match swept {
+        Ok(swept) => swept == SWEEP_ROWS_MAX as u64,
+        Err(error) => {
+            tracing::error!(what, error = %palisade_protocol::chain(&error), "what is old was not swept");
+            false
         }
     }
 }

@@ -165,7 +165,6 @@ pub(crate) async fn sweep(db: &mut Connection, before_minute: i64) -> Result<u64
 /// Counts the turn, and refuses it when its caller has used too much or its ledger has too little. To be called
 /// once the turn's row is there.
 pub(crate) async fn admit(db: &mut Connection, new: &NewTurn) -> Result<(), StoreError> {
-    ledger::lock(db).await?;
     let (tenant, caller) = (new.tenant.as_str(), new.account.caller.as_str());
     count(db, (tenant, caller), new.now, (1, 0)).await?;
     if new.account.rate.0.iter().any(Option::is_some) {
@@ -238,7 +237,6 @@ pub(crate) async fn reserve(
     generation: i64,
     estimate: MicroCredits,
 ) -> Result<u64, StoreError> {
-    ledger::lock(db).await?;
     let owned = query("SELECT ledger FROM turn WHERE id = $1 AND generation = $2 AND state = 'running'");
     let owned = owned.bind(turn.as_str()).bind(generation).optional::<(Option<String>,)>(&mut *db).await;
     let Some((ledger,)) = owned.map_err(writing("a reservation"))? else {
@@ -285,7 +283,6 @@ async fn owner_of(db: &mut Connection, turn: &TurnId) -> Result<Option<Owner>, S
 
 /// Writes a call down with its answer. One that is there already is not counted again.
 pub(crate) async fn meter(db: &mut Connection, turn: &TurnId, call: &MeteredCall) -> Result<(), StoreError> {
-    ledger::lock(db).await?;
     let Some(owner) = owner_of(db, turn).await? else { return Ok(()) };
     let metered = query(
         "INSERT INTO metered_call (turn_id, call, kind, tenant, model, input_tokens, cached_tokens, output_tokens,
@@ -331,7 +328,6 @@ pub(crate) async fn settle(
     let Some(owner) = owner_of(db, turn).await? else { return Ok(()) };
     let mut debit = 0;
     if let Some(ledger) = owner.ledger.as_deref() {
-        ledger::lock(db).await?;
         if outcome != TurnOutcome::Cancelled {
             debit = cost_so_far(db, turn).await?;
         }
@@ -376,7 +372,6 @@ pub(crate) async fn leave_unsettled(
     now: f64,
     why: &str,
 ) -> Result<(), StoreError> {
-    ledger::lock(db).await?;
     let released = query("DELETE FROM hold WHERE turn_id = $1").bind(turn.as_str()).execute(&mut *db).await;
     released.map_err(writing("a reservation"))?;
     let noted = query(

@@ -146,6 +146,7 @@ pub(crate) async fn delete(
         "INSERT INTO evictable_turn (turn_id, since)
          SELECT id, started_at FROM turn WHERE session_id = $1 AND state = 'running'
          ON CONFLICT (turn_id) DO NOTHING",
+        "DELETE FROM client_result WHERE turn_id IN (SELECT id FROM turn WHERE session_id = $1)",
         "DELETE FROM turn WHERE session_id = $1",
         "DELETE FROM item WHERE session_id = $1",
     ] {

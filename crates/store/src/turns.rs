@@ -9,6 +9,7 @@ use palisade_protocol::item::TurnOutcome;
 use palisade_protocol::{Item, SessionId, TurnId};
 
 use crate::engine::{Connection, placeholders, query, query_built};
+use crate::read::keys_kept_since;
 use crate::sweep::make_evictable;
 use crate::write::{Commit, Write, to_json, unless_taken, writing};
 use crate::{ClientAnswer, IdempotencyKey, NewTurn, Store, StoreError, audit, metering};
@@ -101,10 +102,15 @@ pub(crate) async fn start(db: &mut Connection, server: &str, new: &NewTurn) -> R
     Ok(1)
 }
 
+/// A key whose time is over is free, whether or not it has been swept.
 async fn take_key(db: &mut Connection, new: &NewTurn, key: &IdempotencyKey) -> Result<(), StoreError> {
-    query(
+    let taken = query(
         "INSERT INTO idempotency_key (tenant, key, session_id, body_hash, turn_id, created_at)
-         VALUES ($1, $2, $3, $4, $5, $6)",
+         VALUES ($1, $2, $3, $4, $5, $6)
+         ON CONFLICT (tenant, key) DO UPDATE
+         SET session_id = excluded.session_id, body_hash = excluded.body_hash, turn_id = excluded.turn_id,
+             created_at = excluded.created_at
+         WHERE idempotency_key.created_at <= $7",
     )
     .bind(new.tenant.as_str())
     .bind(&key.key)
@@ -112,10 +118,11 @@ async fn take_key(db: &mut Connection, new: &NewTurn, key: &IdempotencyKey) -> R
     .bind(&key.body_hash)
     .bind(new.id.as_str())
     .bind(new.now)
+    .bind(keys_kept_since(new.now))
     .execute(db)
     .await
-    .map(drop)
-    .map_err(unless_taken("an idempotency key", StoreError::KeyTaken))
+    .map_err(writing("an idempotency key"))?;
+    if taken == 0 { Err(StoreError::KeyTaken) } else { Ok(()) }
 }
 
 /// Writes many appends with few statements: one answer for each, with its place. An `Err` is of all of them.
@@ -248,21 +255,21 @@ pub(crate) async fn answer_calls(
     turn: &TurnId,
     answers: &[ClientAnswer],
 ) -> Result<u64, StoreError> {
+    // Held until the answers are written: an end, or a delete, that comes at the same time forgets them or refuses them.
+    let running = format!("SELECT id FROM turn WHERE id = $1 AND state = 'running'{}", db.for_update());
+    let running = query_built(running).bind(turn.as_str()).optional::<(String,)>(&mut *db).await;
+    if running.map_err(writing("a client's answer"))?.is_none() {
+        return Err(StoreError::Fenced(turn.clone()));
+    }
     for answer in answers {
-        let kept = query(
-            "INSERT INTO client_result (turn_id, call_id, content, is_error)
-             SELECT id, $2, $3, $4 FROM turn WHERE id = $1 AND state = 'running'",
-        )
-        .bind(turn.as_str())
-        .bind(&answer.call_id)
-        .bind(&answer.content)
-        .bind(answer.is_error)
-        .execute(&mut *db)
-        .await
-        .map_err(unless_taken("a client's answer", StoreError::AnsweredTwice(answer.call_id.clone())))?;
-        if kept == 0 {
-            return Err(StoreError::Fenced(turn.clone()));
-        }
+        query("INSERT INTO client_result (turn_id, call_id, content, is_error) VALUES ($1, $2, $3, $4)")
+            .bind(turn.as_str())
+            .bind(&answer.call_id)
+            .bind(&answer.content)
+            .bind(answer.is_error)
+            .execute(&mut *db)
+            .await
+            .map_err(unless_taken("a client's answer", StoreError::AnsweredTwice(answer.call_id.clone())))?;
     }
     Ok(answers.len() as u64)
 }

@@ -135,7 +135,8 @@ pub(crate) enum Write {
         generation: i64,
     },
     SweepKeys {
-        created_before: f64,
+        created_by: f64,
+        rows_max: i64,
     },
     SetMetadata {
         session: SessionId,
@@ -186,6 +187,38 @@ impl Write {
     }
 }
 
+impl Write {
+    /// Whether it may look at money or usage, or change any.
+    pub(crate) fn touches_money(&self) -> bool {
+        match self {
+            Self::Commit(commit) => commit.metered.is_some() || commit.end.is_some(),
+            Self::StartTurn(_)
+            | Self::EndUnsettled { .. }
+            | Self::Reserve { .. }
+            | Self::OpenLedger { .. }
+            | Self::Post { .. }
+            | Self::SweepUsage { .. }
+            | Self::DeleteSession { .. } => true,
+            // What it deletes runs no turn, so that there is nothing to settle.
+            Self::DeleteIdleSession { .. }
+            | Self::CreateSession(_)
+            | Self::AnswerCalls { .. }
+            | Self::Release { .. }
+            | Self::RequestCancel { .. }
+            | Self::TakeOver { .. }
+            | Self::SweepKeys { .. }
+            | Self::SetMetadata { .. }
+            | Self::SweepEvents { .. }
+            | Self::RegisterServer { .. }
+            | Self::Beat
+            | Self::RemoveServer { .. }
+            | Self::RemoveOtherServers
+            | Self::Leave
+            | Self::Close => false,
+        }
+    }
+}
+
 /// Applies one write for this server; the number is of rows deleted, where that is what was asked.
 pub(crate) async fn apply(db: &mut Connection, server: &str, write: &Write) -> Result<u64, StoreError> {
     match write {
@@ -208,7 +241,7 @@ pub(crate) async fn apply(db: &mut Connection, server: &str, write: &Write) -> R
         Write::SweepUsage { before_minute } => metering::sweep(db, *before_minute).await,
         Write::RequestCancel { turn } => turns::request_cancel(db, turn).await,
         Write::TakeOver { turn, generation, .. } => turns::take_over(db, server, turn, *generation).await,
-        Write::SweepKeys { created_before } => sweep::keys(db, *created_before).await,
+        Write::SweepKeys { created_by, rows_max } => sweep::keys(db, *created_by, *rows_max).await,
         Write::SweepEvents { ended_before, rows_max } => sweep::events(db, *ended_before, *rows_max).await,
         Write::Vault(write) => vault::apply(db, server, write).await,
         Write::RegisterServer { server } => servers::register(db, server).await,

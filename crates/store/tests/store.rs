@@ -1,13 +1,17 @@
 //! The store through its public face: what was acknowledged is there, what was refused left nothing.
 
-#![expect(clippy::unwrap_used, reason = "clippy takes only test functions for tests, not what they call")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "clippy takes only test functions for tests, not what they call"
+)]
 
 mod engines;
 
 use palisade_protocol::item::TurnOutcome;
 use palisade_protocol::session::SessionStatus;
 use palisade_protocol::{Event, FileAccess, Item, Session, SessionId, TenantName, TurnId};
-use palisade_store::{Commit, NewSession, NewTurn, Store, StoreError, TurnAccount, TurnState};
+use palisade_store::{ClientAnswer, Commit, NewSession, NewTurn, Store, StoreError, TurnAccount, TurnState};
 use serde_json::json;
 
 use engines::{Engine, on_both_engines};
@@ -24,6 +28,7 @@ on_both_engines!(
     what_was_acknowledged_survives_reopening,
     a_deleted_session_leaves_nothing_after_the_sweep,
     the_sweep_takes_only_turns_that_ended_before,
+    a_clients_answers_go_with_their_turn_whoever_is_quicker,
 );
 
 struct Fixture {
@@ -276,4 +281,40 @@ async fn the_sweep_takes_only_turns_that_ended_before(engine: Engine) {
     assert_eq!(f.store.sweep_events(1777223001.1, 1).await.unwrap(), 1, "no more than asked");
     assert_eq!(f.store.sweep_events(1777223001.1, 100).await.unwrap(), 1);
     assert_eq!(f.store.last_seq(&turn_id(2)).await.unwrap(), Some(0), "a running turn keeps its events");
+}
+
+/// Whether the turn ends or its session is deleted, and on PostgreSQL from another server.
+async fn a_clients_answers_go_with_their_turn_whoever_is_quicker(engine: Engine) {
+    let f = fixture(engine).await;
+    let other = f.engine.open().await;
+    let answering = if f.store.is_shared() { &other } else { &f.store };
+    let answer = |call: &str| {
+        let (call_id, content) = (call.to_owned(), "42".to_owned());
+        vec![ClientAnswer { call_id, content, is_error: false }]
+    };
+    let mut late = 0;
+    for n in 0..40 {
+        f.start(n).await.unwrap();
+        let id = turn_id(n);
+        answering.answer_calls(&id, answer("early")).await.unwrap();
+        let by_delete = n % 2 == 0;
+        let ending = async {
+            if by_delete {
+                f.store.delete_session(&f.tenant, &f.session, 1777223001.0).await.unwrap();
+            } else {
+                f.store.commit(ended(&f, n, TurnOutcome::Completed)).await.unwrap();
+            }
+        };
+        let ((), answered) = tokio::join!(ending, answering.answer_calls(&id, answer("late")));
+        match answered {
+            Ok(()) => {}
+            Err(StoreError::Fenced(_)) => late += 1,
+            Err(error) => panic!("{error:?}"),
+        }
+        assert_eq!(f.store.client_answers(&id).await.unwrap(), [], "{n}");
+        if by_delete {
+            f.store.create_session(new_session(&f.tenant, &f.session)).await.unwrap();
+        }
+    }
+    assert!(late > 0, "none came too late");
 }

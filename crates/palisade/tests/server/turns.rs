@@ -1,5 +1,7 @@
 //! A turn's stream, its tools and its end (contract §4).
 
+use std::time::{Duration, Instant};
+
 use palisade_testkit::stream::{TurnStream, joined, kinds};
 use palisade_testkit::upstream::{Answer, Call, Gate};
 use palisade_testkit::wait_for;
@@ -205,24 +207,34 @@ async fn a_turn_runs_to_its_end_though_nobody_listens_and_can_be_read_afterwards
 }
 
 #[tokio::test]
-async fn cancel_ends_the_stream_at_once_while_a_tool_runs_and_while_the_model_hangs() {
+async fn cancel_ends_the_stream_within_a_second_while_a_tool_runs_the_model_hangs_or_the_client_is_awaited() {
     let (server, upstream) = start().await;
-    let id = server.session(json!({})).await;
+    let lookup = json!({"type": "function", "function": {"name": "lookup"}});
+    let id = server.session(json!({"tools": [lookup]})).await;
     let sleep = a_sleep(2);
-    let running = Answer::tool_call("Bash", json!({"command": format!("echo on; {sleep}")}));
-    for (hanging, is_tool) in [(running, true), (Answer::never(), false)] {
+    // Nothing that a polite signal would end.
+    let command = format!("trap '' TERM; echo on; {sleep}");
+    for (hanging, begun) in [
+        (Answer::tool_call("Bash", json!({"command": command})), "tool_use.output_delta"),
+        (Answer::never(), "message.created"),
+        (Answer::stream().say("half").stall(), "text.delta"),
+        (Answer::tool_call("lookup", json!({})), "tool_call.requested"),
+    ] {
         upstream.push(hanging);
         let before = upstream.requests().len();
         let mut stream = server.send(&id, "go").await;
+        stream.until(begun).await;
         upstream.wait_for_requests(before + 1).await;
-        if is_tool {
-            stream.until("tool_use.output_delta").await;
+        if begun == "tool_use.output_delta" {
             wait_for("the command to run", || async { process_runs(&sleep).then_some(()) }).await;
         }
         let cancel = format!("/v1/sessions/{id}/responses/{}/cancel", stream.turn);
+        let asked = Instant::now();
         let response = server.request(Method::POST, &cancel).send().await.unwrap();
         assert_eq!(response.status(), 202);
         let events = stream.rest().await;
+        // What a cancel may take, and no more.
+        assert!(asked.elapsed() < Duration::from_secs(1), "{begun}: {:?}", asked.elapsed());
         let ends: Vec<&str> = kinds(&events)
             .into_iter()
             .filter(|kind| kind.starts_with("message.") && *kind != "message.created")
