@@ -9,6 +9,7 @@ mod bad_input;
 mod client_tools;
 mod conversation;
 mod cookbook;
+mod credentials;
 mod egress;
 mod endpoints;
 mod files;
