@@ -170,7 +170,7 @@ mod tests {
         assert_eq!(read(), [keys[0][0].clone(), staged.clone()]);
         for _ in 0..2 {
             source.promote().unwrap();
-            assert_eq!(read(), [staged.clone()]);
+            assert_eq!(read(), std::slice::from_ref(&staged));
         }
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left over");
         std::fs::write(&path, "no key").unwrap();
