@@ -28,6 +28,7 @@ mod turns;
 mod upgrade;
 mod upstream_faults;
 mod usage;
+mod vault;
 
 use palisade_testkit::Server;
 use palisade_testkit::upstream::ScriptedUpstream;
