@@ -214,6 +214,7 @@ impl Write {
             | Self::RemoveServer { .. }
             | Self::RemoveOtherServers
             | Self::Leave
+            | Self::Vault(_)
             | Self::Close => false,
         }
     }
