@@ -13,6 +13,7 @@ mod doors;
 mod files;
 mod hands;
 mod lease;
+mod leftovers;
 mod lifetimes;
 mod lock;
 mod messages;
