@@ -77,6 +77,21 @@ impl Lease {
         let _ = std::fs::remove_file(path);
     }
 
+    /// The same for every other server of this machine: one of them may not have heard that the session is gone.
+    pub(crate) async fn end_sandboxes_elsewhere(&self, own: &str, session: &SessionId) {
+        let servers = match std::fs::read_dir(self.data_dir.join("servers")) {
+            Ok(servers) => servers,
+            Err(error) => {
+                return tracing::warn!(%error, "the other servers' sandboxes could not be looked for");
+            }
+        };
+        for name in servers.flatten().map(|server| server.file_name()) {
+            if let Some(server) = name.to_str().filter(|server| *server != own) {
+                self.end_sandbox_of(server, session).await;
+            }
+        }
+    }
+
     // Whole after any panic, so a poisoned lock is still good.
     fn lock(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)

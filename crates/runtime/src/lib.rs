@@ -14,6 +14,7 @@ mod egress_policy;
 mod files;
 mod hands;
 mod lease;
+mod leftovers;
 mod lifetimes;
 mod lock;
 mod messages;

@@ -1,13 +1,12 @@
 //! Puts the rooms together, picks up what an earlier process left, and starts the housekeeping.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use palisade_egress::WayOut;
 use palisade_inference::Router;
-use palisade_protocol::{Error, SessionId};
 use palisade_sandbox::{SandboxConfig, SandboxError, SandboxFactory};
 use palisade_store::{OpenStore, Store, StoreError, StoreUrl};
 use palisade_vault::Keys;
@@ -23,21 +22,17 @@ use crate::hands::Hands;
 use crate::lease::{self, Lease, Others};
 use crate::lock::DataDirLock;
 use crate::metrics::Metrics;
-use crate::sessions::blocking;
 use crate::skills::BundledSkill;
 use crate::storage::Storage;
 use crate::tenant::{Tenant, TenantConfig};
 use crate::turn::Turns;
 use crate::vault::{Vault, VaultConfig, VaultStartError};
-use crate::{Rooms, Runtime};
+use crate::{Rooms, Runtime, leftovers};
 
 /// How often idle sandboxes and old events are looked for.
 const HOUSEKEEPING: Duration = Duration::from_secs(5);
 /// Rows swept in one transaction: small bites, so that no writer waits for them.
 const SWEEP_ROWS_MAX: i64 = 2_000;
-
-/// An upload that nobody has written to for so long was broken off.
-const UPLOAD_LEFT_AFTER: Duration = Duration::from_secs(3600);
 
 /// What the runtime is made of.
 pub struct RuntimeConfig {
@@ -198,9 +193,9 @@ impl Runtime {
             rooms.store.open_ledger(&ledger.name, ledger.opening, now()).await?;
         }
         // What another server is just making looks like a leftover.
-        let leftovers = if is_alone { find_leftovers(&rooms).await? } else { Vec::new() };
-        let cleaner = rooms.clone();
-        rooms.tasks.spawn(async move { remove_leftovers(&cleaner, leftovers).await });
+        let leftovers = if is_alone { leftovers::find(&rooms).await? } else { HashSet::new() };
+        let keeper = rooms.clone();
+        rooms.tasks.spawn(async move { leftovers::keep_away(keeper, leftovers).await });
         let vault = rooms.vault.clone();
         rooms.tasks.spawn(async move { vault.finish_rotations().await });
         if let Some(policy) = rooms.policy.clone() {
@@ -238,37 +233,6 @@ fn open_tenant(data_dir: &std::path::Path, config: TenantConfig) -> Result<Tenan
     let workspace = Arc::new(workspace);
     let storage = Arc::new(Storage::new(workspace.clone(), config.workspace_bytes_max));
     Ok(Tenant { config, workspace, storage, workspace_dir, skills_dir })
-}
-
-/// Folders of sessions that are gone. Looked for before the first request: a folder is made before its session's
-/// row, so that later a new session could be taken for a dead one.
-async fn find_leftovers(rooms: &Rooms) -> Result<Vec<(Arc<Workspace>, SessionId)>, StartError> {
-    let mut leftovers = Vec::new();
-    for (name, tenant) in &rooms.tenants {
-        let dirs = tenant.workspace.session_dirs();
-        for id in dirs.map_err(|source| StartError::Workspace { tenant: name.to_string(), source })? {
-            if rooms.store.session(name, &id).await?.is_none() {
-                leftovers.push((tenant.workspace.clone(), id));
-            }
-        }
-    }
-    Ok(leftovers)
-}
-
-/// Removes them, and what broken uploads left (decision 34); in the background, for a workspace may be large.
-async fn remove_leftovers(rooms: &Rooms, dead: Vec<(Arc<Workspace>, SessionId)>) {
-    let told = |result: Result<(), Error>| {
-        if let Err(error) = result {
-            tracing::warn!(error = %palisade_protocol::chain(&error), "a leftover was not removed");
-        }
-    };
-    for (workspace, id) in dead {
-        told(blocking(move || Ok(workspace.remove_session_dir(&id)?)).await);
-    }
-    for tenant in rooms.tenants.values() {
-        let workspace = tenant.workspace.clone();
-        told(blocking(move || Ok(workspace.remove_unfinished_uploads(UPLOAD_LEFT_AFTER).map(drop)?)).await);
-    }
 }
 
 async fn keep_house(rooms: Arc<Rooms>) {

@@ -89,6 +89,32 @@ async fn a_soft_ledger_may_be_overdrawn() {
 }
 
 #[tokio::test]
+async fn an_answer_that_breaks_off_costs_what_the_upstream_had_counted() {
+    let (server, upstream) =
+        start_as("credits = { balance = 1000 }", "[inference]\nidle_timeout_s = 1").await;
+    let id = server.session(json!({})).await;
+    let counted =
+        json!({"choices": [], "usage": {"prompt_tokens": 300_000, "completion_tokens": 0}}).to_string();
+    let breaking = || Answer::stream().say("half").data(&counted);
+    let failing = json!({"error": {"message": "overloaded"}}).to_string();
+    for (broken, paid) in [
+        (breaking().reset(), 30.0),
+        (breaking().data(&failing).done(), 30.0),
+        (breaking().stall(), 30.0),
+        (Answer::stream().say("half").reset(), 0.0),
+    ] {
+        let before = balance(&server).await;
+        upstream.push(broken);
+        let events = server.send(&id, "go").await.rest().await;
+        assert_eq!(events.last().unwrap().kind, "message.error");
+        assert_eq!(before - balance(&server).await, paid, "{}", events.last().unwrap().frame);
+    }
+    let windows = &server.get("/v1/usage").await["rate_limit"]["buckets"]["session_turn"]["windows"];
+    assert_eq!(windows[0]["tokens"], 900_000);
+    assert_adds_up(&server).await;
+}
+
+#[tokio::test]
 async fn an_account_that_takes_no_debit_keeps_no_session_busy_and_is_named() {
     let (server, upstream) =
         start_as("credits = { mode = \"hard\", balance = 1000, minimum = 12 }", "").await;

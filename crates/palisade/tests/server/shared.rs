@@ -11,6 +11,8 @@ use reqwest::Method;
 use rustix::process::{Signal, kill_process};
 use serde_json::json;
 
+use crate::sessions::{a_sleep, process_runs};
+
 /// Two servers, with what they share.
 struct Pair {
     here: Server,
@@ -362,4 +364,23 @@ async fn a_server_whose_lease_is_over_comes_back_though_a_turn_of_its_cannot_be_
     postgres.sql(&database, &format!("DELETE FROM server WHERE id = '{}'", owner.trim()));
     wait_for("its next name", async || (names().lines().count() == 2).then_some(())).await;
     assert!(!names().contains(owner.trim()), "under another one");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_session_leaves_no_process_though_the_server_that_has_its_sandbox_stands_still() {
+    let Some(Pair { here, there, upstream, postgres: _postgres }) = Pair::start().await else { return };
+    let session = here.session(json!({})).await;
+    let sleep = a_sleep(7);
+    upstream.push(Answer::tool_call("Bash", json!({"command": sleep, "background": true})));
+    upstream.push(Answer::text("done"));
+    here.send(&session, "go").await.until("message.completed").await;
+    wait_for("the command to run", async || process_runs(&sleep).then_some(())).await;
+    kill_process(here.pid().unwrap(), Signal::STOP).unwrap();
+    let delete = there.request(Method::DELETE, &format!("/v1/sessions/{session}"));
+    let deleted = delete.send().await.unwrap().status();
+    let outlives = process_runs(&sleep);
+    kill_process(here.pid().unwrap(), Signal::CONT).unwrap();
+    assert_eq!(deleted, 204);
+    assert!(!outlives, "no process outlives its session");
+    assert!(!there.workspace().join(".sessions").join(&session).exists());
 }
