@@ -19,6 +19,7 @@ mod messages;
 mod metrics;
 mod ready;
 mod recover;
+mod scopes;
 mod sessions;
 mod skills;
 mod start;
@@ -91,6 +92,7 @@ struct Rooms {
     doors: doors::Doors,
     bundled_skills: Vec<BundledSkill>,
     hands: Hands,
+    scopes: scopes::Scopes,
     lease: lease::Lease,
     turns: Turns,
     endings: lifetimes::Endings,
