@@ -19,6 +19,8 @@ const MAKE_CHAR: u64 = 1 << 6;
 const MAKE_BLOCK: u64 = 1 << 11;
 const TRUNCATE: u64 = 1 << 14;
 const IOCTL_DEV: u64 = 1 << 15;
+// Sockets with a path that something outside of the fence has made: another sandbox, in a folder that both may write.
+const RESOLVE_UNIX: u64 = 1 << 16;
 // Abstract sockets are the network namespace's to keep apart: pid 1 has one that everything inside may reach.
 const SCOPE_SIGNAL: u64 = 1 << 1;
 
@@ -27,10 +29,12 @@ const ABI_WITH_REFER: u32 = 2;
 const ABI_WITH_TRUNCATE: u32 = 3;
 const ABI_WITH_IOCTL_DEV: u32 = 5;
 const ABI_WITH_SCOPE_SIGNAL: u32 = 6;
+const ABI_WITH_RESOLVE_UNIX: u32 = 9;
 
 /// What can be asked of a kernel of this ABI: its file rights, and its scopes.
 fn known(abi: u32) -> (u64, u64) {
     let highest = match abi {
+        ABI_WITH_RESOLVE_UNIX.. => RESOLVE_UNIX,
         ABI_WITH_IOCTL_DEV.. => IOCTL_DEV,
         ABI_WITH_TRUNCATE.. => TRUNCATE,
         _ => TRUNCATE >> 1,
@@ -49,7 +53,7 @@ pub(crate) fn restrict(writable: &[&str]) -> Result<u32, String> {
     let (files, scopes) = known(abi);
     let ruleset =
         sys::landlock_ruleset(files, scopes).map_err(|e| format!("make the Landlock rules: {e}"))?;
-    let change = files & !(EXECUTE | MAKE_CHAR | MAKE_BLOCK);
+    let change = files & !(EXECUTE | MAKE_CHAR | MAKE_BLOCK | IOCTL_DEV | RESOLVE_UNIX);
     for (path, rights) in [
         ("/", EXECUTE | READ_FILE | READ_DIR),
         // Devices are written and asked, and none is made.
@@ -58,7 +62,7 @@ pub(crate) fn restrict(writable: &[&str]) -> Result<u32, String> {
         allow(&ruleset, path, rights)?;
     }
     for path in writable {
-        allow(&ruleset, path, change & !IOCTL_DEV)?;
+        allow(&ruleset, path, change)?;
     }
     sys::landlock_restrict(&ruleset).map_err(|e| format!("put up the Landlock fence: {e}"))?;
     Ok(abi)
@@ -83,5 +87,6 @@ mod tests {
         assert_eq!(known(4), (0x7fff, 0));
         assert_eq!(known(5), (0xffff, 0));
         assert_eq!(known(7), (0xffff, 2));
+        assert_eq!(known(9), (0x1_ffff, 2));
     }
 }

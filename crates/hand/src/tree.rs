@@ -3,7 +3,7 @@
 //!
 //! No path of the workspace is resolved twice: a source is opened once, strictly, and what was opened is what
 //! is mounted. No mount point ever lies beneath something the agent may write, because a rename there would
-//! move it.
+//! move it; but for a locked folder, whose mount point is all that there is to rename.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -190,7 +190,7 @@ fn attach_scope(skeleton: &OwnedFd, sources: &Sources) -> Step<()> {
                 workspace.try_clone().map_err(|e| format!("open the workspace: {e}"))?
             }
             None => make_directories(&workspace, &mount.path)?,
-            Some((above, _)) if above.writable => {
+            Some((above, _)) if above.writable && !is_locked(mount, above) => {
                 return Err(format!("'{}' would be mounted below the writable '{}'", mount.path, above.path));
             }
             Some((above, tree)) => {
@@ -209,6 +209,13 @@ fn target_within(tree: &OwnedFd, path: &str) -> Step<OwnedFd> {
     let root = Root::open(Path::new(&format!("/proc/self/fd/{}", tree.as_raw_fd())));
     root.and_then(|root| root.mount_source(Path::new(path)))
         .map_err(|e| format!("open the mount point '{path}': {e}"))
+}
+
+/// A read-only folder at the top of a writable workspace. Above its mount point there is only the mount of the whole
+/// workspace, and mount points cannot be renamed or removed by who sees them as such: all that lives in this tenant's
+/// sandboxes.
+fn is_locked(mount: &ScopeMount, above: &ScopeMount) -> bool {
+    above.path.is_empty() && !mount.writable && !mount.path.contains('/')
 }
 
 fn is_below(path: &str, above: &str) -> bool {

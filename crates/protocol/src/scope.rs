@@ -57,6 +57,44 @@ pub struct Scope {
     grants: Vec<(WorkspacePath, Access)>,
 }
 
+/// A folder at the top of the workspace that no sandbox may change, whatever its session's scope says; the file API may
+/// (decision 20). At the top, because a folder above it could be renamed inside, and with it what is locked.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct LockedFolder(WorkspacePath);
+
+/// Why a folder cannot be locked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidLock {
+    /// It is no single name.
+    #[error("{0:?} cannot be locked: only a folder at the top of the workspace can, by its name")]
+    NotAtTheTop(String),
+    /// Each session has to write to its own folder there.
+    #[error("{0:?} cannot be locked: sessions live in it")]
+    Sessions(String),
+}
+
+impl TryFrom<String> for LockedFolder {
+    type Error = InvalidLock;
+
+    fn try_from(name: String) -> Result<Self, InvalidLock> {
+        if name == SESSIONS {
+            return Err(InvalidLock::Sessions(name));
+        }
+        match WorkspacePath::parse(&name) {
+            Ok(path) if path.names().count() == 1 && path.as_bytes() == name.as_bytes() => Ok(Self(path)),
+            _ => Err(InvalidLock::NotAtTheTop(name)),
+        }
+    }
+}
+
+impl LockedFolder {
+    /// Where it is.
+    pub fn path(&self) -> &WorkspacePath {
+        &self.0
+    }
+}
+
 impl FileAccess {
     /// Checks every entry and adds the session's own folder, which is always writable.
     pub fn scope_for(&self, session: &SessionId) -> Result<Scope, InvalidScope> {
@@ -133,9 +171,12 @@ impl Scope {
     }
 }
 
+/// Where the sessions' own folders are.
+pub const SESSIONS: &str = ".sessions";
+
 /// `.sessions/<id>`: the session's own folder.
 pub fn session_dir(session: &SessionId) -> WorkspacePath {
-    let text = format!(".sessions/{session}");
+    let text = format!("{SESSIONS}/{session}");
     // A session id is hex after a fixed prefix, so this path is always valid.
     WorkspacePath::parse(text).unwrap_or_else(|_| WorkspacePath::root())
 }
@@ -195,6 +236,18 @@ mod tests {
             let access = FileAccess { read: vec![wrong.to_owned()], write: vec![] };
             assert!(access.scope_for(&SessionId::from_random([0; 6])).is_err(), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn only_a_folder_at_the_top_can_be_locked() {
+        let lock = |name: &str| LockedFolder::try_from(name.to_owned());
+        for name in [".pokee", "skills", ".memory", "a b"] {
+            assert_eq!(lock(name).unwrap().path(), &path(name));
+        }
+        for name in ["", ".", "..", "/skills", "skills/", "skills/own", "a/../skills", "a\0"] {
+            assert_eq!(lock(name), Err(InvalidLock::NotAtTheTop(name.to_owned())), "{name:?}");
+        }
+        assert_eq!(lock(".sessions"), Err(InvalidLock::Sessions(".sessions".into())));
     }
 
     proptest! {

@@ -1,4 +1,5 @@
-//! The tenant's files through a session's scope. The disk is only touched on blocking threads.
+//! The tenant's files through a session's scope. The disk is only touched on blocking threads; what the kernel has in
+//! memory is taken from there at once.
 
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use tokio_util::io::{ReaderStream, SyncIoBridge};
 
 use crate::sessions::blocking;
 use crate::storage::Storage;
+use crate::tenant::Tenant;
 use crate::{OpCtx, Runtime};
 
 pub use palisade_workspace::{Entry, Opened, Page, ReadFile};
@@ -33,7 +35,13 @@ impl Runtime {
         path: WorkspacePath,
         page: Page,
     ) -> Result<Opened, Error> {
-        self.with_files(ctx, id, move |files, scope| Ok(files.open_read(scope, &path, &page)?)).await
+        let (tenant, scope) = self.files_of(ctx, id).await?;
+        // Two changes of the thread would take longer than the rest of a small file's request.
+        if let Some(file) = tenant.workspace.open_in_memory(&scope, &path) {
+            return Ok(Opened::File(file));
+        }
+        let files = tenant.workspace.clone();
+        blocking(move || Ok(files.open_read(&scope, &path, &page)?)).await
     }
 
     /// Lists a page of a directory.
@@ -116,11 +124,22 @@ impl Runtime {
         id: &SessionId,
         work: impl FnOnce(&Arc<Workspace>, &Scope) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        let tenant = self.rooms.tenant(ctx)?;
-        let session = self.rooms.session(ctx, id).await?;
-        let scope = tenant.scope(id, &session.file_access)?;
+        let (tenant, scope) = self.files_of(ctx, id).await?;
         let files = tenant.workspace.clone();
         blocking(move || work(&files, &scope)).await
+    }
+
+    /// Whose files they are, and what of them the session may see.
+    async fn files_of(&self, ctx: &OpCtx, id: &SessionId) -> Result<(&Tenant, Arc<Scope>), Error> {
+        let tenant = self.rooms.tenant(ctx)?;
+        let asked = match self.rooms.scopes.get(ctx.tenant(), id) {
+            Ok(scope) => return Ok((tenant, scope)),
+            Err(asked) => asked,
+        };
+        let session = self.rooms.session(ctx, id).await?;
+        let scope = Arc::new(tenant.scope(id, &session.file_access)?);
+        self.rooms.scopes.remember(asked, ctx.tenant(), id, scope.clone());
+        Ok((tenant, scope))
     }
 }
 

@@ -232,6 +232,7 @@ pub(crate) fn spec(
         session: session.id.clone(),
         workspace: tenant.workspace_dir.clone(),
         scope: tenant.scope(&session.id, &session.file_access)?,
+        locked: tenant.config.locked.clone(),
         skills: keep.skill_dirs.clone(),
         env: Vec::new(),
         proxy: None,

@@ -275,6 +275,7 @@ pub(crate) async fn heed(rooms: Arc<Rooms>, mut notices: mpsc::Receiver<Notice>)
                 rooms.tasks.spawn(async move { let_overtaken_go(&task, &session).await });
             }
             Some(Notice::Deleted(session)) => {
+                rooms.scopes.forget(&session);
                 let task = rooms.clone();
                 rooms.tasks.spawn(async move { drop_session(&task, &session).await });
             }
@@ -286,6 +287,7 @@ pub(crate) async fn heed(rooms: Arc<Rooms>, mut notices: mpsc::Receiver<Notice>)
             }
             Some(Notice::Missed) => {
                 rooms.vault.heed_missed().await;
+                rooms.scopes.forget_all();
                 if let Err(error) = look_at_all(&rooms).await {
                     tracing::warn!(
                         error = %palisade_protocol::chain(&error),

@@ -21,6 +21,7 @@ mod messages;
 mod metrics;
 mod ready;
 mod recover;
+mod scopes;
 mod sessions;
 mod skills;
 mod start;
@@ -103,6 +104,7 @@ struct Rooms {
     policy: Option<Arc<EgressPolicy>>,
     bundled_skills: Vec<BundledSkill>,
     hands: Hands,
+    scopes: scopes::Scopes,
     lease: lease::Lease,
     turns: Turns,
     endings: lifetimes::Endings,

@@ -232,6 +232,7 @@ async fn destroy(rooms: &Rooms, tenant: &TenantName, id: &SessionId, cause: Caus
             rooms.store.delete_session(tenant, id, now()).await?;
         }
     }
+    rooms.scopes.forget(id);
     // From here on none can start; one may have slipped in before.
     rooms.turns.cancel_session(id).await;
     rooms.hands.close(id).await;

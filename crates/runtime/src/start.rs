@@ -170,6 +170,7 @@ impl Runtime {
             policy,
             bundled_skills: config.bundled_skills,
             hands: Hands::default(),
+            scopes: crate::scopes::Scopes::default(),
             lease,
             turns: Turns::default(),
             endings: crate::lifetimes::Endings::default(),
@@ -228,7 +229,7 @@ fn open_tenant(data_dir: &std::path::Path, config: TenantConfig) -> Result<Tenan
     for path in [&workspace_dir, &skills_dir] {
         std::fs::create_dir_all(path).map_err(|source| StartError::Folder { path: path.clone(), source })?;
     }
-    let workspace = Workspace::open(&workspace_dir)
+    let workspace = Workspace::open(&workspace_dir, &config.locked)
         .map_err(|source| StartError::Workspace { tenant: config.name.to_string(), source })?;
     let workspace = Arc::new(workspace);
     let storage = Arc::new(Storage::new(workspace.clone(), config.workspace_bytes_max));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use palisade_agent::Network;
 use palisade_protocol::rate::RateLimits;
-use palisade_protocol::scope::Scope;
+use palisade_protocol::scope::{LockedFolder, Scope};
 use palisade_protocol::{
     Access, Error, ErrorKind, FileAccess, LedgerName, SessionId, TenantName, WorkspacePath,
 };
@@ -30,6 +30,8 @@ pub struct TenantConfig {
     pub client_model_selection: bool,
     /// Who sees `.memory/`.
     pub memory: MemoryMode,
+    /// What its sandboxes show read-only, whatever a session's scope says.
+    pub locked: Vec<LockedFolder>,
     /// One upload, in bytes.
     pub upload_bytes_max: u64,
     /// What its workspace may take of the disk, in bytes.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use palisade_hand_protocol::{
     LaunchSpec, PROXY_INSIDE, RootInside, ScopeMount, SkillMount, TRUST_INSIDE, WORKSPACE_INSIDE,
 };
-use palisade_protocol::scope::{Scope, session_dir};
+use palisade_protocol::scope::{LockedFolder, Scope, session_dir};
 use palisade_protocol::{Access, SessionId, WorkspacePath};
 
 use crate::factory::SandboxConfig;
@@ -47,6 +47,8 @@ pub struct SandboxSpec {
     pub workspace: PathBuf,
     /// What of it the session may see and change.
     pub scope: Scope,
+    /// What it may not change, whatever the scope says.
+    pub locked: Vec<LockedFolder>,
     /// Name below `/skills`, and the directory on the host. Shown read-only.
     pub skills: Vec<(String, PathBuf)>,
     /// Added to the environment of every command; wins over the defaults. Only names that [`may_be_set`].
@@ -64,12 +66,20 @@ pub(crate) struct RootMount {
 
 impl SandboxSpec {
     /// The mounts, parents before children. A root that a wider one above already covers is none, so that no
-    /// mount point ever lies beneath something writable.
+    /// mount point ever lies beneath something writable, but for what is locked: directly below the mount of the whole
+    /// workspace, which nobody inside can rename.
     pub(crate) fn mounts(&self) -> Vec<RootMount> {
-        let roots = self.scope.roots().into_iter();
-        roots
-            .map(|(path, access)| RootMount { path: path.clone(), writable: access == Access::Write })
-            .collect()
+        let is_locked = |path: &WorkspacePath| self.locked.iter().any(|locked| path.is_within(locked.path()));
+        let root = |(path, access): (&WorkspacePath, Access)| RootMount {
+            path: path.clone(),
+            writable: access == Access::Write && !is_locked(path),
+        };
+        let mut mounts: Vec<_> = self.scope.roots().into_iter().map(root).collect();
+        if self.scope.is_whole() {
+            let locked = |folder: &LockedFolder| RootMount { path: folder.path().clone(), writable: false };
+            mounts.extend(self.locked.iter().map(locked));
+        }
+        mounts
     }
 
     /// HOME inside: on disk, so that it counts for quotas and survives the sandbox (decision 17).
@@ -179,12 +189,17 @@ mod tests {
     use palisade_protocol::FileAccess;
 
     fn mounts(read: &[&str], write: &[&str]) -> Vec<(String, bool)> {
+        mounts_with(read, write, &[])
+    }
+
+    fn mounts_with(read: &[&str], write: &[&str], locked: &[&str]) -> Vec<(String, bool)> {
         let session = SessionId::from_random([0; 6]);
         let texts = |paths: &[&str]| paths.iter().map(|p| (*p).to_owned()).collect();
         let spec = SandboxSpec {
             scope: FileAccess { read: texts(read), write: texts(write) }.scope_for(&session).unwrap(),
             session,
             workspace: "/w".into(),
+            locked: locked.iter().map(|name| (*name).to_owned().try_into().unwrap()).collect(),
             skills: vec![],
             env: vec![],
             proxy: None,
@@ -195,6 +210,19 @@ mod tests {
     #[test]
     fn the_whole_workspace_is_one_mount() {
         assert_eq!(mounts(&["", "a"], &["", ".memory"]), [(String::new(), true)]);
+    }
+
+    #[test]
+    fn what_is_locked_is_read_only_in_every_scope() {
+        let with = |read: &[&str], write: &[&str]| mounts_with(read, write, &["skills", ".pokee"]);
+        let named = |mounts: &[(&str, bool)]| -> Vec<_> {
+            mounts.iter().map(|(path, writable)| ((*path).to_owned(), *writable)).collect()
+        };
+        assert_eq!(with(&[""], &[""]), named(&[("", true), ("skills", false), (".pokee", false)]));
+        let own = (".sessions/sess_000000000000", true);
+        assert_eq!(with(&[""], &["skills/a"]), named(&[("", false), own, ("skills/a", false)]));
+        assert_eq!(with(&[], &[".pokee", "p"]), named(&[(".pokee", false), own, ("p", true)]));
+        assert_eq!(with(&[], &["skills2"]), named(&[own, ("skills2", true)]));
     }
 
     #[test]

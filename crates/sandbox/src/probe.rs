@@ -48,8 +48,9 @@ async fn probe_in(factory: &SandboxFactory, folder: &Path) -> Result<Probed, San
     let session = SessionId::from_random([0; 6]);
     let scope = FileAccess::default().scope_for(&session).map_err(|e| SandboxError::Spec(e.to_string()))?;
     let (skills, env, proxy) = (vec![], vec![], Some(ProxySpec::default()));
-    let workspace = folder.to_owned();
-    let sandbox = factory.start(SandboxSpec { session, workspace, scope, skills, env, proxy }).await?;
+    let (workspace, locked) = (folder.to_owned(), vec![]);
+    let sandbox =
+        factory.start(SandboxSpec { session, workspace, scope, locked, skills, env, proxy }).await?;
     let request = RunRequest { command: "true".into(), timeout_ms: PROBE_MS_MAX, background: false };
     let exit = sandbox.run(request, |_| {}).await;
     let probed = Probed { landlock_abi: sandbox.landlock_abi() };

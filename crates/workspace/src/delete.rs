@@ -5,7 +5,6 @@ use palisade_protocol::WorkspacePath;
 use palisade_protocol::scope::Scope;
 use rustix::io::Errno;
 
-use crate::folders::SESSIONS;
 use crate::{Workspace, WorkspaceError};
 
 impl Workspace {
@@ -13,7 +12,7 @@ impl Workspace {
     /// directory; one with content only when `recursive`.
     pub fn delete(&self, scope: &Scope, path: &WorkspacePath, recursive: bool) -> Result<(), WorkspaceError> {
         let place = self.writable(scope, path)?;
-        if scope.root_of(path) == Some(path) || path.as_bytes() == SESSIONS.as_bytes() {
+        if scope.root_of(path) == Some(path) {
             return Err(WorkspaceError::Held(path.clone()));
         }
         let (Some(parent), Some(name)) = (place.below().parent(), place.below().file_name()) else {
@@ -21,13 +20,15 @@ impl Workspace {
         };
         let failed = |error| WorkspaceError::from_io("deleting", path, error);
         let directory = place.root.directory(parent).map_err(failed)?;
-        match directory.metadata(name).map_err(failed)?.kind {
+        let found = directory.metadata(name).map_err(failed)?;
+        match found.kind {
             Kind::File => directory.remove_file(name).map_err(failed),
             Kind::Link => {
                 place.root.look_up(place.below()).map_err(failed)?;
                 directory.remove_file(name).map_err(failed)
             }
             Kind::Special => Err(WorkspaceError::NotRegular(path.clone())),
+            Kind::Directory if self.holds(&found)? => Err(WorkspaceError::Held(path.clone())),
             Kind::Directory if recursive => {
                 directory.remove_tree(name).map_err(|error| match Errno::from_io_error(&error) {
                     Some(Errno::NOTEMPTY) => WorkspaceError::Changing(path.clone(), error),

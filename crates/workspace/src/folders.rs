@@ -5,17 +5,15 @@ use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::PoisonError;
 
-use palisade_beneath::{Directory, Kind, Visit};
+use palisade_beneath::{Directory, Kind, Metadata, Visit};
 use palisade_protocol::limits::SESSIONS_LISTED_MAX;
-use palisade_protocol::scope::{Scope, session_dir};
+use palisade_protocol::scope::{SESSIONS, Scope, session_dir};
 use palisade_protocol::{SessionId, WorkspacePath};
 use rustix::io::Errno;
 
 use crate::resolve::as_path;
 use crate::{Workspace, WorkspaceError, temporary};
 
-/// The sessions' own folders.
-pub(crate) const SESSIONS: &str = ".sessions";
 /// The agent context.
 pub(crate) const CONTEXT: &str = ".pokee";
 /// Custom skills.
@@ -29,11 +27,32 @@ impl Workspace {
     pub fn ensure_folders(&self) -> Result<(), WorkspaceError> {
         let _one_at_a_time = self.folders.lock().unwrap_or_else(PoisonError::into_inner);
         let top = self.root.directory(Path::new("")).map_err(|e| failed("opening", "", e))?;
-        for name in [MEMORY, CONTEXT, SESSIONS, SKILLS] {
+        let own = [MEMORY, CONTEXT, SESSIONS, SKILLS].map(OsStr::new).into_iter();
+        for name in own.chain(self.locked_names()) {
             set_aside_unless_directory(&top, name)?;
-            top.make_and_enter(OsStr::new(name)).map_err(|e| failed("making", name, e))?;
+            top.make_and_enter(name).map_err(|e| failed("making", &name.to_string_lossy(), e))?;
         }
         Ok(())
+    }
+
+    /// Whether a directory is one that must not be deleted, whatever name led to it.
+    pub(crate) fn holds(&self, directory: &Metadata) -> Result<bool, WorkspaceError> {
+        let top = self.root.directory(Path::new("")).map_err(|e| failed("opening", "", e))?;
+        for name in self.locked_names().chain([OsStr::new(SESSIONS)]) {
+            match top.metadata(name) {
+                Ok(held) if (held.device, held.inode) == (directory.device, directory.inode) => {
+                    return Ok(true);
+                }
+                Ok(_) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(failed("looking at", &name.to_string_lossy(), error)),
+            }
+        }
+        Ok(false)
+    }
+
+    fn locked_names(&self) -> impl Iterator<Item = &OsStr> {
+        self.locked.iter().map(|folder| as_path(folder.path().as_bytes()).as_os_str())
     }
 
     /// Makes what a new session's scope names and the workspace has not (decision 20). Whatever is no directory
@@ -101,21 +120,22 @@ impl Workspace {
     }
 }
 
-fn set_aside_unless_directory(top: &Directory, name: &str) -> Result<(), WorkspaceError> {
-    match top.metadata(OsStr::new(name)) {
+fn set_aside_unless_directory(top: &Directory, name: &OsStr) -> Result<(), WorkspaceError> {
+    let shown = name.to_string_lossy();
+    match top.metadata(name) {
         Ok(found) if found.kind == Kind::Directory => return Ok(()),
         Ok(_) => {}
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(failed("looking at", name, error)),
+        Err(error) => return Err(failed("looking at", &shown, error)),
     }
-    let aside = format!("{name}.set-aside-{}", temporary::random_hex()?);
-    match top.rename(OsStr::new(name), OsStr::new(&aside)) {
+    let aside = format!("{shown}.set-aside-{}", temporary::random_hex()?);
+    match top.rename(name, OsStr::new(&aside)) {
         Ok(()) => {
-            tracing::warn!(folder = name, aside, "something else stood in place of a folder; set aside")
+            tracing::warn!(folder = %shown, aside, "something else stood in place of a folder; set aside")
         }
         // Another call of this function was first.
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => return Err(failed("setting aside", name, error)),
+        Err(error) => return Err(failed("setting aside", &shown, error)),
     }
     Ok(())
 }

@@ -26,6 +26,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use palisade_beneath::Root;
+use palisade_protocol::scope::LockedFolder;
 
 pub use archive::{ARCHIVE_BYTES_MAX, ARCHIVE_ENTRIES_MAX, Archive};
 pub use error::WorkspaceError;
@@ -43,19 +44,26 @@ pub struct Workspace {
     root: Root,
     /// Which snapshot a skill's folder had when it looked like this; rebuilt from the disk when lost.
     snapshots: Mutex<HashMap<PathBuf, snapshot::Known>>,
+    /// What sandboxes show read-only: it has to stay where it is, for a mount goes with the folder it is on.
+    locked: Vec<LockedFolder>,
     /// Held while folders are set aside, so that two sessions do not set aside each other's new folder.
     folders: Mutex<()>,
 }
 
 impl Workspace {
-    /// Opens the workspace at `dir`, making it and the folders the server relies on.
-    pub fn open(dir: &Path) -> Result<Self, WorkspaceError> {
+    /// Opens the workspace at `dir`, making it and the folders the server relies on, `locked` among them.
+    pub fn open(dir: &Path, locked: &[LockedFolder]) -> Result<Self, WorkspaceError> {
         let failed =
             |action| move |source| WorkspaceError::Io { action, path: dir.display().to_string(), source };
         std::fs::create_dir_all(dir).map_err(failed("making the workspace"))?;
         let root = Root::open(dir).map_err(failed("opening the workspace"))?;
-        let workspace =
-            Self { dir: dir.to_owned(), root, snapshots: Mutex::default(), folders: Mutex::default() };
+        let workspace = Self {
+            dir: dir.to_owned(),
+            root,
+            snapshots: Mutex::default(),
+            locked: locked.to_vec(),
+            folders: Mutex::default(),
+        };
         workspace.ensure_folders()?;
         Ok(workspace)
     }

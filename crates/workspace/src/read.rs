@@ -2,12 +2,13 @@
 //! follow; a FIFO, a socket or a device is refused without being opened.
 
 use std::fs::File;
-use std::os::unix::fs::FileExt as _;
+use std::io::IoSliceMut;
 
 use bytes::Bytes;
 use palisade_beneath::{Kind, Metadata};
 use palisade_protocol::scope::Scope;
 use palisade_protocol::{Access, WorkspacePath};
+use rustix::io::{ReadWriteFlags, preadv2};
 
 use crate::list::{Listing, Page, list_directory};
 use crate::{Workspace, WorkspaceError};
@@ -57,13 +58,7 @@ impl Workspace {
             Kind::File => {
                 let file = node.open_file().map_err(failed)?;
                 let metadata = Metadata::of(&file).map_err(failed)?;
-                Ok(Opened::File(ReadFile {
-                    content: small_content(&file, metadata.size),
-                    size: metadata.size,
-                    modified: metadata.modified_s(),
-                    etag: etag(&metadata),
-                    file,
-                }))
+                Ok(Opened::File(read_file(file, &metadata, ReadWriteFlags::empty())))
             }
             Kind::Directory => {
                 let directory = node.open_directory().map_err(failed)?;
@@ -75,13 +70,35 @@ impl Workspace {
             Kind::Link => Err(WorkspaceError::NotFound(path.clone())),
         }
     }
+
+    /// The file at `path`, where the kernel has its name and, if it is small, its content in memory, so that no disk is
+    /// waited for. `None` says only that [`Self::open_read`] has to be asked.
+    pub fn open_in_memory(&self, scope: &Scope, path: &WorkspacePath) -> Option<ReadFile> {
+        let node = self.readable_in_memory(scope, path).filter(|node| node.metadata().kind == Kind::File)?;
+        let file = node.open_file().ok()?;
+        let metadata = Metadata::of(&file).ok()?;
+        let file = read_file(file, &metadata, ReadWriteFlags::NOWAIT);
+        (file.content.is_some() || file.size > READ_AT_ONCE_BYTES_MAX as u64).then_some(file)
+    }
+}
+
+fn read_file(file: File, metadata: &Metadata, how: ReadWriteFlags) -> ReadFile {
+    ReadFile {
+        content: small_content(&file, metadata.size, how),
+        size: metadata.size,
+        modified: metadata.modified_s(),
+        etag: etag(metadata),
+        file,
+    }
 }
 
 /// `None` for what is not small, and for what changed between the two looks at it: then the reader finds out.
-fn small_content(file: &File, size: u64) -> Option<Bytes> {
-    let mut content = vec![0; usize::try_from(size).ok().filter(|size| *size <= READ_AT_ONCE_BYTES_MAX)?];
-    file.read_exact_at(&mut content, 0).ok()?;
-    Some(content.into())
+fn small_content(file: &File, size: u64, how: ReadWriteFlags) -> Option<Bytes> {
+    let size = usize::try_from(size).ok().filter(|size| *size <= READ_AT_ONCE_BYTES_MAX)?;
+    let mut content = vec![0; size];
+    // Of a file in memory one read gives all; whatever gives less is left to who streams it.
+    let read = preadv2(file, &mut [IoSliceMut::new(&mut content)], 0, how).ok()?;
+    (read == size).then(|| content.into())
 }
 
 /// The change time is part of it, because a writer can set the modification time back.

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use palisade_beneath::Root;
+use palisade_beneath::{Node, Root};
 use palisade_protocol::scope::Scope;
 use palisade_protocol::{Access, WorkspacePath};
 
@@ -45,6 +45,13 @@ impl Workspace {
         }
     }
 
+    /// What lies at a readable `path`, where that can be said without asking the disk.
+    pub(crate) fn readable_in_memory(&self, scope: &Scope, path: &WorkspacePath) -> Option<Node> {
+        let is_readable = matches!(scope.access(path), Access::Read | Access::Write);
+        let root = scope.root_of(path).filter(|_| is_readable && !names_a_temporary(path))?;
+        self.root.look_up_in_memory(as_path(root.as_bytes()), as_path(below(root, path))).ok()
+    }
+
     /// Where `path` may be changed.
     pub(crate) fn writable<'p>(
         &self,
@@ -67,7 +74,11 @@ impl Workspace {
             .root
             .narrow(as_path(root.as_bytes()))
             .map_err(|e| WorkspaceError::from_io("opening the scope root of", path, e))?;
-        let below = &path.as_bytes()[root.as_bytes().len()..];
-        Ok(Place { root: narrow, below: below.strip_prefix(b"/").unwrap_or(below) })
+        Ok(Place { root: narrow, below: below(root, path) })
     }
+}
+
+fn below<'p>(root: &WorkspacePath, path: &'p WorkspacePath) -> &'p [u8] {
+    let below = &path.as_bytes()[root.as_bytes().len()..];
+    below.strip_prefix(b"/").unwrap_or(below)
 }

@@ -207,7 +207,15 @@ impl Bench {
         let session = SessionId::from_random([0xbe; 6]);
         let scope = FileAccess::default().scope_for(&session)?;
         let workspace = self.workspace.clone();
-        let spec = SandboxSpec { session, workspace, scope, skills: vec![], env: vec![], proxy: None };
+        let spec = SandboxSpec {
+            session,
+            workspace,
+            scope,
+            locked: vec![],
+            skills: vec![],
+            env: vec![],
+            proxy: None,
+        };
         Ok(self.factory.start(spec).await?)
     }
 }

@@ -1,5 +1,5 @@
-//! Files over HTTP beside Debian's nginx, which has the same files on the same disk and nothing to ask before it sends
-//! them. One client for both, taken in turn.
+//! Files over HTTP beside Debian's nginx, which has the same files on the same disk, logs its requests as we do, and has
+//! nothing to ask before it sends them. One client for both, taken in turn.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
@@ -44,14 +44,18 @@ pub(super) async fn measure(
     };
     let theirs =
         |name: &str| Target { address: nginx.address, path: format!("/{name}"), header: String::new() };
+    // What a request costs here that opens no file: the same server, its log and its layers.
+    let health = Target { address, path: "/health".to_owned(), header: String::new() };
     let (mut rows, mut floors) = (Vec::new(), Vec::new());
     for (what, name, clients, count) in
         [("GET 100 MiB", "large", 1, large_count), ("GET 1 KiB, 8 at a time", "small", CLIENTS, small_count)]
     {
-        let mut means = [0.0, 0.0];
+        let mut means = [0.0, 0.0, 0.0];
         // First a round that fills caches, then turn by turn: the machine's mood changes.
         for round in 0..=ROUNDS {
-            for (mean, target) in means.iter_mut().zip([ours(name), theirs(name)]) {
+            let targets = [Some(ours(name)), Some(theirs(name)), (clients > 1).then(|| health.clone())];
+            for (mean, target) in means.iter_mut().zip(targets) {
+                let Some(target) = target else { continue };
                 let took_ms = target.time(clients, count.div_ceil(ROUNDS)).await?;
                 *mean += if round == 0 { 0.0 } else { took_ms / ROUNDS as f64 };
             }
@@ -60,6 +64,9 @@ pub(super) async fn measure(
         let row = Row::mean(what, Unit::Milliseconds, means[0], count).above(&[&floor]);
         rows.push(row.goal(TIMES_FLOOR_MAX * means[1]));
         floors.push(floor);
+        if clients > 1 {
+            floors.push(Row::mean("GET /health, 8 at a time", Unit::Milliseconds, means[2], count));
+        }
     }
     Ok((rows, floors))
 }
@@ -140,11 +147,12 @@ impl Nginx {
         let folder = std::env::temp_dir().join(format!("palisade-bench-nginx-{}", std::process::id()));
         std::fs::create_dir_all(&folder).context("making nginx's folder")?;
         let (at, root) = (folder.display(), root.display());
-        // Debian's own settings but for the log; one process, which has no workers that outlive it.
+        // Debian's own settings, its log of requests among them, as the server has one, too; one process, which has no
+        // workers that outlive it.
         let config = format!(
             "daemon off; master_process off; pid {at}/pid; error_log {at}/error.log;\n\
              events {{ worker_connections 256; }}\n\
-             http {{ sendfile on; tcp_nopush on; access_log off; client_body_temp_path {at}/b; proxy_temp_path {at}/p;\n\
+             http {{ sendfile on; tcp_nopush on; access_log {at}/access.log; client_body_temp_path {at}/b; proxy_temp_path {at}/p;\n\
              fastcgi_temp_path {at}/f; uwsgi_temp_path {at}/u; scgi_temp_path {at}/s; keepalive_requests 1000000;\n\
              server {{ listen {address}; root {root}; }} }}\n"
         );

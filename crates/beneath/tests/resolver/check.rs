@@ -96,7 +96,9 @@ impl Tree {
             assert_eq!(again, parsed, "parsing twice changes nothing more");
         }
         let path = Path::new(OsStr::from_bytes(&path));
-        if let Ok(found) = self.root.look_up(path) {
+        let in_memory = ["", "dir", "in-dir"].map(|root| self.root.look_up_in_memory(Path::new(root), path));
+        assert!(in_memory[2].is_err(), "a root is looked up strictly");
+        for found in in_memory.into_iter().chain([self.root.look_up(path)]).flatten() {
             let found = found.metadata();
             assert!(self.inside.contains(&(found.device, found.inode)), "{} leads out", path.display());
         }

@@ -13,6 +13,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
+use palisade_protocol::scope::LockedFolder;
 use palisade_protocol::{LedgerName, TenantName};
 use serde::Deserialize;
 
@@ -103,6 +104,9 @@ pub(crate) struct TenantSection {
     pub(crate) tokens: Vec<TokenSection>,
     #[serde(default)]
     pub(crate) memory: Memory,
+    /// Folders at the top of its workspace that sandboxes may not change.
+    #[serde(default)]
+    pub(crate) locked: Vec<LockedFolder>,
     pub(crate) upload_mb: Option<u64>,
     /// What its workspace may take of the disk.
     pub(crate) workspace_gb: Option<f64>,
@@ -344,6 +348,11 @@ impl TenantSection {
         if let Some(host) = self.hosts.iter().find(|host| !is_host(host)) {
             bail!("tenant {name:?} has the host {host:?}: a name in small letters, without a port");
         }
+        if let Some((_, twice)) =
+            self.locked.iter().enumerate().find(|(at, folder)| self.locked[..*at].contains(folder))
+        {
+            bail!("tenant {name:?} locks {:?} twice", twice.path().to_string());
+        }
         if self.upload_mb == Some(0) {
             bail!("tenant {name:?} has upload_mb = 0, so no file could be uploaded");
         }
@@ -427,6 +436,7 @@ mod tests {
             client_model_selection = true
             tokens = [{ id = "default", key = "env:ACME_KEY" }]
             memory = "shared"
+            locked = [".pokee", "skills"]
             upload_mb = 100
             workspace_gb = 100
             limits = { concurrent_sessions = 20, turns_per_hour = 300 }
@@ -481,6 +491,14 @@ mod tests {
             (
                 "[[tenant]]\nname = \"a\"\nupload_mb = 0\ntokens = [{id = \"t\", key = \"env:X\"}]",
                 "upload_mb = 0",
+            ),
+            (
+                "[[tenant]]\nname = \"a\"\nlocked = [\"a/b\"]\ntokens = [{id = \"t\", key = \"env:X\"}]",
+                "\"a/b\" cannot be locked",
+            ),
+            (
+                "[[tenant]]\nname = \"a\"\nlocked = [\"x\", \"x\"]\ntokens = [{id = \"t\", key = \"env:X\"}]",
+                "twice",
             ),
             (
                 "[[tenant]]\nname = \"a\"\nworkspace_gb = 0\ntokens = [{id = \"t\", key = \"env:X\"}]",

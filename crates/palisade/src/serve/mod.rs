@@ -234,6 +234,7 @@ fn default_tenant(default_model: &str) -> Result<TenantConfig> {
         default_model: default_model.to_owned(),
         client_model_selection: true,
         memory: MemoryMode::Shared,
+        locked: Vec::new(),
         upload_bytes_max: UPLOAD_BYTES_MAX,
         workspace_bytes_max: WORKSPACE_BYTES_MAX,
         concurrent_sessions_max: limits.concurrent_sessions,
@@ -266,6 +267,7 @@ fn tenant(section: &TenantSection, default_model: &str) -> Result<TenantConfig> 
             Memory::Scoped => MemoryMode::Scoped,
             Memory::Off => MemoryMode::Off,
         },
+        locked: section.locked.clone(),
         upload_bytes_max: section.upload_mb.map_or(UPLOAD_BYTES_MAX, |mb| mb.saturating_mul(1024 * 1024)),
         // Fractions are for small disks; a float's size is cut at the type's end.
         workspace_bytes_max: section

@@ -5,6 +5,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::start;
+use crate::usage::start_as;
 
 #[tokio::test]
 async fn both_layers_agree() {
@@ -95,4 +96,43 @@ async fn memory_outlives_sessions_and_is_there_whatever_the_scope() {
         assert_eq!(events.iter().find(|e| e.kind == "tool_result").unwrap().data["content"], expected);
         server.request(Method::DELETE, &format!("/v1/sessions/{id}")).send().await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn what_is_locked_is_the_file_apis_to_write_and_the_sandboxes_to_read() {
+    let (server, upstream) = start_as(r#"locked = [".pokee", "skills", "rules"]"#, "").await;
+    let session = server.session(json!({})).await;
+    let file =
+        |method: Method, path: &str| server.request(method, &format!("/v1/sessions/{session}/files/{path}"));
+    server.json(file(Method::PUT, ".pokee/AGENTS.md").body("from outside")).await;
+    upstream.push(Answer::calls([
+        Call::new("Bash", json!({"command": "cat .pokee/AGENTS.md; echo x >> .pokee/AGENTS.md"})),
+        Call::new("Bash", json!({"command": "touch beside && ln -s . here && mv rules away"})),
+        Call::new("Write", json!({"file_path": "skills/mine/SKILL.md", "content": "---"})),
+        // Tries for as long as it is let.
+        Call::new(
+            "Bash",
+            json!({"command": "until mkdir rules/x || mv rules away || touch rules/y; do :; done 2>/dev/null", "background": true}),
+        ),
+    ]));
+    upstream.push(Answer::text("done"));
+    let events = server.send(&session, "try").await.rest().await;
+    let results: Vec<&Value> = events.iter().filter(|e| e.kind == "tool_result").map(|e| &e.data).collect();
+    let said = |at: usize| results[at]["content"].as_str().unwrap();
+    assert!(said(0).starts_with("from outside") && said(0).contains("Read-only file system"), "{}", said(0));
+    assert!(said(1).contains("Device or resource busy"), "{}", said(1));
+    assert!(said(2).contains("read-only"), "{}", said(2));
+    // While that goes on: files in it come and go from outside, the folder itself stays, by whatever name.
+    for round in 0..20 {
+        server.json(file(Method::PUT, "rules/d/f").body(round.to_string())).await;
+        for path in ["rules", "rules?recursive=true", "here/rules?recursive=true"] {
+            let refused = server.refused(file(Method::DELETE, path)).await;
+            assert_eq!(refused, (409, "directory.held".to_owned()), "{path}");
+        }
+        let deleted = file(Method::DELETE, "rules/d?recursive=true").send().await.unwrap();
+        assert_eq!(deleted.status(), 204);
+    }
+    let names = |folder: &str| std::fs::read_dir(server.workspace().join(folder)).unwrap().count();
+    assert_eq!((names("rules"), names("skills")), (0, 0));
+    assert!(server.workspace().join("beside").exists() && !server.workspace().join("away").exists());
 }

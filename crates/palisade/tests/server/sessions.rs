@@ -52,6 +52,8 @@ async fn a_deleted_session_is_gone_and_its_workspace_stays() {
     let file = format!("/v1/sessions/{id}/files/notes/a.txt");
     server.json(server.request(Method::PUT, &file).body("kept")).await;
     assert!(server.workspace().join(".sessions").join(&id).is_dir());
+    // Read just before, so that whatever is remembered of it is fresh.
+    assert_eq!(server.request(Method::GET, &file).send().await.unwrap().text().await.unwrap(), "kept");
     let session = format!("/v1/sessions/{id}");
     assert_eq!(server.request(Method::DELETE, &session).send().await.unwrap().status(), 204);
     assert_eq!(server.refused(server.request(Method::DELETE, &session)).await.0, 404);

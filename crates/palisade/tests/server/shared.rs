@@ -92,6 +92,17 @@ async fn what_runs_here_is_seen_and_steered_from_there() {
     assert_eq!(stream.rest().await.last().unwrap().kind, "message.cancelled");
     assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
 
+    // Read here, and destroyed there: here it is soon gone, too, whatever is remembered of it.
+    let doomed = here.session(json!({})).await;
+    let listing = || here.request(Method::GET, &format!("/v1/sessions/{doomed}/files/"));
+    assert_eq!(listing().send().await.unwrap().status(), 200);
+    let deleted = there.request(Method::DELETE, &format!("/v1/sessions/{doomed}")).send().await.unwrap();
+    assert_eq!(deleted.status(), 204);
+    wait_for("its files to be out of reach", || async {
+        (listing().send().await.unwrap().status() == 404).then_some(())
+    })
+    .await;
+
     // The next turn there: the conversation is one.
     upstream.push(Answer::text("here I am"));
     there.send(&session, "where are you?").await.until("message.completed").await;

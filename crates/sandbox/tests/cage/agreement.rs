@@ -133,7 +133,11 @@ fn is_fifo(at: &Path) -> bool {
 fn outside(workspace: &Workspace, scope: &Scope, verb: Verb, path: &str) -> Answer {
     let at = WorkspacePath::parse(path).unwrap();
     let answer = || match verb {
-        Verb::Get => match workspace.open_read(scope, &at, &Page::default())? {
+        // In the order in which the server asks.
+        Verb::Get => match workspace.open_in_memory(scope, &at).map_or_else(
+            || workspace.open_read(scope, &at, &Page::default()),
+            |file| Ok(Opened::File(file)),
+        )? {
             Opened::File(mut read) => Ok(Answer::Content(std::io::read_to_string(&mut read.file).unwrap())),
             Opened::Directory(listing) => {
                 let entries = listing.entries.into_iter();
@@ -301,11 +305,12 @@ async fn check(bench: &Bench, case: &Case) {
         plant(dir, &case.tree);
     }
     let scope = case.access.scope_for(&bench.session).unwrap();
-    let (workspace, other) = (Workspace::open(&twin).unwrap(), Workspace::open(&bench.workspace).unwrap());
+    let [workspace, other] = [&twin, &bench.workspace].map(|dir| Workspace::open(dir, &[]).unwrap());
     let spec = SandboxSpec {
         session: bench.session.clone(),
         workspace: bench.workspace.clone(),
         scope: scope.clone(),
+        locked: vec![],
         skills: vec![],
         env: vec![],
         proxy: None,

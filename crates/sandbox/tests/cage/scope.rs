@@ -323,6 +323,69 @@ async fn a10_a11_nothing_is_carved_out_of_what_may_be_written() {
     refused(&next, "cat hidden/secret.txt rw/../hidden/secret.txt", "No such file or directory").await;
 }
 
+/// Read-only at the top of a writable workspace: the one mount point below something the agent may write.
+#[tokio::test]
+async fn a09_a10_a11_a_locked_folder_stays_locked_and_in_its_place() {
+    let bench = Bench::new();
+    bench.put(".pokee/AGENTS.md", "the rules");
+    bench.put("mine/f", "f");
+    let mut spec = bench.spec(&[""], &[""]);
+    spec.locked = [".pokee", "missing"].map(|name| name.to_owned().try_into().unwrap()).to_vec();
+    let (sandbox, other) =
+        (bench.factory.start(spec.clone()).await.unwrap(), bench.factory.start(spec.clone()).await.unwrap());
+    let exchange = "python3 -c 'import ctypes, os; libc = ctypes.CDLL(None, use_errno=True); \
+        libc.renameat2(-100, b\".pokee\", -100, b\"mine\", 2) and exit(os.strerror(ctypes.get_errno()))'";
+    for (command, reason) in [
+        ("echo evil > .pokee/AGENTS.md", "Read-only file system"),
+        ("echo evil > /proc/self/cwd/.pokee/AGENTS.md", "Read-only file system"),
+        ("ln -s .pokee way && echo evil > way/AGENTS.md", "Read-only file system"),
+        ("chmod 777 .pokee", "Read-only file system"),
+        ("rm -rf .pokee", "Read-only file system"),
+        ("touch missing/new", "Read-only file system"),
+        ("mv .pokee away", "Device or resource busy"),
+        ("rmdir missing", "Device or resource busy"),
+        ("mkdir new; mv -T new missing", "Device or resource busy"),
+        ("mv -T mine .pokee", ""),
+        (exchange, "Device or resource busy"),
+        ("ln .pokee/AGENTS.md hard", "Invalid cross-device link"),
+    ] {
+        refused(&sandbox, &format!("export LC_ALL=C; {command}"), reason).await;
+        refused(&other, &format!("export LC_ALL=C; {command}"), "").await;
+    }
+    let write = serde_json::json!({"file_path": ".pokee/AGENTS.md", "content": "evil"});
+    assert_eq!(tool(&sandbox, "Write", write).await.code.as_deref(), Some("file.read_only"));
+    // All beside it is as writable as ever, and what the host writes into it is seen.
+    stdout(&sandbox, "echo g > mine/g && mv mine/g g && mkdir -p .pokee2/x").await;
+    bench.put(".pokee/AGENTS.md", "new rules");
+    assert_eq!(stdout(&sandbox, "cat .pokee/AGENTS.md").await, "new rules");
+    assert!(!sandbox.is_stale() && bench.workspace.join("missing").is_dir());
+    // Gone on the host, which the file API refuses to do, it is noticed before the next call.
+    std::fs::remove_dir(bench.workspace.join("missing")).unwrap();
+    assert!(sandbox.is_stale());
+    std::os::unix::fs::symlink(&bench.outside, bench.workspace.join("missing")).unwrap();
+    let error = bench.factory.start(spec).await.unwrap_err();
+    assert!(matches!(&error, SandboxError::Start { message, .. } if message.contains("missing")), "{error}");
+}
+
+#[tokio::test]
+async fn what_is_locked_is_so_in_narrow_scopes_too() {
+    let bench = Bench::new();
+    bench.put("skills/own/SKILL.md", "own");
+    for (read, write) in [(vec![], vec!["skills/own", "p"]), (vec![""], vec!["skills", "p"])] {
+        let mut spec = bench.spec(&read, &write);
+        spec.locked = vec!["skills".to_owned().try_into().unwrap()];
+        let sandbox = bench.factory.start(spec).await.unwrap();
+        assert_eq!(stdout(&sandbox, "touch p/f; cat skills/own/SKILL.md").await, "own");
+        refused(&sandbox, "export LC_ALL=C; touch skills/own/new", "Read-only file system").await;
+        if sandbox.landlock_abi() > 0 {
+            // The second fence names it as little as the mounts do.
+            let write =
+                "import os\ntry: os.mkdir('skills/own/new')\nexcept OSError as e: print(e.errno in (13, 30))";
+            assert_eq!(python(&sandbox, write).await, "True");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a14_a_path_is_never_an_argument() {
     let bench = Bench::new();

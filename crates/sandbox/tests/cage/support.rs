@@ -82,6 +82,7 @@ impl Bench {
             session: self.session.clone(),
             workspace: self.workspace.clone(),
             scope: access.scope_for(&self.session).unwrap().with(memory, Access::Write),
+            locked: vec![],
             skills: vec![],
             env: vec![],
             proxy: None,

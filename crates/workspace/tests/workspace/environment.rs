@@ -98,7 +98,7 @@ fn a_full_disk_refuses_and_leaves_nothing() {
         command.arg(&dir).arg(copied_binary(home.path()));
         return run_again(command, test, &dir);
     };
-    let workspace = Workspace::open(&Path::new(&dir).join("workspace")).unwrap();
+    let workspace = Workspace::open(&Path::new(&dir).join("workspace"), &[]).unwrap();
     let put = |path: &str, bytes: usize| {
         let mut upload = workspace.begin_upload(&whole(), &at(path), u64::MAX)?;
         upload.write(&vec![b'x'; bytes])?;
@@ -113,7 +113,7 @@ fn a_full_disk_refuses_and_leaves_nothing() {
     assert_eq!(crate::support::names_below(workspace.dir()), before);
     assert_eq!(std::fs::metadata(workspace.dir().join("old")).unwrap().len(), 100_000);
     put("new", 100_000).unwrap();
-    let own = Workspace::open(Path::new(&dir)).unwrap().volume().unwrap();
+    let own = Workspace::open(Path::new(&dir), &[]).unwrap().volume().unwrap();
     assert!(own.is_own && own.total_bytes == 1 << 20 && own.free_bytes < own.total_bytes, "{own:?}");
     assert!(!workspace.volume().unwrap().is_own, "a folder of a file system is not its own");
 }

@@ -11,7 +11,7 @@ fn opening_makes_the_folders_and_opening_again_changes_nothing() {
     assert_eq!(tenant.get(&whole(), "").unwrap(), ".memory .pokee .sessions skills");
     tenant.write(".memory/MEMORY.md", "kept");
     let before = tenant.names();
-    Workspace::open(tenant.workspace.dir()).unwrap();
+    Workspace::open(tenant.workspace.dir(), &[]).unwrap();
     assert_eq!(tenant.names(), before);
 }
 
@@ -31,6 +31,27 @@ fn a_planted_link_is_set_aside() {
             "nothing was made through {name}"
         );
     }
+}
+
+#[test]
+fn a_locked_folder_is_made_and_cannot_be_deleted() {
+    let tenant = Tenant::new();
+    tenant.link("policies", tenant.outside());
+    let locked = ["policies", "skills"].map(|name| name.to_owned().try_into().unwrap());
+    let workspace = Workspace::open(tenant.workspace.dir(), &locked).unwrap();
+    assert!(std::fs::symlink_metadata(tenant.at("policies")).unwrap().is_dir(), "the link is set aside");
+    tenant.write("policies/own/a", "a");
+    // A link that stays inside is another name of the same folder.
+    tenant.link("here", ".");
+    let path = |text: &str| palisade_protocol::WorkspacePath::parse(text).unwrap();
+    for name in ["policies", "skills", "here/policies", ".sessions", "here/.sessions"] {
+        for recursive in [true, false] {
+            let error = Error::from(workspace.delete(&whole(), &path(name), recursive).unwrap_err());
+            assert_eq!((error.kind, error.code), (ErrorKind::Conflict, "directory.held"), "{name}");
+        }
+    }
+    workspace.delete(&whole(), &path("here/policies/own"), true).unwrap();
+    assert!(tenant.at("policies").is_dir() && !tenant.at("policies/own").exists());
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::io::Read as _;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use palisade_protocol::{Error, ErrorKind};
+use palisade_protocol::{Access, Error, ErrorKind};
 use palisade_workspace::Opened;
 
 use crate::support::{Tenant, at, code, first, scope, whole};
@@ -126,5 +126,45 @@ fn a_sparse_file_costs_nothing_to_open() {
     match tenant.workspace.open_read(&whole(), &at("sparse"), &first(1)).unwrap() {
         Opened::File(read) => assert_eq!(read.size, length),
         Opened::Directory(_) => panic!("a file was opened"),
+    }
+}
+
+#[test]
+fn what_is_in_memory_needs_no_disk() {
+    let tenant = Tenant::new();
+    let large = "x".repeat(100_000);
+    for (name, text) in [("d/small", "12345"), ("d/empty", ""), ("d/large", large.as_str())] {
+        tenant.write(name, text);
+        tenant.link(&format!("{}.link", &name[2..]), name);
+        for path in [name.to_owned(), format!("{}.link", &name[2..])] {
+            for seen in [whole(), scope(&["d"], &[])] {
+                if seen.access(&at(&path)) == Access::None {
+                    let known = tenant.workspace.open_in_memory(&seen, &at(&path));
+                    assert!(known.is_none(), "{path} is out of scope");
+                    continue;
+                }
+                // First, because a link that is new is written to when it is followed.
+                let Opened::File(asked) = tenant.workspace.open_read(&seen, &at(&path), &first(1)).unwrap()
+                else {
+                    panic!("{path} is a file")
+                };
+                let known = tenant.workspace.open_in_memory(&seen, &at(&path)).expect("it was just read");
+                assert_eq!(
+                    (known.size, &known.etag, &known.content),
+                    (asked.size, &asked.etag, &asked.content)
+                );
+                assert_eq!(
+                    known.content.map(|content| content.len()),
+                    (text.len() < 65_536).then_some(text.len())
+                );
+            }
+        }
+    }
+    // Whatever is no file is left to the one that can say why.
+    std::fs::create_dir(tenant.at("empty-dir")).unwrap();
+    tenant.fifo("pipe");
+    tenant.link("out", tenant.outside().join("secret"));
+    for path in ["", "d", "empty-dir", "pipe", "out", "absent", "d/small/x"] {
+        assert!(tenant.workspace.open_in_memory(&whole(), &at(path)).is_none(), "{path}");
     }
 }
