@@ -24,6 +24,7 @@ pub(crate) fn test(args: TestArgs) -> Result<()> {
     run(Command::new("bash").current_dir(root()).arg("deploy/runtime.sh"))?;
     require_packages()?;
     require_nextest()?;
+    require_moto()?;
     let hand = build_hand()?;
     run(&mut cargo(&["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"]))?;
     let mut tests = cargo(&["nextest", "run", "--workspace"]);
@@ -82,6 +83,21 @@ pub(crate) fn install(package: &str, purpose: &str) -> Result<()> {
     }
     run(&mut apt(&["install", "-y", "--no-install-recommends", package]))
         .with_context(|| format!("installing {package}"))
+}
+
+/// A real S3 server for the tests of shipping, in a folder of its own that later runs find again.
+fn require_moto() -> Result<()> {
+    const VERSION: &str = "5.2.5";
+    let folder = root().join("target/testing/moto-5");
+    if folder.join(format!("moto-{VERSION}.dist-info")).is_dir() {
+        return Ok(());
+    }
+    say(&format!("installing moto {VERSION} with pip into {}, for the tests of shipping", folder.display()));
+    let _ = std::fs::remove_dir_all(&folder);
+    let mut pip = Command::new("/usr/bin/python3");
+    pip.args(["-m", "pip", "install", "--quiet", "--root-user-action=ignore", "--target"]).arg(&folder);
+    run(pip.arg(format!("moto[server,s3]=={VERSION}")))
+        .context("installing moto; its pip is Debian's python3-pip")
 }
 
 /// The test runner, from its package when it is not there.

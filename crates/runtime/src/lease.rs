@@ -246,7 +246,7 @@ pub(crate) async fn heed(rooms: Arc<Rooms>, mut notices: mpsc::Receiver<Notice>)
         };
         match notice {
             Some(Notice::CancelRequested(turn)) => {
-                let _ = rooms.turns.cancel(&turn);
+                rooms.turns.cancel(&turn);
             }
             Some(Notice::Answered(turn)) => rooms.turns.answered(&turn),
             Some(Notice::Released(_)) => rooms.lease.look.notify_one(),
@@ -263,7 +263,14 @@ pub(crate) async fn heed(rooms: Arc<Rooms>, mut notices: mpsc::Receiver<Notice>)
                 let task = rooms.clone();
                 rooms.tasks.spawn(async move { drop_session(&task, &session).await });
             }
+            Some(Notice::VaultChanged(tenant)) => rooms.vault.heed_change(&tenant),
+            Some(Notice::VaultKeys) => {
+                // A passphrase takes a while.
+                let task = rooms.clone();
+                rooms.tasks.spawn(async move { task.vault.heed_keys().await });
+            }
             Some(Notice::Missed) => {
+                rooms.vault.heed_missed().await;
                 if let Err(error) = look_at_all(&rooms).await {
                     tracing::warn!(
                         error = %palisade_protocol::chain(&error),
@@ -282,7 +289,7 @@ async fn let_overtaken_go(rooms: &Rooms, session: &SessionId) {
         let row = rooms.store.turn(&turn).await;
         if row.is_ok_and(|row| row.is_some_and(|row| row.owner != rooms.store.server())) {
             tracing::warn!(turn = %turn, "a turn was taken over by another server");
-            let _ = rooms.turns.cancel(&turn);
+            rooms.turns.cancel(&turn);
         }
     }
 }
@@ -301,7 +308,7 @@ async fn look_at_all(rooms: &Arc<Rooms>) -> Result<(), StoreError> {
             None => rooms.store.session_context(&session).await?.is_none(),
         };
         if is_to_end {
-            let _ = rooms.turns.cancel(&turn);
+            rooms.turns.cancel(&turn);
         }
         rooms.turns.answered(&turn);
     }

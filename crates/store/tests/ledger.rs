@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use palisade_protocol::audit::EventType;
 use palisade_protocol::item::TurnOutcome;
+use palisade_protocol::limits::TOKENS_PER_CALL_MAX;
 use palisade_protocol::money::CreditMode;
 use palisade_protocol::rate::{Bucket, RateLimits, Used, WindowLimit};
 use palisade_protocol::session::SessionStatus;
@@ -21,11 +22,13 @@ use palisade_protocol::{
 };
 use palisade_store::{
     AuditRange, Charge, Commit, MeteredCall, NewSession, NewTurn, Posting, PostingKind, SkillUse, Store,
-    StoreError, TurnAccount,
+    StoreError, StoreUrl, TurnAccount,
 };
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::json;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::task::JoinSet;
 
 use engines::{Engine, on_both_engines};
@@ -38,6 +41,8 @@ on_both_engines!(
     a_ledger_is_opened_once_and_a_posting_made_once,
     what_a_turn_set_aside_is_released_however_it_ends,
     the_audit_reads_in_pages_and_outlives_its_session,
+    an_upstream_that_counts_without_bounds_stops_nobody,
+    a_turn_that_cannot_be_settled_ends_all_the_same_and_is_named,
 );
 
 const NOW: f64 = 1_777_222_996.07;
@@ -681,4 +686,72 @@ async fn the_audit_reads_in_pages_and_outlives_its_session(engine: Engine) {
     assert_eq!(store.audit_events(&some, None, 100).await.unwrap().len(), 4);
     let others = AuditRange { tenant: Some("other".into()), ..all };
     assert!(store.audit_events(&others, None, 100).await.unwrap().is_empty());
+}
+
+/// Two such calls would be more than a column holds.
+async fn an_upstream_that_counts_without_bounds_stops_nobody(engine: Engine) {
+    let store = engine.open().await;
+    let name = ledger("acme");
+    store.open_ledger(&name, Some(MicroCredits(1_000)), NOW).await.unwrap();
+    make_session(&store, 1).await;
+    let account = || TurnAccount {
+        rate: RateLimits([Some(WindowLimit { turns_max: 10, tokens_max: u64::MAX }), None]),
+        ..charged(&name, CreditMode::Soft, 0)
+    };
+    store.start_turn(new_turn(1, 1, NOW, account())).await.unwrap();
+    for call in 1..=3 {
+        let usage = Usage::new(u64::MAX, u64::MAX, u64::MAX, u64::MAX);
+        store.commit(step(1, 1, 1, MeteredCall { usage, ..metered(call, 100, NOW) })).await.unwrap();
+    }
+    store.commit(end(1, 1, 1, TurnOutcome::Completed, NOW)).await.unwrap();
+    assert_eq!(store.balance(&name).await.unwrap(), MicroCredits(700));
+    let used = store.used(&tenant(), "default", Bucket::SessionTurn, NOW).await.unwrap();
+    assert_eq!(used[0], Used { turns: 1, tokens: 6 * TOKENS_PER_CALL_MAX });
+    store.start_turn(new_turn(1, 2, NOW, account())).await.unwrap();
+    store.delete_session(&tenant(), &session_id(1), NOW).await.unwrap();
+    assert_adds_up(&store).await;
+}
+
+/// From here on the database takes no record of a turn's end.
+async fn refuse_settling(engine: &Engine) {
+    match engine.url() {
+        StoreUrl::Sqlite(file) => {
+            let mut database = SqliteConnectOptions::new().filename(file).connect().await.unwrap();
+            let refuse =
+                "CREATE TRIGGER refuse BEFORE INSERT ON audit_event BEGIN SELECT RAISE(ABORT, 'no'); END";
+            sqlx::raw_sql(refuse).execute(&mut database).await.unwrap();
+        }
+        StoreUrl::Postgres(url) => {
+            let mut database = sqlx::PgConnection::connect(&url).await.unwrap();
+            let refuse = "CREATE FUNCTION refuse() RETURNS trigger AS $$ BEGIN RAISE EXCEPTION 'no'; END $$ LANGUAGE plpgsql;
+                CREATE TRIGGER refuse BEFORE INSERT ON audit_event EXECUTE FUNCTION refuse()";
+            sqlx::raw_sql(refuse).execute(&mut database).await.unwrap();
+        }
+    }
+}
+
+async fn a_turn_that_cannot_be_settled_ends_all_the_same_and_is_named(engine: Engine) {
+    let store = engine.open().await;
+    let name = ledger("acme");
+    store.open_ledger(&name, Some(MicroCredits(1_000)), NOW).await.unwrap();
+    for n in 1..=2 {
+        make_session(&store, n).await;
+        store.start_turn(new_turn(n, n, NOW, charged(&name, CreditMode::Hard, 100))).await.unwrap();
+        store.commit(step(n, n, 1, metered(1, 300, NOW))).await.unwrap();
+    }
+    refuse_settling(&engine).await;
+    let the_end = || end(1, 1, 1, TurnOutcome::Completed, NOW);
+    let refused = store.commit(the_end()).await.unwrap_err();
+    assert!(refused.is_refusal(), "{refused:?}");
+    let stale = store.end_unsettled(end(1, 1, 2, TurnOutcome::Completed, NOW), "why".into()).await;
+    assert!(matches!(stale, Err(StoreError::Fenced(_))), "{stale:?}");
+    store.end_unsettled(the_end(), "the reason".into()).await.unwrap();
+    assert!(!store.session(&tenant(), &session_id(1)).await.unwrap().unwrap().busy);
+    store.delete_session(&tenant(), &session_id(2), NOW).await.unwrap();
+    let state = store.ledgers().await.unwrap().remove(0);
+    assert_eq!((state.balance, state.held), (MicroCredits(1_000), MicroCredits(0)));
+    let faults = store.ledger_faults().await.unwrap();
+    assert_eq!(faults.len(), 2, "{faults:?}");
+    assert!(faults[0].contains(turn_id(1).as_str()) && faults[0].contains("the reason"), "{faults:?}");
+    assert!(faults[1].contains(turn_id(2).as_str()), "{faults:?}");
 }

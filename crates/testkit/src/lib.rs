@@ -9,6 +9,7 @@ pub mod resolver;
 pub mod server;
 pub mod stream;
 pub mod tls_origin;
+pub mod token_endpoint;
 pub mod upstream;
 pub mod wait;
 

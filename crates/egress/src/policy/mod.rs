@@ -9,6 +9,7 @@ use palisade_protocol::{
     CredentialRule,
     id::{SessionId, TenantName},
 };
+pub use pattern::check_host_pattern;
 use pattern::{Patterns, Ports, Width};
 
 use crate::{
@@ -275,11 +276,6 @@ fn intercepted(spec: &TenantSpec) -> Vec<String> {
     names.sort_unstable();
     names.dedup();
     names
-}
-
-/// Whether a pattern may say where something is allowed to go; the error says what is wrong with it.
-pub fn check_host_pattern(pattern: &str) -> Result<(), EgressError> {
-    Patterns::parse([pattern], Width::Narrow).map(drop)
 }
 
 impl Endpoints {

@@ -70,6 +70,39 @@ fn a_list_lets_through_what_it_names() {
     }
 }
 
+/// EG-H11: what a credential may be bound to.
+#[test]
+fn a_credential_is_bound_to_names_and_to_none_that_anybody_can_have() {
+    for good in [
+        "api.example.com",
+        "api.example.com:8443",
+        "*.example.com",
+        "*.example.com:444",
+        "B\u{fc}cher.example",
+    ] {
+        assert!(check_host_pattern(good).is_ok(), "{good}");
+    }
+    for wrong in [
+        "*",
+        "*.com",
+        "*.co.uk",
+        "*.github.io",
+        "a.*.com",
+        "",
+        "a b",
+        "https://a.test",
+        "a.test/x",
+        "10.0.0.1",
+        "127.1",
+        "[::1]:443",
+        "::1",
+        "a.test:0",
+        "a.test:x",
+    ] {
+        assert!(check_host_pattern(wrong).is_err(), "{wrong}");
+    }
+}
+
 /// EG-A12: a pattern below which anybody can have a name is refused, and so is the whole policy with it.
 #[test]
 fn patterns_that_are_too_wide_are_refused() {

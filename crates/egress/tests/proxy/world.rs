@@ -56,6 +56,7 @@ pub(crate) fn parts(
     settings: ProxySettings,
 ) -> ProxyParts {
     let trust = Trust::load(&[]).expect("the system's authorities");
+    let audit = std::sync::Arc::new(audit);
     let (credentials, vault) = (Credentials::new(), std::sync::Arc::new(NoCredentials));
     ProxyParts { policy, resolver, audit, trust, credentials, vault, settings }
 }

@@ -342,3 +342,24 @@ async fn a_turn_that_is_just_starting_is_not_cancelled_by_a_lost_connection() {
     assert_eq!(stream.rest().await.last().unwrap().kind, "message.completed");
     holding.await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_whose_lease_is_over_comes_back_though_a_turn_of_its_cannot_be_ended() {
+    let Some(Pair { here, there: _there, upstream, postgres }) = Pair::start().await else { return };
+    let database = database(&postgres);
+    let session = here.session(json!({})).await;
+    upstream.push(Answer::text("done"));
+    let refuse = "CREATE FUNCTION refuse() RETURNS trigger AS $$ BEGIN RAISE EXCEPTION 'no'; END $$ LANGUAGE plpgsql;
+        CREATE TRIGGER refuse BEFORE UPDATE ON turn FOR EACH ROW WHEN (NEW.state <> 'running') EXECUTE FUNCTION refuse()";
+    postgres.sql(&database, refuse);
+    let _stream = here.send(&session, "go").await;
+    wait_for("a refused end", async || {
+        here.log().contains("could not be written; trying again").then_some(())
+    })
+    .await;
+    let names = || postgres.sql(&database, "SELECT id FROM server");
+    let owner = postgres.sql(&database, "SELECT owner FROM turn");
+    postgres.sql(&database, &format!("DELETE FROM server WHERE id = '{}'", owner.trim()));
+    wait_for("its next name", async || (names().lines().count() == 2).then_some(())).await;
+    assert!(!names().contains(owner.trim()), "under another one");
+}
