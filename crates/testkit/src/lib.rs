@@ -4,6 +4,7 @@
 
 pub mod origin;
 pub mod postgres;
+pub mod probes;
 pub mod resolver;
 pub mod server;
 pub mod stream;
