@@ -39,6 +39,7 @@ pub use proxy::{
 };
 pub use reason::Reason;
 pub use resolver::{Addresses, Resolver};
+pub use scrub::Scrubber;
 pub use ship::{Bucket, BucketSpec, ShipTarget, ship, ship_all};
 pub use stream::Stream;
 pub use tls::Trust;
