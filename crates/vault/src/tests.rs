@@ -196,6 +196,41 @@ fn nothing_here_shows_what_it_holds() {
     }
 }
 
+/// EG-K3: what was opened is not left in memory when nobody has it any more. The needle is kept masked, or it would find itself.
+#[test]
+fn an_opened_value_is_gone_from_memory_when_it_is_dropped() {
+    const MASK: u8 = 0x5a;
+    let value: SecretString = crate::random_hex::<32>().unwrap().into();
+    let masked: Vec<u8> = value.expose_secret().bytes().map(|byte| byte ^ MASK).collect();
+    let key = DataKey::new("aa", &tenant("acme"), 1, &[3; 32]).unwrap();
+    let sealed = key.seal(&credential("github"), Field::Value, 1, &value).unwrap();
+    assert!(is_in_heap(&masked, MASK), "it is found while it is there");
+    drop(value);
+    for _ in 0..10 {
+        let opened = key.open(&credential("github"), Field::Value, 1, &sealed).unwrap();
+        assert_eq!(opened.expose_secret().len(), masked.len());
+    }
+    assert!(!is_in_heap(&masked, MASK));
+}
+
+fn is_in_heap(masked: &[u8], mask: u8) -> bool {
+    use std::os::unix::fs::FileExt as _;
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let memory = std::fs::File::open("/proc/self/mem").unwrap();
+    let is_heap = |line: &&str| {
+        line.contains(" rw-p ") && (line.ends_with("[heap]") || line.split_whitespace().count() == 5)
+    };
+    maps.lines().filter(is_heap).any(|line| {
+        let (from, to) = line.split_whitespace().next().unwrap().split_once('-').unwrap();
+        let [from, to] = [from, to].map(|end| u64::from_str_radix(end, 16).unwrap());
+        let mut bytes = vec![0; (to - from) as usize];
+        let read = memory.read_at(&mut bytes, from).unwrap_or(0);
+        bytes[..read]
+            .windows(masked.len())
+            .any(|window| window.iter().zip(masked).all(|(byte, other)| byte ^ mask == *other))
+    })
+}
+
 proptest! {
     /// EG-K1: whatever is done to a sealed value, it opens as what it was, or not at all.
     #[test]

@@ -143,6 +143,10 @@ impl Vault {
                 let error = palisade_protocol::chain(&error);
                 tracing::error!(%error, "the vault has another key, which this server does not find; it is sealed here");
             }
+            // Somebody may have sealed it while the key was read.
+            if self.inner.store.vault().await.is_ok_and(|head| head.is_some_and(|head| head.is_sealed)) {
+                self.drop_keys();
+            }
         }
     }
 
@@ -186,15 +190,26 @@ impl Vault {
         self.inner.store.vault().await?.ok_or(VaultStartError::Broken)
     }
 
-    pub(super) fn use_kek(&self, kek: Arc<Kek>) {
-        *self.inner.kek.write().unwrap_or_else(PoisonError::into_inner) = Some(kek);
-        self.inner.epoch.fetch_add(1, Ordering::SeqCst);
-        self.cache_mut(|cache| cache.opened.clear());
-        self.tell();
+    fn use_kek(&self, kek: Arc<Kek>) {
+        self.hold(|held| *held = Some(kek));
+    }
+
+    /// As [`Vault::use_kek`], unless the vault was sealed meanwhile.
+    pub(super) fn replace_kek(&self, kek: Arc<Kek>) {
+        self.hold(|held| {
+            if held.is_some() {
+                *held = Some(kek);
+            }
+        });
     }
 
     fn drop_keys(&self) {
-        *self.inner.kek.write().unwrap_or_else(PoisonError::into_inner) = None;
+        self.hold(|held| *held = None);
+    }
+
+    /// Whatever was opened with another key goes with it.
+    fn hold(&self, change: impl FnOnce(&mut Option<Arc<Kek>>)) {
+        change(&mut self.inner.kek.write().unwrap_or_else(PoisonError::into_inner));
         self.inner.epoch.fetch_add(1, Ordering::SeqCst);
         self.cache_mut(|cache| cache.opened.clear());
         self.tell();

@@ -152,6 +152,7 @@ impl Vault {
         self.inner.epoch.fetch_add(1, Ordering::SeqCst);
         self.cache_mut(|cache| cache.opened.clear());
         self.heed_keys().await;
+        self.tell();
     }
 
     /// A tenant's credentials: checked, or as they are stored while the vault is sealed.

@@ -53,6 +53,8 @@ impl Renewals {
 
     fn landed(&self, key: &Key, is_renewed: bool) {
         let mut failed = lock(&self.failed);
+        // Whoever was removed meanwhile leaves nothing behind for long.
+        failed.retain(|_, at| at.elapsed() < Duration::from_millis(limits::TOKEN_FAILURE_KEPT_MS));
         match is_renewed {
             true => drop(failed.remove(key)),
             false => drop(failed.insert(key.clone(), Instant::now())),

@@ -122,7 +122,7 @@ impl Vault {
             store.add_wrapped(entered, wrapped).await?;
         } else if store.switch_kek(head.kek, entered).await? {
             // The rows are switched; this server follows at once, and forgets what the old key had opened.
-            self.use_kek(next.clone());
+            self.replace_kek(next.clone());
         }
         Ok(true)
     }

@@ -24,7 +24,10 @@ pub struct FormPost {
 impl FormPost {
     /// The form as a body.
     pub fn body(&self) -> SecretString {
-        let mut body = String::new();
+        // Room for everything encoded, so that growing leaves no copy behind.
+        let bytes_max =
+            self.form.iter().map(|(name, value)| name.len() + 3 * value.expose_secret().len() + 2);
+        let mut body = String::with_capacity(bytes_max.sum());
         for (name, value) in &self.form {
             let separator = if body.is_empty() { "" } else { "&" };
             body.push_str(separator);
