@@ -77,7 +77,8 @@ impl EgressPolicy {
             its.credentials = self.vault.credential_rules(tenant).await?;
         }
         let endpoints = self.vault.token_endpoints().await?;
-        spec.services.extend(endpoints.into_iter().map(|(host_port, tls)| Endpoint { host_port, tls }));
+        spec.tenant_services
+            .extend(endpoints.into_iter().map(|(host_port, tls)| Endpoint { host_port, tls }));
         Ok(spec)
     }
 

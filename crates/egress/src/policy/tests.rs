@@ -290,6 +290,27 @@ fn credentials_belong_to_their_hosts() {
     }
 }
 
+/// What a tenant names is called for it where its own sandboxes could go, and never an upstream.
+#[test]
+fn a_tenants_endpoint_is_no_way_inside() {
+    let policy = Policy::build(&PolicySpec {
+        upstreams: endpoints(&["models.test:443"]),
+        services: endpoints(&["bucket.test:443"]),
+        tenant_services: endpoints(&["login.test:443", "models.test:443"]),
+        ..PolicySpec::default()
+    })
+    .expect("a policy");
+    let private = std::net::SocketAddr::from(([10, 0, 0, 1], 443));
+    let judged = |at: &str| {
+        let destination = Destination::from_authority(at).expect("a destination");
+        policy.judge(&Principal::Service, &destination).map(|grant| grant.addresses.judge(private, &[]))
+    };
+    assert_eq!(judged("bucket.test:443"), Ok(Ok(())), "the operator's own may be anywhere");
+    assert_eq!(judged("login.test:443"), Ok(Err(Reason::AddressRefused)));
+    assert_eq!(judged("models.test:443"), Err(Reason::RouterOnly));
+    assert_eq!(judged("other.test:443"), Err(Reason::NotAllowed));
+}
+
 /// The server's own calls come in plain, and leave as their endpoint has it.
 #[test]
 fn endpoints_say_how_they_are_spoken_to() {

@@ -128,6 +128,7 @@ impl Setup {
         PolicySpec {
             upstreams: self.upstreams.iter().map(|name| plain_endpoint(name, port)).collect(),
             services: vec![plain_endpoint("service.test", port)],
+            tenant_services: Vec::new(),
             allow_addresses: self.allow_addresses.clone(),
             tenants: vec![(TenantName::parse("acme").expect("a name"), (self.tenant)(port))],
         }

@@ -211,6 +211,7 @@ impl Config {
         Ok(palisade_egress::PolicySpec {
             upstreams: self.upstream.iter().map(endpoint).collect::<Result<_>>()?,
             services: self.ship_service()?.into_iter().collect(),
+            tenant_services: Vec::new(),
             allow_addresses: self.egress.allow_addresses.clone(),
             tenants: tenants.collect(),
         })
