@@ -49,7 +49,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let proxy = Proxy::new(ProxyParts {
         policy: Policy::build(&arguments.policy(tenant.clone()))?,
         resolver: Resolver::new(arguments.resolver)?,
-        audit: std::sync::Arc::new(AuditLog::open(&arguments.audit, AuditSettings::default())?),
+        audit: Arc::new(AuditLog::open(&arguments.audit, AuditSettings::default())?),
         trust: Trust::load(&arguments.trust)?,
         credentials: Credentials::new(),
         vault: Arc::new(NoCredentials),
