@@ -3,6 +3,9 @@
 mod bench;
 mod build;
 mod demo;
+mod peers;
+mod process;
+mod scoreboard;
 mod test;
 
 use std::process::ExitCode;
@@ -31,6 +34,8 @@ enum Command {
     BenchCage(bench::cage::CageArgs),
     /// Write docs/openapi.json anew from the code
     Openapi,
+    /// Write docs/egress-scoreboard.md anew: raw probes of the egress proxy and of others
+    Scoreboard,
 }
 
 fn main() -> ExitCode {
@@ -41,6 +46,7 @@ fn main() -> ExitCode {
         Command::Test(args) => test::test(args),
         Command::Build(args) => build::build(&args).map(drop),
         Command::Openapi => test::write_openapi(),
+        Command::Scoreboard => scoreboard::scoreboard(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -24,6 +24,7 @@ pub(crate) fn test(args: TestArgs) -> Result<()> {
     run(Command::new("bash").current_dir(root()).arg("deploy/runtime.sh"))?;
     require_packages()?;
     require_nextest()?;
+    require_moto()?;
     let hand = build_hand()?;
     run(&mut cargo(&["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"]))?;
     let mut tests = cargo(&["nextest", "run", "--workspace"]);
@@ -49,26 +50,29 @@ fn require_packages() -> Result<()> {
     // Debian keeps it where only root's PATH looks.
     let mut folders = std::env::split_paths(&path).chain(["/usr/sbin".into()]);
     if !folders.any(|folder| folder.join("nginx").is_file()) {
-        install("nginx-light")?;
+        install("nginx-light", TESTS)?;
     }
     let mut versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     if !versions.any(|version| version.path().join("bin/postgres").is_file()) {
         // The server's package makes and starts a cluster of its own unless it is told not to.
-        install("postgresql-common")?;
+        install("postgresql-common", TESTS)?;
         let settings = "/etc/postgresql-common/createcluster.conf";
         let mut text = std::fs::read_to_string(settings).unwrap_or_default();
         text.push_str("\ncreate_main_cluster = false\n");
         std::fs::write(settings, text).with_context(|| format!("writing {settings}"))?;
-        install("postgresql")?;
+        install("postgresql", TESTS)?;
     }
     Ok(())
 }
 
-fn install(package: &str) -> Result<()> {
+const TESTS: &str = "the tests";
+
+/// Installs one of Debian's packages, for what is named.
+pub(crate) fn install(package: &str, purpose: &str) -> Result<()> {
     if !rustix::process::geteuid().is_root() {
-        bail!("the tests need {package}, and only root can install it: apt-get install {package}");
+        bail!("{purpose} needs {package}, and only root can install it: apt-get install {package}");
     }
-    say(&format!("installing {package} with apt, for the tests"));
+    say(&format!("installing {package} with apt, for {purpose}"));
     let apt = |args: &[&str]| {
         let mut apt = Command::new("apt-get");
         apt.args(args).env("DEBIAN_FRONTEND", "noninteractive");
@@ -79,6 +83,21 @@ fn install(package: &str) -> Result<()> {
     }
     run(&mut apt(&["install", "-y", "--no-install-recommends", package]))
         .with_context(|| format!("installing {package}"))
+}
+
+/// A real S3 server for the tests of shipping, in a folder of its own that later runs find again.
+fn require_moto() -> Result<()> {
+    const VERSION: &str = "5.2.5";
+    let folder = root().join("target/testing/moto-5");
+    if folder.join(format!("moto-{VERSION}.dist-info")).is_dir() {
+        return Ok(());
+    }
+    say(&format!("installing moto {VERSION} with pip into {}, for the tests of shipping", folder.display()));
+    let _ = std::fs::remove_dir_all(&folder);
+    let mut pip = Command::new("/usr/bin/python3");
+    pip.args(["-m", "pip", "install", "--quiet", "--root-user-action=ignore", "--target"]).arg(&folder);
+    run(pip.arg(format!("moto[server,s3]=={VERSION}")))
+        .context("installing moto; its pip is Debian's python3-pip")
 }
 
 /// The test runner, from its package when it is not there.

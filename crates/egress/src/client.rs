@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, future::BoxFuture, stream::BoxStream};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri,
-    header::USER_AGENT,
+    header::{HOST, USER_AGENT},
     uri::{Authority, Scheme},
 };
 use http_body_util::{BodyExt as _, Full};
@@ -116,6 +116,8 @@ fn build(request: OutboundRequest) -> Result<(String, Request<Full<Bytes>>), Egr
     let agent = HeaderValue::from_static(concat!("palisade/", env!("CARGO_PKG_VERSION")));
     headers.entry(USER_AGENT).or_insert(agent);
     headers.remove(CREDENTIAL);
+    // The hop inward names the port, whatever the caller has written.
+    headers.remove(HOST);
     if let Some(name) = request.credential {
         let value = HeaderValue::try_from(&name).map_err(|_| EgressError::UnknownCredential { name })?;
         headers.insert(CREDENTIAL, value);

@@ -152,6 +152,15 @@ pub enum EgressError {
         /// The log's folder.
         path: PathBuf,
     },
+    /// A part of the audit log did not get where it is kept.
+    #[error("could not {doing} the audit log")]
+    Ship {
+        /// What was tried.
+        doing: &'static str,
+        /// What went wrong.
+        #[source]
+        source: std::io::Error,
+    },
     /// The audit log is not what was written.
     #[error("{}, line {line}: {why}", path.display())]
     AuditBroken {

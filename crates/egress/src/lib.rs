@@ -20,6 +20,7 @@ mod proxy;
 mod reason;
 mod resolver;
 mod scrub;
+mod ship;
 mod stream;
 mod tls;
 
@@ -38,5 +39,7 @@ pub use proxy::{
 };
 pub use reason::Reason;
 pub use resolver::{Addresses, Resolver};
+pub use scrub::Scrubber;
+pub use ship::{Bucket, BucketSpec, ShipTarget, ship, ship_all};
 pub use stream::Stream;
 pub use tls::Trust;

@@ -36,7 +36,7 @@ impl Way {
         let proxy = Proxy::new(ProxyParts {
             policy: Policy::build(&spec).expect("a policy"),
             resolver: Resolver::new("127.0.0.1:9".parse().expect("an address")).expect("a resolver"),
-            audit: AuditLog::open(folder.path(), AuditSettings::default()).expect("a log"),
+            audit: Arc::new(AuditLog::open(folder.path(), AuditSettings::default()).expect("a log")),
             trust: Trust::load(authorities).expect("authorities"),
             credentials,
             vault: Arc::new(NoCredentials),

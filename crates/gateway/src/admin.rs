@@ -1,6 +1,8 @@
 //! The operator's side, over a socket in the data directory that nobody else can open. Who can reach it has every
 //! right, so there are no keys here; and nothing of it may ever be served on the network.
 
+mod vault;
+
 use std::time::Duration;
 
 use axum::extract::{Path, State};
@@ -35,6 +37,7 @@ pub async fn serve_admin(listener: UnixListener, runtime: Runtime) -> std::io::R
         .route("/ledger-faults", get(ledger_faults))
         .route("/usage", get(usage))
         .route("/audit", get(audit))
+        .merge(vault::routes())
         .fallback(no_such_endpoint)
         .method_not_allowed_fallback(no_such_method)
         .with_state(admin.clone());

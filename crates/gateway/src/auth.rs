@@ -2,7 +2,7 @@
 //! somebody opens it on purpose.
 
 use axum::extract::{Request, State};
-use axum::http::header::{AUTHORIZATION, HeaderMap};
+use axum::http::header::{AUTHORIZATION, HOST, HeaderMap};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use palisade_protocol::{Error, ErrorKind};
@@ -19,7 +19,8 @@ pub(crate) async fn authenticate(
     mut request: Request,
     next: Next,
 ) -> Response {
-    match bearer(request.headers()).and_then(|key| runtime.authenticate(key)) {
+    let caller = bearer(request.headers()).and_then(|key| runtime.authenticate(key));
+    match caller.filter(|ctx| host(&request).is_none_or(|host| runtime.is_endpoint_of(ctx, &host))) {
         Some(ctx) => {
             request.extensions_mut().insert(ctx.clone());
             let mut response = next.run(request).await;
@@ -30,6 +31,17 @@ pub(crate) async fn authenticate(
         None if OPEN_PATHS.contains(&request.uri().path()) => next.run(request).await,
         None => ApiError(unauthenticated()).into_response(),
     }
+}
+
+/// The host name that the client speaks to, without its port, in small letters.
+fn host(request: &Request) -> Option<String> {
+    let named = request.uri().authority().map(|authority| authority.as_str());
+    let named = named.or_else(|| request.headers().get(HOST)?.to_str().ok())?;
+    let name = match named.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => named,
+    };
+    Some(name.trim_end_matches('.').to_ascii_lowercase())
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {

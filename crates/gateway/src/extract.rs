@@ -11,8 +11,9 @@ use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use palisade_protocol::limits::REQUEST_BODY_SILENCE_MAX_S;
 use palisade_protocol::path::InvalidPath;
-use palisade_protocol::{Error, ErrorKind, SessionId, TurnId, WorkspacePath, limits};
+use palisade_protocol::{CredentialName, Error, ErrorKind, SessionId, TurnId, WorkspacePath, limits};
 use serde::de::DeserializeOwned;
+use zeroize::Zeroizing;
 
 use crate::error::ApiError;
 
@@ -36,6 +37,30 @@ impl<S: Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
             malformed("request.malformed", format!("the body is not what this endpoint takes: {error}"))
         })?;
         Ok(Self(value))
+    }
+}
+
+/// A JSON body that may hold secrets: what is wrong with it is said without quoting it, and what was read is cleared.
+pub(crate) struct SecretBody<T>(pub(crate) T);
+
+impl<S: Sync, T: DeserializeOwned> FromRequest<S> for SecretBody<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
+        let bytes = Zeroizing::new(read_whole(request.into_body()).await?);
+        let text: &[u8] = if bytes.iter().all(u8::is_ascii_whitespace) { b"{}" } else { &bytes };
+        let is_object = text.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
+        // The reader's own words would repeat what it did not expect.
+        let wrong = |line: usize, column: usize| {
+            let message = format!(
+                "the body is not what this endpoint takes (line {line}, column {column}); GET /openapi.json has its form"
+            );
+            malformed("request.malformed", message)
+        };
+        if !is_object {
+            return Err(wrong(1, 1));
+        }
+        serde_json::from_slice(text).map(Self).map_err(|error| wrong(error.line(), error.column()))
     }
 }
 
@@ -157,6 +182,20 @@ impl<S: Sync> FromRequestParts<S> for OfTurn {
                 "response.not_found",
                 "no such response in this session",
             ))
+        })
+    }
+}
+
+/// The credential named in the path, last.
+pub(crate) struct CredentialNamed(pub(crate) CredentialName);
+
+impl<S: Sync> FromRequestParts<S> for CredentialNamed {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let raw = parts.uri.path().rsplit('/').next().unwrap_or("");
+        CredentialName::parse(raw).map(Self).map_err(|_| {
+            malformed("vault.bad_name", "a credential's name is [a-z0-9][a-z0-9_-]{0,63}".to_owned())
         })
     }
 }

@@ -250,9 +250,18 @@ impl Ask {
 }
 
 impl Answer {
+    /// The next event. Before the error of an answer that had begun comes its count, if the upstream has told one: that
+    /// much it charges for.
     async fn next(&mut self) -> Option<Result<ModelEvent, InferenceError>> {
         self.fill().await;
-        self.pending.pop_front()
+        let next = self.pending.pop_front()?;
+        if next.is_err()
+            && let Some(usage) = self.parser.take_usage()
+        {
+            self.pending.push_front(next);
+            return Some(Ok(ModelEvent::Usage(usage)));
+        }
+        Some(next)
     }
 
     /// Reads until there is something to hand on, or nothing more to come.

@@ -35,7 +35,7 @@ impl Way {
         let proxy = Proxy::new(ProxyParts {
             policy,
             resolver: Resolver::new("127.0.0.1:9".parse().expect("an address")).expect("a resolver"),
-            audit: AuditLog::open(audit.path(), AuditSettings::default()).expect("a log"),
+            audit: Arc::new(AuditLog::open(audit.path(), AuditSettings::default()).expect("a log")),
             trust: Trust::load(&[]).expect("authorities"),
             credentials,
             vault: Arc::new(NoCredentials),

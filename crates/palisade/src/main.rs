@@ -4,10 +4,13 @@
 //! reader of configuration.
 
 mod admin;
+mod audit;
 mod client;
 mod config;
 mod doctor;
+mod egress;
 mod serve;
+mod vault;
 
 use std::process::ExitCode;
 
@@ -30,9 +33,13 @@ struct Cli {
 enum Command {
     /// Start the server
     Serve(serve::ServeArgs),
+    /// Start the egress proxy as a process of its own
+    Egress(egress::EgressArgs),
     /// Look at every precondition of sandboxes: exit 0 good, 2 weaker than it should be, 1 cannot run
     Doctor(doctor::DoctorArgs),
     Admin(admin::Admin),
+    Audit(audit::AuditArgs),
+    Vault(vault::Vault),
     #[command(flatten)]
     Client(client::ClientCommand),
 }
@@ -41,8 +48,11 @@ fn main() -> ExitCode {
     // No thread may be started before the server has given up root: uids belong to threads.
     match Cli::parse().command {
         Command::Serve(args) => told(serve::serve(args)),
+        Command::Egress(args) => told(egress::egress(args)),
         Command::Doctor(args) => doctor::doctor(&args),
         Command::Admin(args) => told(admin::admin(args)),
+        Command::Audit(args) => told(audit::audit(args)),
+        Command::Vault(args) => told(vault::vault(args)),
         Command::Client(command) => client::run_blocking(command),
     }
 }

@@ -17,6 +17,11 @@ pub const CONCURRENT_SESSIONS_DEFAULT: u64 = 10;
 /// How long a session that is not persistent is kept after its last response, in seconds (contract §3);
 /// `[sessions] idle_s` overrides it.
 pub const SESSION_IDLE_DEFAULT_S: u64 = 300;
+/// How long an idempotency key stands for the request that used it, in seconds (contract §4).
+pub const IDEMPOTENCY_KEY_KEPT_S: u64 = 86_400;
+/// Tokens of one kind that one model call can have used: more is an upstream's nonsense, counts no more and costs no more.
+/// Sums over any number of calls stay far from overflowing.
+pub const TOKENS_PER_CALL_MAX: u64 = 1_000_000_000;
 /// Items on one page of a conversation, when the client does not say how many.
 pub const CONVERSATION_PAGE_ITEMS_DEFAULT: usize = 50;
 /// Items on one page of a conversation.
@@ -156,3 +161,19 @@ pub const EGRESS_AUDIT_QUEUE_RECORDS_MAX: usize = 1_024;
 pub const EGRESS_AUDIT_SEGMENT_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// What an audit record quotes of a client's words, in bytes; more is cut, and the record says so.
 pub const EGRESS_AUDIT_TEXT_BYTES_MAX: usize = 512;
+/// Credentials of one tenant.
+pub const VAULT_CREDENTIALS_MAX: usize = 256;
+/// One secret of a credential, in bytes.
+pub const VAULT_SECRET_BYTES_MAX: usize = 16 * 1024;
+/// Hosts that one credential may go to.
+pub const VAULT_HOSTS_MAX: usize = 16;
+/// What else is said of a credential (a URL, a client's id, a scope), in bytes each.
+pub const VAULT_TEXT_BYTES_MAX: usize = 2 * 1024;
+/// What is read of a token endpoint's answer, in bytes.
+pub const TOKEN_ANSWER_BYTES_MAX: usize = 64 * 1024;
+/// Calls of a token endpoint for one new token.
+pub const TOKEN_CALLS_MAX: u32 = 3;
+/// How long one such call may take, in milliseconds.
+pub const TOKEN_CALL_TIMEOUT_MS: u64 = 10_000;
+/// How long a credential that could not be renewed is not tried again, in milliseconds.
+pub const TOKEN_FAILURE_KEPT_MS: u64 = 15_000;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Usage;
 use crate::id::InvalidId;
+use crate::limits::TOKENS_PER_CALL_MAX;
 
 /// Micro-credits in one credit.
 pub const MICRO: i64 = 1_000_000;
@@ -97,8 +98,8 @@ pub struct Tariff {
 /// The dearest price that is taken, in micro-credits per million tokens: with it and the most tokens that a call can
 /// report, a cost is still far from overflowing.
 const PRICE_MAX: f64 = 1e15;
-/// More tokens of one kind than this in one call are an upstream's nonsense, and cost no more.
-const TOKENS_PER_CALL_MAX: u64 = 1_000_000_000;
+/// The most that one call can cost, in micro-credits: a thousand million credits. A ledger has room for thousands of such.
+const COST_PER_CALL_MAX: i64 = 1_000_000_000 * MICRO;
 
 impl Tariff {
     /// From dollars per million tokens and dollars per credit; `None` for what is not a price.
@@ -117,7 +118,7 @@ impl Tariff {
         let sum = tokens(usage.input_tokens - cached) * u128::from(self.input)
             + tokens(cached) * u128::from(self.cache_read)
             + tokens(usage.output_tokens) * u128::from(self.output);
-        MicroCredits(i64::try_from(sum.div_ceil(1_000_000)).unwrap_or(i64::MAX))
+        MicroCredits(i64::try_from(sum.div_ceil(1_000_000)).unwrap_or(i64::MAX).min(COST_PER_CALL_MAX))
     }
 }
 
@@ -216,7 +217,8 @@ mod tests {
             assert_eq!(Tariff::from_usd(input, 0.0, 0.0, usd_per_credit), None, "{input} {usd_per_credit}");
         }
         let absurd = Usage::new(u64::MAX, 0, u64::MAX, u64::MAX);
-        assert!(Tariff { input: 1e15 as u64, output: 1e15 as u64, cache_read: 0 }.cost(&absurd).0 > 0);
+        let dearest = Tariff { input: 1e15 as u64, output: 1e15 as u64, cache_read: 0 };
+        assert_eq!(dearest.cost(&absurd), MicroCredits(COST_PER_CALL_MAX));
     }
 
     #[test]

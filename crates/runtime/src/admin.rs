@@ -9,6 +9,7 @@ use palisade_store::{AuditRange, LedgerEntry, LedgerState, Posting, PostingKind}
 
 use crate::Runtime;
 use crate::clock::now;
+use crate::vault::Vault;
 
 /// The operations of an operator: a handle that is cheap to clone.
 #[derive(Clone)]
@@ -79,6 +80,39 @@ impl Admin {
     /// Completes when the server has begun to drain.
     pub async fn drained(&self) {
         self.runtime.drained().await;
+    }
+
+    /// The credentials of every tenant.
+    pub fn vault(&self) -> &Vault {
+        self.runtime.vault()
+    }
+
+    /// See [`Runtime::vault_applied`].
+    pub async fn vault_applied(&self) {
+        self.runtime.vault_applied().await;
+    }
+
+    /// The tenant of this name; without a name the only one there is.
+    pub fn tenant(&self, name: Option<&str>) -> Result<TenantName, Error> {
+        let tenants = &self.runtime.rooms.tenants;
+        let mut names: Vec<&TenantName> = tenants.keys().collect();
+        names.sort();
+        let found = match name {
+            Some(name) => names.iter().find(|tenant| tenant.as_str() == name),
+            None if names.len() == 1 => names.first(),
+            None => None,
+        };
+        let all = names.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
+        found.map(|tenant| (*tenant).clone()).ok_or_else(|| match name {
+            Some(_) => Error::new(
+                ErrorKind::NotFound,
+                "tenant.not_found",
+                format!("there is no such tenant; there are {all}"),
+            ),
+            None => {
+                Error::new(ErrorKind::Malformed, "tenant.unnamed", format!("name one of the tenants: {all}"))
+            }
+        })
     }
 
     /// Every ledger, by name.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use palisade_egress::EgressError;
-use palisade_protocol::SessionId;
+use palisade_protocol::{SessionId, TenantName};
 use palisade_sandbox::{ProxySpec, Sandbox, SandboxError, SandboxSpec};
 
 use crate::Rooms;
@@ -189,6 +189,7 @@ async fn start(rooms: &Arc<Rooms>, job: &TurnJob) -> Result<(Arc<Sandbox>, Sandb
     let door = rooms.doors.open(&job.tenant, &job.session.id).await?;
     let mut spec = job.sandbox_spec.clone();
     spec.proxy = Some(ProxySpec { trust_anchor: door.trust_anchor() });
+    spec.env.extend(placeholders(rooms, &job.tenant).await);
     let sandbox = rooms.sandboxes.start(spec).await?;
     if let Some(listener) = sandbox.take_listener() {
         door.serve(listener).map_err(NotStarted::Listener)?;
@@ -196,6 +197,16 @@ async fn start(rooms: &Arc<Rooms>, job: &TurnJob) -> Result<(Arc<Sandbox>, Sandb
     rooms.metrics.sandbox_started();
     forward_status(rooms, &job.session.id, &sandbox);
     Ok((Arc::new(sandbox), door))
+}
+
+/// What programs inside read in the place of credentials.
+async fn placeholders(rooms: &Rooms, tenant: &TenantName) -> Vec<(String, String)> {
+    let rules = rooms.vault.credential_rules(tenant).await.unwrap_or_else(|error| {
+        tracing::warn!(error = %palisade_protocol::chain(&error), "a sandbox is without its placeholders");
+        Vec::new()
+    });
+    let shown = rules.into_iter().filter_map(|rule| Some((rule.env?, rule.placeholder)));
+    shown.filter(|(name, _)| palisade_sandbox::may_be_set(name)).collect()
 }
 
 /// What `session-status` says inside becomes the session's metadata.

@@ -77,6 +77,21 @@ impl Lease {
         let _ = std::fs::remove_file(path);
     }
 
+    /// The same for every other server of this machine: one of them may not have heard that the session is gone.
+    pub(crate) async fn end_sandboxes_elsewhere(&self, own: &str, session: &SessionId) {
+        let servers = match std::fs::read_dir(self.data_dir.join("servers")) {
+            Ok(servers) => servers,
+            Err(error) => {
+                return tracing::warn!(%error, "the other servers' sandboxes could not be looked for");
+            }
+        };
+        for name in servers.flatten().map(|server| server.file_name()) {
+            if let Some(server) = name.to_str().filter(|server| *server != own) {
+                self.end_sandbox_of(server, session).await;
+            }
+        }
+    }
+
     // Whole after any panic, so a poisoned lock is still good.
     fn lock(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
@@ -246,7 +261,7 @@ pub(crate) async fn heed(rooms: Arc<Rooms>, mut notices: mpsc::Receiver<Notice>)
         };
         match notice {
             Some(Notice::CancelRequested(turn)) => {
-                let _ = rooms.turns.cancel(&turn);
+                rooms.turns.cancel(&turn);
             }
             Some(Notice::Answered(turn)) => rooms.turns.answered(&turn),
             Some(Notice::Released(_)) => rooms.lease.look.notify_one(),
@@ -264,7 +279,14 @@ pub(crate) async fn heed(rooms: Arc<Rooms>, mut notices: mpsc::Receiver<Notice>)
                 let task = rooms.clone();
                 rooms.tasks.spawn(async move { drop_session(&task, &session).await });
             }
+            Some(Notice::VaultChanged(tenant)) => rooms.vault.heed_change(&tenant),
+            Some(Notice::VaultKeys) => {
+                // A passphrase takes a while.
+                let task = rooms.clone();
+                rooms.tasks.spawn(async move { task.vault.heed_keys().await });
+            }
             Some(Notice::Missed) => {
+                rooms.vault.heed_missed().await;
                 rooms.scopes.forget_all();
                 if let Err(error) = look_at_all(&rooms).await {
                     tracing::warn!(
@@ -284,7 +306,7 @@ async fn let_overtaken_go(rooms: &Rooms, session: &SessionId) {
         let row = rooms.store.turn(&turn).await;
         if row.is_ok_and(|row| row.is_some_and(|row| row.owner != rooms.store.server())) {
             tracing::warn!(turn = %turn, "a turn was taken over by another server");
-            let _ = rooms.turns.cancel(&turn);
+            rooms.turns.cancel(&turn);
         }
     }
 }
@@ -303,7 +325,7 @@ async fn look_at_all(rooms: &Arc<Rooms>) -> Result<(), StoreError> {
             None => rooms.store.session_context(&session).await?.is_none(),
         };
         if is_to_end {
-            let _ = rooms.turns.cancel(&turn);
+            rooms.turns.cancel(&turn);
         }
         rooms.turns.answered(&turn);
     }

@@ -10,9 +10,11 @@ mod clock;
 mod context;
 mod conversation;
 mod doors;
+mod egress_policy;
 mod files;
 mod hands;
 mod lease;
+mod leftovers;
 mod lifetimes;
 mod lock;
 mod messages;
@@ -29,6 +31,7 @@ mod tool_results;
 mod transport;
 mod turn;
 mod usage;
+mod vault;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -46,18 +49,25 @@ pub use admin::{Admin, CallerSummary, LedgerSummary, Posted, PostingDraft};
 pub use billing::LedgerConfig;
 pub use context::OpCtx;
 pub use conversation::{ConversationItem, ConversationPage};
+pub use egress_policy::{EgressConfig, EgressPolicy, PolicyError, VaultSource};
 pub use files::{Entry, FileUpload, Opened, Page, ReadFile};
 pub use messages::{Cancelled, Sent, TurnStream};
 pub use metrics::Metrics;
 pub use palisade_agent::Network;
 pub use palisade_store::{AuditRange, ClientAnswer, LedgerEntry, StoreUrl};
+pub use palisade_vault::{ExposeSecret, KekKind, KeyMaterial, SecretString, VaultError};
 pub use ready::{PartState, Readiness};
 pub use sessions::BulkDelete;
 pub use skills::BundledSkill;
 pub use start::{RuntimeConfig, StartError};
 pub use storage::Headroom;
 pub use tenant::{MemoryMode, TenantConfig, TenantMode};
-pub use transport::ProxyTransport;
+pub use transport::{ProxyServiceCalls, ProxyTransport};
+pub use vault::{
+    ANSWER_BYTES_MAX, ClientAuth, CredentialDraft, CredentialInfo, CredentialKind, FormPost, KeySource,
+    KeySourceError, OAuthDraft, OAuthGrant, ReadKey, SecretDraft, ServiceCalls, ServiceFault, Vault,
+    VaultConfig, VaultFault, VaultStartError, VaultState,
+};
 
 use crate::billing::Billing;
 use crate::hands::Hands;
@@ -90,6 +100,8 @@ struct Rooms {
     sandboxes: SandboxFactory,
     way_out: WayOut,
     doors: doors::Doors,
+    /// Of a proxy in this process.
+    policy: Option<Arc<EgressPolicy>>,
     bundled_skills: Vec<BundledSkill>,
     hands: Hands,
     scopes: scopes::Scopes,
@@ -103,6 +115,7 @@ struct Rooms {
     /// Cancelled when the server drains: turns stop at their next durable point.
     draining: CancellationToken,
     keys: Keys,
+    vault: Vault,
     demo_planner: bool,
     events_retention_s: f64,
     session_idle_s: f64,
@@ -142,9 +155,38 @@ impl Runtime {
             .collect()
     }
 
+    /// The credentials of tenants.
+    pub fn vault(&self) -> &Vault {
+        &self.rooms.vault
+    }
+
     /// Whose key this is.
     pub fn authenticate(&self, key: &str) -> Option<OpCtx> {
         self.rooms.keys.authenticate(key).cloned().map(OpCtx::new)
+    }
+
+    /// Whether a caller may use the endpoint of this name: one that belongs to a tenant is that tenant's alone (decision 31), every other
+    /// is everybody's.
+    pub fn is_endpoint_of(&self, ctx: &OpCtx, host: &str) -> bool {
+        let owns = |tenant: &&Tenant| tenant.config.hosts.iter().any(|name| name == host);
+        let owner = self.rooms.tenants.values().find(owns);
+        owner.is_none_or(|owner| owner.config.name == *ctx.tenant())
+    }
+
+    /// Puts another operator's policy in force; how many connections that ended comes back.
+    pub async fn configure_egress(&self, spec: palisade_egress::PolicySpec) -> Result<usize, PolicyError> {
+        match &self.rooms.policy {
+            Some(policy) => policy.configure(spec).await,
+            // A proxy in another process reads its own.
+            None => Ok(0),
+        }
+    }
+
+    /// Returns when what was just changed in the vault is in force at the door.
+    pub async fn vault_applied(&self) {
+        if let Some(policy) = &self.rooms.policy {
+            policy.caught_up().await;
+        }
     }
 
     /// An id for a request that brought none.
@@ -165,6 +207,7 @@ impl Runtime {
         self.rooms.turns.all_ended().await;
         self.rooms.hands.close_all().await;
         self.rooms.sandboxes.shutdown().await;
+        self.rooms.vault.settle().await;
         if let Err(error) = self.rooms.store.leave().await {
             tracing::warn!(
                 error = %palisade_protocol::chain(&error),

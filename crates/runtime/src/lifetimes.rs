@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use crate::Rooms;
 use crate::clock::now;
 use crate::sessions::blocking;
+use crate::tenant::Tenant;
 
 /// The longest pause between two looks; shorter than any session can live, so that none falls due unseen.
 const LOOK: Duration = Duration::from_secs(1);
@@ -29,6 +30,8 @@ const WAIT_MAX: Duration = Duration::from_secs(10);
 /// How long another server may take to end a turn, and between two looks whether it has.
 const ELSEWHERE_MAX: Duration = Duration::from_secs(3);
 const ELSEWHERE_LOOK: Duration = Duration::from_millis(50);
+/// After each try to remove a session's folder.
+const REMOVAL_PAUSES: [Duration; 3] = [Duration::from_millis(20), Duration::from_millis(200), Duration::ZERO];
 /// When a client should ask again whether a session that takes long is gone, in seconds.
 const ENDING_RETRY_AFTER_S: u64 = 5;
 
@@ -233,14 +236,26 @@ async fn destroy(rooms: &Rooms, tenant: &TenantName, id: &SessionId, cause: Caus
     // From here on none can start; one may have slipped in before.
     rooms.turns.cancel_session(id).await;
     rooms.hands.close(id).await;
+    if rooms.store.is_shared() {
+        rooms.lease.end_sandboxes_elsewhere(&rooms.store.server(), id).await;
+    }
     rooms.doors.forget(id);
     // A tenant that is not configured any more has no open workspace; should it come back, its start cleans up.
     if let Some(tenant) = rooms.tenants.get(tenant) {
-        let (workspace, session) = (tenant.workspace.clone(), id.clone());
-        blocking(move || Ok(workspace.remove_session_dir(&session)?)).await?;
+        remove_folder(tenant, id).await;
     }
     tracing::info!(tenant = %tenant, session = %id, ?cause, "session destroyed");
     Ok(())
+}
+
+/// The session is gone already, so that a failure is nobody's to repeat: what stays is a leftover, which is looked for.
+async fn remove_folder(tenant: &Tenant, id: &SessionId) {
+    for pause in REMOVAL_PAUSES {
+        let (workspace, session) = (tenant.workspace.clone(), id.clone());
+        let Err(error) = blocking(move || Ok(workspace.remove_session_dir(&session)?)).await else { return };
+        tracing::warn!(session = %id, error = %palisade_protocol::chain(&error), "a session's folder was not removed");
+        tokio::time::sleep(pause).await;
+    }
 }
 
 /// Asks the server that drives the session's turn to end it, so that its readers hear of it. Bounded, for that server

@@ -108,7 +108,9 @@ impl Runtime {
         id: &SessionId,
         key: &IdempotencyKey,
     ) -> Result<Option<Sent>, Error> {
-        let Some(used) = self.rooms.store.key_use(ctx.tenant(), &key.key).await? else { return Ok(None) };
+        let Some(used) = self.rooms.store.key_use(ctx.tenant(), &key.key, now()).await? else {
+            return Ok(None);
+        };
         if used.session != *id || used.body_hash != key.body_hash {
             let message = "this Idempotency-Key was used for another message or another session; take a new key for a new message";
             return Err(Error::new(ErrorKind::IdempotencyMismatch, "idempotency.mismatch", message));
@@ -157,14 +159,13 @@ impl Runtime {
         turn: &TurnId,
     ) -> Result<Cancelled, Error> {
         let found = self.turn_of(ctx, session, turn).await?;
-        // Durable before it is acknowledged; and before the turn hears of it, so that nothing can come between.
-        let runs = found.state == TurnState::Running && self.rooms.store.request_cancel(turn).await?;
-        match (runs, self.rooms.turns.cancel(turn)) {
-            // What does not run here yet is about to be taken over, and is ended then.
-            (true, Some(true) | None) => Ok(Cancelled::Cancelling),
-            // Its outcome was fixed before this request.
-            (true, Some(false)) | (false, _) => Ok(Cancelled::AlreadyComplete),
+        // Durable before it is acknowledged: from here on the store takes no other end, whoever drives the turn.
+        if found.state == TurnState::Ended || !self.rooms.store.request_cancel(turn).await? {
+            return Ok(Cancelled::AlreadyComplete);
         }
+        // What does not run here is told by the store, or is about to be taken over, and is ended then.
+        self.rooms.turns.cancel(turn);
+        Ok(Cancelled::Cancelling)
     }
 
     async fn turn_of(&self, ctx: &OpCtx, session: &SessionId, turn: &TurnId) -> Result<Turn, Error> {

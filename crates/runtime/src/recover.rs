@@ -5,14 +5,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use palisade_protocol::item::TurnOutcome;
-use palisade_protocol::{Event, TenantName};
+use palisade_protocol::TenantName;
 use palisade_store::{StoreError, Turn};
 use tokio_util::sync::CancellationToken;
 
 use crate::Rooms;
 use crate::skills::SessionKeep;
-use crate::turn::{Listed, TurnJob, TurnStart, end_turn, spawn};
+use crate::turn::{Ending, Listed, TurnJob, TurnStart, cancelled, failed, spawn, spawn_end};
 
 /// Attempts at one turn, the first included.
 const ATTEMPTS_MAX: i64 = 5;
@@ -84,30 +83,32 @@ async fn drive_or_close(
     listed: Listed,
     lease_over: CancellationToken,
 ) -> Result<(), StoreError> {
+    let (session, id) = (turn.session.clone(), turn.id.clone());
+    let ending = Ending { session, turn: id.clone(), generation, lease_over: lease_over.clone() };
     if turn.cancel_requested {
-        let event = Event::Cancelled { id: turn.id.clone(), status: "cancelled" };
-        return end_turn(&rooms.store, &turn.session, &turn.id, generation, &event, TurnOutcome::Cancelled)
-            .await;
+        spawn_end(rooms, ending, cancelled(id), listed);
+        return Ok(());
     }
     // This one included, unless the turn was let go in good order.
     if turn.crashes + i64::from(!turn.released) >= ATTEMPTS_MAX {
         let message = format!(
             "The server was restarted {ATTEMPTS_MAX} times while this turn ran; it was given up. Send a message to go on."
         );
-        return close_turn(rooms, turn, generation, "turn.too_many_attempts", &message).await;
+        spawn_end(rooms, ending, failed(id, "turn.too_many_attempts", message), listed);
+        return Ok(());
     }
     match job(rooms, tenant, turn, generation, &listed, lease_over).await? {
         Ok(job) => {
             spawn(rooms, job, listed);
             tracing::info!(tenant = %tenant, session = %turn.session, turn = %turn.id, attempt = generation, "turn taken over");
-            Ok(())
         }
         Err(why) => {
             tracing::error!(tenant = %tenant, session = %turn.session, turn = %turn.id, why, "a turn could not go on");
             let message = "The server was restarted while this turn ran, and it could not go on. What it had done so far is kept; send a message to go on.";
-            close_turn(rooms, turn, generation, "turn.interrupted", message).await
+            spawn_end(rooms, ending, failed(id, "turn.interrupted", message.to_owned()), listed);
         }
     }
+    Ok(())
 }
 
 /// The inner error says why this turn cannot be driven here.
@@ -135,16 +136,4 @@ async fn job(
     let start = TurnStart { turn: turn.id.clone(), generation, next_seq, step_seq, started_at };
     let job = TurnJob::new(rooms, tenant, (session, keep), start, listed, lease_over);
     Ok(job.map_err(|error| error.message))
-}
-
-/// Ends a turn that nobody drives any more, with an error that says why.
-async fn close_turn(
-    rooms: &Rooms,
-    turn: &Turn,
-    generation: i64,
-    code: &str,
-    message: &str,
-) -> Result<(), StoreError> {
-    let event = Event::Failed { id: turn.id.clone(), error: message.to_owned(), code: code.to_owned() };
-    end_turn(&rooms.store, &turn.session, &turn.id, generation, &event, TurnOutcome::Failed).await
 }

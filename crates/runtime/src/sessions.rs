@@ -17,7 +17,7 @@ use crate::{OpCtx, Runtime};
 pub struct BulkDelete {
     /// Only those without a running turn.
     pub idle_only: bool,
-    /// Only those without activity for so many seconds.
+    /// Only those without activity for so many seconds; a running turn is activity, however long ago it began.
     pub inactive_for_s: Option<f64>,
 }
 
@@ -101,17 +101,19 @@ impl Runtime {
         destroy_session(&self.rooms, ctx.tenant(), id, Cause::Deleted).await
     }
 
-    /// Destroys every session that matches; returns how many went.
+    /// Destroys every session that matches; returns how many went. One that cannot go keeps no other: its error is told
+    /// when all were tried.
     pub async fn delete_sessions(&self, ctx: &OpCtx, which: BulkDelete) -> Result<u64, Error> {
-        let mut deleted = 0;
+        let (mut deleted, mut failed) = (0, None);
         let inactive_since = which.inactive_for_s.map(|seconds| now() - seconds);
+        let spares_busy = which.idle_only || inactive_since.is_some();
         for session in self.sessions(ctx).await? {
-            let recent = inactive_since.is_some_and(|since| session.last_activity > since);
-            if (which.idle_only && session.busy) || recent {
+            let is_recent = inactive_since.is_some_and(|since| session.last_activity > since);
+            if (spares_busy && session.busy) || is_recent {
                 continue;
             }
             // Decided once more where it is deleted: those before it may have taken a while.
-            let cause = match which.idle_only {
+            let cause = match spares_busy {
                 true => Cause::DeletedIfIdle { inactive_since: inactive_since.unwrap_or(f64::MAX) },
                 false => Cause::Deleted,
             };
@@ -119,10 +121,10 @@ impl Runtime {
                 Ok(()) => deleted += 1,
                 // Somebody else was quicker.
                 Err(error) if error.kind == ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
+                Err(error) => failed = failed.or(Some(error)),
             }
         }
-        Ok(deleted)
+        failed.map_or(Ok(deleted), Err)
     }
 
     /// Takes back what was made for a session that the store refused, and says when another try may succeed.

@@ -1,13 +1,12 @@
 //! Puts the rooms together, picks up what an earlier process left, and starts the housekeeping.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use palisade_egress::WayOut;
 use palisade_inference::Router;
-use palisade_protocol::{Error, SessionId};
 use palisade_sandbox::{SandboxConfig, SandboxError, SandboxFactory};
 use palisade_store::{OpenStore, Store, StoreError, StoreUrl};
 use palisade_vault::Keys;
@@ -18,26 +17,22 @@ use tokio_util::task::TaskTracker;
 use crate::billing::{Billing, LedgerConfig};
 use crate::clock::now;
 use crate::doors::Doors;
+use crate::egress_policy::{EgressConfig, EgressPolicy, PolicyError};
 use crate::hands::Hands;
 use crate::lease::{self, Lease, Others};
 use crate::lock::DataDirLock;
 use crate::metrics::Metrics;
-use crate::sessions::blocking;
 use crate::skills::BundledSkill;
 use crate::storage::Storage;
 use crate::tenant::{Tenant, TenantConfig};
 use crate::turn::Turns;
-use crate::{Rooms, Runtime};
+use crate::vault::{Vault, VaultConfig, VaultStartError};
+use crate::{Rooms, Runtime, leftovers};
 
 /// How often idle sandboxes and old events are looked for.
 const HOUSEKEEPING: Duration = Duration::from_secs(5);
-/// Events swept in one transaction: small bites, so that no writer waits for them.
+/// Rows swept in one transaction: small bites, so that no writer waits for them.
 const SWEEP_ROWS_MAX: i64 = 2_000;
-
-/// How long an idempotency key is kept, in seconds (contract §4).
-const KEY_KEPT_S: f64 = 24.0 * 3600.0;
-/// An upload that nobody has written to for so long was broken off.
-const UPLOAD_LEFT_AFTER: Duration = Duration::from_secs(3600);
 
 /// What the runtime is made of.
 pub struct RuntimeConfig {
@@ -55,8 +50,8 @@ pub struct RuntimeConfig {
     pub router: Router,
     /// How cages are made.
     pub sandbox: SandboxConfig,
-    /// The proxy that everything leaves through.
-    pub way_out: WayOut,
+    /// The proxy that everything leaves through, and its policy.
+    pub egress: EgressConfig,
     /// Offered to every tenant.
     pub bundled_skills: Vec<BundledSkill>,
     /// How long a client has to answer a call of its own tool, in seconds.
@@ -69,6 +64,8 @@ pub struct RuntimeConfig {
     pub usd_per_credit: f64,
     /// Every ledger that a tenant names.
     pub ledgers: Vec<LedgerConfig>,
+    /// Where credentials are kept, and with which key.
+    pub vault: VaultConfig,
 }
 
 /// Why the runtime did not start.
@@ -107,6 +104,12 @@ pub enum StartError {
         /// Whose.
         model: String,
     },
+    /// What may leave.
+    #[error("the egress policy cannot be put in force")]
+    Policy(#[from] PolicyError),
+    /// The credentials.
+    #[error("the vault cannot be opened")]
+    Vault(#[from] VaultStartError),
     /// The kernel's randomness.
     #[error("the server cannot give itself a name")]
     Random(#[from] palisade_vault::NoRandomness),
@@ -131,6 +134,19 @@ impl Runtime {
         for task in of_store {
             tasks.spawn(task);
         }
+        // Before anything is done: a wrong key is told at once.
+        let vault = Vault::open(store.clone(), config.vault, tasks.clone()).await?;
+        let EgressConfig { way_out, policy, vault: source } = config.egress;
+        source.open(vault.clone());
+        let policy = match &way_out {
+            WayOut::Here(proxy) => {
+                let policy = Arc::new(EgressPolicy::new(proxy.clone(), vault.clone(), policy));
+                // Before a turn goes on: what the vault manages is managed from the first connection on.
+                policy.apply().await?;
+                Some(policy)
+            }
+            WayOut::There(_) => None,
+        };
         let lease = Lease::take(&store, &config.data_dir).await?;
         let mut others = Others::default();
         let is_alone = match is_shared {
@@ -149,8 +165,9 @@ impl Runtime {
             billing,
             router: config.router,
             sandboxes: SandboxFactory::new(config.sandbox)?,
-            doors: Doors::new(config.way_out.clone()),
-            way_out: config.way_out,
+            doors: Doors::new(way_out.clone()),
+            way_out,
+            policy,
             bundled_skills: config.bundled_skills,
             hands: Hands::default(),
             scopes: crate::scopes::Scopes::default(),
@@ -162,6 +179,7 @@ impl Runtime {
             tasks,
             draining: CancellationToken::new(),
             keys: config.keys,
+            vault,
             demo_planner: config.demo_planner,
             client_tool_timeout: Duration::from_secs(config.client_tool_timeout_s),
             _lock: lock,
@@ -176,9 +194,15 @@ impl Runtime {
             rooms.store.open_ledger(&ledger.name, ledger.opening, now()).await?;
         }
         // What another server is just making looks like a leftover.
-        let leftovers = if is_alone { find_leftovers(&rooms).await? } else { Vec::new() };
-        let cleaner = rooms.clone();
-        rooms.tasks.spawn(async move { remove_leftovers(&cleaner, leftovers).await });
+        let leftovers = if is_alone { leftovers::find(&rooms).await? } else { HashSet::new() };
+        let keeper = rooms.clone();
+        rooms.tasks.spawn(async move { leftovers::keep_away(keeper, leftovers).await });
+        let vault = rooms.vault.clone();
+        rooms.tasks.spawn(async move { vault.finish_rotations().await });
+        if let Some(policy) = rooms.policy.clone() {
+            let stop = rooms.draining.clone();
+            rooms.tasks.spawn(async move { policy.follow(stop).await });
+        }
         let keeper = rooms.clone();
         rooms.tasks.spawn(async move { keep_house(keeper).await });
         let keeper = rooms.clone();
@@ -212,37 +236,6 @@ fn open_tenant(data_dir: &std::path::Path, config: TenantConfig) -> Result<Tenan
     Ok(Tenant { config, workspace, storage, workspace_dir, skills_dir })
 }
 
-/// Folders of sessions that are gone. Looked for before the first request: a folder is made before its session's
-/// row, so that later a new session could be taken for a dead one.
-async fn find_leftovers(rooms: &Rooms) -> Result<Vec<(Arc<Workspace>, SessionId)>, StartError> {
-    let mut leftovers = Vec::new();
-    for (name, tenant) in &rooms.tenants {
-        let dirs = tenant.workspace.session_dirs();
-        for id in dirs.map_err(|source| StartError::Workspace { tenant: name.to_string(), source })? {
-            if rooms.store.session(name, &id).await?.is_none() {
-                leftovers.push((tenant.workspace.clone(), id));
-            }
-        }
-    }
-    Ok(leftovers)
-}
-
-/// Removes them, and what broken uploads left (decision 34); in the background, for a workspace may be large.
-async fn remove_leftovers(rooms: &Rooms, dead: Vec<(Arc<Workspace>, SessionId)>) {
-    let told = |result: Result<(), Error>| {
-        if let Err(error) = result {
-            tracing::warn!(error = %palisade_protocol::chain(&error), "a leftover was not removed");
-        }
-    };
-    for (workspace, id) in dead {
-        told(blocking(move || Ok(workspace.remove_session_dir(&id)?)).await);
-    }
-    for tenant in rooms.tenants.values() {
-        let workspace = tenant.workspace.clone();
-        told(blocking(move || Ok(workspace.remove_unfinished_uploads(UPLOAD_LEFT_AFTER).map(drop)?)).await);
-    }
-}
-
 async fn keep_house(rooms: Arc<Rooms>) {
     let mut tick = tokio::time::interval(HOUSEKEEPING);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -252,21 +245,22 @@ async fn keep_house(rooms: Arc<Rooms>) {
             _ = tick.tick() => {}
         }
         rooms.hands.close_idle(|session| rooms.turns.is_running(session)).await;
-        if let Err(error) = rooms.store.sweep_keys(now() - KEY_KEPT_S).await {
-            tracing::error!(error = %palisade_protocol::chain(&error), "old idempotency keys were not swept");
-        }
         if let Err(error) = rooms.store.sweep_usage(now()).await {
             tracing::error!(error = %palisade_protocol::chain(&error), "old usage was not swept");
         }
-        loop {
-            match rooms.store.sweep_events(now() - rooms.events_retention_s, SWEEP_ROWS_MAX).await {
-                Ok(swept) if swept == SWEEP_ROWS_MAX as u64 => {}
-                Ok(_) => break,
-                Err(error) => {
-                    tracing::error!(error = %palisade_protocol::chain(&error), "old events were not swept");
-                    break;
-                }
-            }
+        while is_full_bite("keys", rooms.store.sweep_keys(now(), SWEEP_ROWS_MAX).await) {}
+        let ended_before = now() - rooms.events_retention_s;
+        while is_full_bite("events", rooms.store.sweep_events(ended_before, SWEEP_ROWS_MAX).await) {}
+    }
+}
+
+/// Whether there may be more to sweep.
+fn is_full_bite(what: &str, swept: Result<u64, StoreError>) -> bool {
+    match swept {
+        Ok(swept) => swept == SWEEP_ROWS_MAX as u64,
+        Err(error) => {
+            tracing::error!(what, error = %palisade_protocol::chain(&error), "what is old was not swept");
+            false
         }
     }
 }

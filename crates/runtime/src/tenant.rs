@@ -18,6 +18,8 @@ use crate::storage::Storage;
 pub struct TenantConfig {
     /// `[a-z0-9-]{1,40}`.
     pub name: TenantName,
+    /// Host names that are this tenant's own endpoints, in small letters: no other tenant's key is taken there.
+    pub hosts: Vec<String>,
     /// Whether its agents may reach the internet.
     pub mode: TenantMode,
     /// What its agents are told of the network. What holds them to it is the egress policy.

@@ -35,6 +35,9 @@ pub enum StoreError {
     /// The commit came from an attempt that no longer owns the turn; nothing of it was written.
     #[error("turn {0} is not ours any more")]
     Fenced(TurnId),
+    /// Somebody was told that the turn is cancelled, so it ends in no other way; nothing was written.
+    #[error("turn {0} is to be cancelled")]
+    CancelRequested(TurnId),
     /// In hard mode: what can be spent, and what would be needed.
     #[error("the ledger {ledger} has {available} credits to spend, and {needed} are needed")]
     CreditsExhausted { ledger: LedgerName, available: MicroCredits, needed: MicroCredits },
@@ -60,6 +63,11 @@ pub enum StoreError {
     /// Events that the reader has not read are no longer kept.
     #[error("events of turn {0} were evicted before they were read")]
     Evicted(TurnId),
+    /// Somebody else changed a tenant's credentials; nothing of this change was written.
+    #[error("the vault of tenant {0} has changed meanwhile")]
+    VaultChanged(TenantName),
+    #[error("the vault's key has changed meanwhile")]
+    VaultKeyChanged,
     #[error("the writer has stopped")]
     Stopped,
 }
@@ -108,6 +116,11 @@ impl From<StoreError> for Error {
                 let message = format!("the key {key:?} was used for another posting; take a new key for a new one");
                 Error::new(ErrorKind::Conflict, "ledger.key_used", message)
             }
+            StoreError::VaultChanged(_) | StoreError::VaultKeyChanged => Error::new(
+                ErrorKind::Conflict,
+                "vault.changed",
+                "the vault was changed by others at the same time, again and again; try again shortly",
+            ),
             StoreError::Stopped => Error::new(
                 ErrorKind::Unavailable,
                 "store.stopped",
@@ -167,6 +180,11 @@ impl StoreError {
     /// Whether the database did not answer: nothing is wrong with what was asked, and it may be asked again.
     pub fn is_unreachable(&self) -> bool {
         self.fault() == Fault::Lost
+    }
+
+    /// Whether this one write was refused for what it is: the same again is refused again.
+    pub fn is_refusal(&self) -> bool {
+        self.fault() == Fault::Refused && !self.is_full() && !matches!(self, Self::Stopped)
     }
 
     /// Whether it was for want of room.

@@ -1,4 +1,4 @@
-//! The only SQL of Palisade: sessions, turns, the event log, the conversation items and the ledgers, on SQLite or
+//! The only SQL of Palisade: sessions, turns, the event log, the conversation items, the ledgers and the vault, on SQLite or
 //! PostgreSQL.
 //!
 //! All writes go through one writer task that commits whatever is waiting as one group, so that a delta costs
@@ -20,6 +20,7 @@ mod servers;
 mod sessions;
 mod sweep;
 mod turns;
+mod vault;
 mod write;
 mod writer;
 
@@ -38,6 +39,7 @@ pub use metering::{CallerUsage, Charge, MeteredCall, TurnAccount};
 pub use notices::Notice;
 pub use read::{KeyUse, Turn, TurnState};
 pub use servers::ServerBeat;
+pub use vault::{StoredCredential, StoredDataKey, StoredKek, TenantVault, VaultChange, VaultHead};
 pub use write::{ClientAnswer, Commit, IdempotencyKey, NewSession, NewTurn};
 
 use engine::{Connection, Readers};

@@ -4,6 +4,7 @@
 
 use palisade_protocol::audit::EventType;
 use palisade_protocol::item::TurnOutcome;
+use palisade_protocol::limits::TOKENS_PER_CALL_MAX;
 use palisade_protocol::money::CreditMode;
 use palisade_protocol::rate::{self, Bucket, MinuteUsed, RateLimits, Used, WINDOWS};
 use palisade_protocol::{LedgerName, MicroCredits, TenantName, TurnId, Usage};
@@ -164,7 +165,6 @@ pub(crate) async fn sweep(db: &mut Connection, before_minute: i64) -> Result<u64
 /// Counts the turn, and refuses it when its caller has used too much or its ledger has too little. To be called
 /// once the turn's row is there.
 pub(crate) async fn admit(db: &mut Connection, new: &NewTurn) -> Result<(), StoreError> {
-    ledger::lock(db).await?;
     let (tenant, caller) = (new.tenant.as_str(), new.account.caller.as_str());
     count(db, (tenant, caller), new.now, (1, 0)).await?;
     if new.account.rate.0.iter().any(Option::is_some) {
@@ -237,7 +237,6 @@ pub(crate) async fn reserve(
     generation: i64,
     estimate: MicroCredits,
 ) -> Result<u64, StoreError> {
-    ledger::lock(db).await?;
     let owned = query("SELECT ledger FROM turn WHERE id = $1 AND generation = $2 AND state = 'running'");
     let owned = owned.bind(turn.as_str()).bind(generation).optional::<(Option<String>,)>(&mut *db).await;
     let Some((ledger,)) = owned.map_err(writing("a reservation"))? else {
@@ -284,14 +283,13 @@ async fn owner_of(db: &mut Connection, turn: &TurnId) -> Result<Option<Owner>, S
 
 /// Writes a call down with its answer. One that is there already is not counted again.
 pub(crate) async fn meter(db: &mut Connection, turn: &TurnId, call: &MeteredCall) -> Result<(), StoreError> {
-    ledger::lock(db).await?;
     let Some(owner) = owner_of(db, turn).await? else { return Ok(()) };
     let metered = query(
         "INSERT INTO metered_call (turn_id, call, kind, tenant, model, input_tokens, cached_tokens, output_tokens,
                                    reasoning_tokens, cost, at)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT (turn_id, call, kind) DO NOTHING",
     );
-    let tokens = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+    let tokens = |count: u64| count.min(TOKENS_PER_CALL_MAX).cast_signed();
     let usage = &call.usage;
     let metered = metered
         .bind(turn.as_str())
@@ -308,7 +306,8 @@ pub(crate) async fn meter(db: &mut Connection, turn: &TurnId, call: &MeteredCall
     if metered.execute(&mut *db).await.map_err(writing("a model call"))? == 0 {
         return Ok(());
     }
-    count(db, (&owner.tenant, &owner.caller), call.at, (0, tokens(usage.total_tokens))).await?;
+    let total = tokens(usage.input_tokens) + tokens(usage.output_tokens);
+    count(db, (&owner.tenant, &owner.caller), call.at, (0, total)).await?;
     if owner.ledger.is_none() {
         return Ok(());
     }
@@ -329,7 +328,6 @@ pub(crate) async fn settle(
     let Some(owner) = owner_of(db, turn).await? else { return Ok(()) };
     let mut debit = 0;
     if let Some(ledger) = owner.ledger.as_deref() {
-        ledger::lock(db).await?;
         if outcome != TurnOutcome::Cancelled {
             debit = cost_so_far(db, turn).await?;
         }
@@ -364,6 +362,23 @@ pub(crate) async fn settle(
         .execute(db)
         .await;
     recorded.map(drop).map_err(writing("an audit record"))
+}
+
+/// In the place of [`settle`], where that is refused: nothing is posted, nothing stays set aside, and an operator can see
+/// why.
+pub(crate) async fn leave_unsettled(
+    db: &mut Connection,
+    turn: &TurnId,
+    now: f64,
+    why: &str,
+) -> Result<(), StoreError> {
+    let released = query("DELETE FROM hold WHERE turn_id = $1").bind(turn.as_str()).execute(&mut *db).await;
+    released.map_err(writing("a reservation"))?;
+    let noted = query(
+        "INSERT INTO unsettled_turn (turn_id, at, why) VALUES ($1, $2, $3) ON CONFLICT (turn_id) DO NOTHING",
+    );
+    let noted = noted.bind(turn.as_str()).bind(now).bind(why).execute(db).await;
+    noted.map(drop).map_err(writing("a turn that is not settled"))
 }
 
 /// Two entries a call that cost anything.

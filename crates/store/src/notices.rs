@@ -4,11 +4,12 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use palisade_protocol::{SessionId, TurnId};
+use palisade_protocol::{SessionId, TenantName, TurnId};
 use sqlx::postgres::{PgListener, PgPool};
 use tokio::sync::mpsc;
 
 use crate::follow::Wakers;
+use crate::vault::VaultWrite;
 use crate::write::{Commit, NewTurn, Write};
 
 /// The channel's name.
@@ -40,6 +41,10 @@ pub enum Notice {
     Deleted(SessionId),
     /// A turn waits for somebody to take it over.
     Released(TurnId),
+    /// A tenant's credentials are others than before.
+    VaultChanged(TenantName),
+    /// The vault was sealed or unsealed, or has another key.
+    VaultKeys,
     /// Some notices were lost.
     Missed,
 }
@@ -59,7 +64,8 @@ impl Told {
     /// Adds what `write` did.
     pub(crate) fn add(&mut self, write: &Write) {
         let line = match write {
-            Write::Commit(Commit { turn, events, .. }) => {
+            Write::Commit(Commit { turn, events, .. })
+            | Write::EndUnsettled { commit: Commit { turn, events, .. }, .. } => {
                 events.last().map(|last| format!("e {turn} {}", last.seq))
             }
             Write::StartTurn(NewTurn { session, .. }) => Some(format!("m {session}")),
@@ -70,6 +76,11 @@ impl Told {
             Write::DeleteSession { session, .. } | Write::DeleteIdleSession { session, .. } => {
                 Some(format!("d {session}"))
             }
+            Write::Vault(write) => match &**write {
+                VaultWrite::Change(change) => Some(format!("v {}", change.tenant)),
+                VaultWrite::Seal { .. } | VaultWrite::SwitchKek { .. } => Some("k vault".to_owned()),
+                _ => None,
+            },
             _ => None,
         };
         self.lines.extend(line);
@@ -109,6 +120,8 @@ fn read(line: &str) -> Option<Line> {
         "r" => Line::Notice(Notice::Released(turn()?)),
         "m" => Line::Notice(Notice::Moved(session()?)),
         "d" => Line::Notice(Notice::Deleted(session()?)),
+        "v" => Line::Notice(Notice::VaultChanged(TenantName::parse(id).ok()?)),
+        "k" => Line::Notice(Notice::VaultKeys),
         _ => return None,
     })
 }

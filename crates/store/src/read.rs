@@ -1,6 +1,7 @@
 //! Every query that only reads.
 
 use palisade_protocol::event::RenderedEvent;
+use palisade_protocol::limits::IDEMPOTENCY_KEY_KEPT_S;
 use palisade_protocol::session::SessionStatus;
 use palisade_protocol::{Item, Session, SessionId, TenantName, TurnId};
 use serde::de::DeserializeOwned;
@@ -186,13 +187,20 @@ impl Store {
         Ok(rows.map_err(reading("a client's answers"))?.into_iter().map(answer).collect())
     }
 
-    /// What a tenant's idempotency key was used for.
-    pub async fn key_use(&self, tenant: &TenantName, key: &str) -> Result<Option<KeyUse>, StoreError> {
+    /// What a tenant's idempotency key was used for, unless that was too long before `now` (Unix seconds).
+    pub async fn key_use(
+        &self,
+        tenant: &TenantName,
+        key: &str,
+        now: f64,
+    ) -> Result<Option<KeyUse>, StoreError> {
         let row = query(
-            "SELECT session_id, body_hash, turn_id FROM idempotency_key WHERE tenant = $1 AND key = $2",
+            "SELECT session_id, body_hash, turn_id FROM idempotency_key
+             WHERE tenant = $1 AND key = $2 AND created_at > $3",
         )
         .bind(tenant.as_str())
         .bind(key)
+        .bind(keys_kept_since(now))
         .optional::<(String, String, String)>(&self.readers)
         .await
         .map_err(reading("an idempotency key"))?;
@@ -209,6 +217,11 @@ impl Store {
         let one = query("SELECT CAST(1 AS BIGINT)").one::<(i64,)>(&self.readers).await;
         one.map(drop).map_err(reading("anything"))
     }
+}
+
+/// Keys that were taken then or before are free again.
+pub(crate) fn keys_kept_since(now: f64) -> f64 {
+    now - IDEMPOTENCY_KEY_KEPT_S as f64
 }
 
 pub(crate) fn event_of((seq, kind, data): EventRow) -> RenderedEvent {

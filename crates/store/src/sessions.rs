@@ -5,6 +5,7 @@ use palisade_protocol::{SessionId, TenantName, TurnId};
 use serde_json::Value;
 
 use crate::engine::{Connection, query, query_built};
+use crate::error::Fault;
 use crate::lifetimes::check_session_count;
 use crate::read::corrupt;
 use crate::write::{Write, to_json, writing};
@@ -97,14 +98,24 @@ pub(crate) async fn set_metadata(
     set.execute(db).await.map_err(writing("metadata"))
 }
 
-/// A turn that goes with its session was cancelled: nobody pays for it, and nothing stays set aside.
+/// A turn that goes with its session was cancelled: nobody pays for it, and nothing stays set aside. An account that does
+/// not add up keeps no session from going.
 async fn settle_running(db: &mut Connection, session: &SessionId, now: f64) -> Result<(), StoreError> {
     let running =
         format!("SELECT id FROM turn WHERE session_id = $1 AND state = 'running'{}", db.for_update());
     let running = query_built(running).bind(session.as_str()).all::<(String,)>(&mut *db).await;
     for (turn,) in running.map_err(writing("a session"))? {
         let turn = TurnId::parse(&turn).map_err(corrupt("a turn's id"))?;
-        metering::settle(db, &turn, TurnOutcome::Cancelled, now).await?;
+        db.run("SAVEPOINT settling").await.map_err(writing("a session"))?;
+        match metering::settle(db, &turn, TurnOutcome::Cancelled, now).await {
+            Err(error) if error.fault() == Fault::Refused => {
+                let why = palisade_protocol::chain(&error).to_string();
+                db.run("ROLLBACK TO settling").await.map_err(writing("a session"))?;
+                metering::leave_unsettled(db, &turn, now, &why).await?;
+            }
+            settled => settled?,
+        }
+        db.run("RELEASE settling").await.map_err(writing("a session"))?;
     }
     Ok(())
 }
@@ -135,6 +146,7 @@ pub(crate) async fn delete(
         "INSERT INTO evictable_turn (turn_id, since)
          SELECT id, started_at FROM turn WHERE session_id = $1 AND state = 'running'
          ON CONFLICT (turn_id) DO NOTHING",
+        "DELETE FROM client_result WHERE turn_id IN (SELECT id FROM turn WHERE session_id = $1)",
         "DELETE FROM turn WHERE session_id = $1",
         "DELETE FROM item WHERE session_id = $1",
     ] {

@@ -3,6 +3,7 @@
 use palisade_protocol::TurnId;
 
 use crate::engine::{Connection, query};
+use crate::read::keys_kept_since;
 use crate::write::{Write, writing};
 use crate::{Store, StoreError};
 
@@ -10,9 +11,9 @@ use crate::{Store, StoreError};
 const TURNS_PER_SWEEP_MAX: i64 = 64;
 
 impl Store {
-    /// Forgets idempotency keys that were taken before (Unix seconds).
-    pub async fn sweep_keys(&self, created_before: f64) -> Result<u64, StoreError> {
-        self.writer.write(Write::SweepKeys { created_before }).await
+    /// Forgets at most `rows_max` idempotency keys whose time is over at `now` (Unix seconds), oldest first.
+    pub async fn sweep_keys(&self, now: f64, rows_max: i64) -> Result<u64, StoreError> {
+        self.writer.write(Write::SweepKeys { created_by: keys_kept_since(now), rows_max }).await
     }
 
     /// Deletes at most `rows_max` events of turns that ended before `ended_before` (Unix seconds) or whose
@@ -22,9 +23,13 @@ impl Store {
     }
 }
 
-pub(crate) async fn keys(db: &mut Connection, created_before: f64) -> Result<u64, StoreError> {
-    let sweep = query("DELETE FROM idempotency_key WHERE created_at < $1").bind(created_before);
-    sweep.execute(db).await.map_err(writing("old idempotency keys"))
+pub(crate) async fn keys(db: &mut Connection, created_by: f64, rows_max: i64) -> Result<u64, StoreError> {
+    // The age is asked for again, for a key may have been taken anew by another server in between.
+    let sweep = query(
+        "DELETE FROM idempotency_key WHERE created_at <= $1 AND (tenant, key) IN
+           (SELECT tenant, key FROM idempotency_key WHERE created_at <= $1 ORDER BY created_at LIMIT $2)",
+    );
+    sweep.bind(created_by).bind(rows_max).execute(db).await.map_err(writing("old idempotency keys"))
 }
 
 /// Takes the events of turns that may go, oldest first; the number is of events. Two servers may sweep at a time:
@@ -65,7 +70,8 @@ pub(crate) async fn events(
 
 /// From here on the turn's events are kept for a while only.
 pub(crate) async fn make_evictable(db: &mut Connection, turn: &TurnId, since: f64) -> Result<(), StoreError> {
-    let listed = query("INSERT INTO evictable_turn (turn_id, since) VALUES ($1, $2)");
+    let listed =
+        query("INSERT INTO evictable_turn (turn_id, since) VALUES ($1, $2) ON CONFLICT (turn_id) DO NOTHING");
     let listed = listed.bind(turn.as_str()).bind(since).execute(db).await;
     listed.map(drop).map_err(writing("a turn's end"))
 }

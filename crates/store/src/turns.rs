@@ -9,6 +9,7 @@ use palisade_protocol::item::TurnOutcome;
 use palisade_protocol::{Item, SessionId, TurnId};
 
 use crate::engine::{Connection, placeholders, query, query_built};
+use crate::read::keys_kept_since;
 use crate::sweep::make_evictable;
 use crate::write::{Commit, Write, to_json, unless_taken, writing};
 use crate::{ClientAnswer, IdempotencyKey, NewTurn, Store, StoreError, audit, metering};
@@ -28,6 +29,12 @@ impl Store {
         self.writer.write(Write::Commit(commit)).await.map(drop)
     }
 
+    /// Ends a turn whose end is refused again and again, without settling it: what it has set aside is released, what it
+    /// has used is not posted, and [`Store::ledger_faults`] names it with `why`.
+    pub async fn end_unsettled(&self, commit: Commit, why: String) -> Result<(), StoreError> {
+        self.writer.write(Write::EndUnsettled { commit, why }).await.map(drop)
+    }
+
     /// Keeps a client's answers for the turn to take up; all of them or none.
     pub async fn answer_calls(&self, turn: &TurnId, answers: Vec<ClientAnswer>) -> Result<(), StoreError> {
         self.writer.write(Write::AnswerCalls { turn: turn.clone(), answers }).await.map(drop)
@@ -38,7 +45,8 @@ impl Store {
         self.writer.write(Write::Release { turn: turn.clone(), generation }).await.map(drop)
     }
 
-    /// Writes down that somebody wants the turn cancelled; whether it was still running.
+    /// Writes down that somebody wants the turn cancelled; whether it was still running. If it was, it ends as
+    /// cancelled, whoever drives it.
     pub async fn request_cancel(&self, turn: &TurnId) -> Result<bool, StoreError> {
         Ok(self.writer.write(Write::RequestCancel { turn: turn.clone() }).await? > 0)
     }
@@ -94,10 +102,15 @@ pub(crate) async fn start(db: &mut Connection, server: &str, new: &NewTurn) -> R
     Ok(1)
 }
 
+/// A key whose time is over is free, whether or not it has been swept.
 async fn take_key(db: &mut Connection, new: &NewTurn, key: &IdempotencyKey) -> Result<(), StoreError> {
-    query(
+    let taken = query(
         "INSERT INTO idempotency_key (tenant, key, session_id, body_hash, turn_id, created_at)
-         VALUES ($1, $2, $3, $4, $5, $6)",
+         VALUES ($1, $2, $3, $4, $5, $6)
+         ON CONFLICT (tenant, key) DO UPDATE
+         SET session_id = excluded.session_id, body_hash = excluded.body_hash, turn_id = excluded.turn_id,
+             created_at = excluded.created_at
+         WHERE idempotency_key.created_at <= $7",
     )
     .bind(new.tenant.as_str())
     .bind(&key.key)
@@ -105,10 +118,11 @@ async fn take_key(db: &mut Connection, new: &NewTurn, key: &IdempotencyKey) -> R
     .bind(&key.body_hash)
     .bind(new.id.as_str())
     .bind(new.now)
+    .bind(keys_kept_since(new.now))
     .execute(db)
     .await
-    .map(drop)
-    .map_err(unless_taken("an idempotency key", StoreError::KeyTaken))
+    .map_err(writing("an idempotency key"))?;
+    if taken == 0 { Err(StoreError::KeyTaken) } else { Ok(()) }
 }
 
 /// Writes many appends with few statements: one answer for each, with its place. An `Err` is of all of them.
@@ -151,28 +165,7 @@ pub(crate) async fn commit(db: &mut Connection, commit: &Commit) -> Result<u64, 
         let touch = touch.bind(now).bind(commit.session.as_str()).execute(&mut *db).await;
         touch.map_err(writing("a session"))?;
     }
-    let last_seq = commit.events.last().map_or(-1, |event| event.seq.cast_signed());
-    let is_step = !commit.items.is_empty();
-    // The fence and what changes of the turn are one statement. What the readers have seen up to a step's end will
-    // not be said again by a take-over.
-    let owned = query(
-        "UPDATE turn SET state = $1, ended_at = $2,
-                step_seq = CASE WHEN NOT $3 THEN step_seq WHEN $4 >= 0 THEN $4
-                           ELSE COALESCE((SELECT MAX(seq) FROM event WHERE turn_id = $5), 0) END
-         WHERE id = $5 AND generation = $6 AND state = 'running'",
-    )
-    .bind(commit.end.map_or("running", |(outcome, _)| state_name(outcome)))
-    .bind(commit.end.map(|(_, now)| now))
-    .bind(is_step)
-    .bind(last_seq)
-    .bind(commit.turn.as_str())
-    .bind(commit.generation)
-    .execute(&mut *db)
-    .await
-    .map_err(writing("a turn's fence"))?;
-    if owned == 0 {
-        return Err(StoreError::Fenced(commit.turn.clone()));
-    }
+    own(db, commit).await?;
     append_events(db, &of_turn(&commit.turn, &commit.events)).await?;
     append_items(db, &commit.session, &commit.turn, &commit.items).await?;
     if let Some(call) = &commit.metered {
@@ -186,6 +179,58 @@ pub(crate) async fn commit(db: &mut Connection, commit: &Commit) -> Result<u64, 
         end(db, commit, now).await?;
     }
     Ok(0)
+}
+
+/// The end of a turn that could not be settled.
+pub(crate) async fn end_unsettled(
+    db: &mut Connection,
+    commit: &Commit,
+    why: &str,
+) -> Result<u64, StoreError> {
+    let Some((_, now)) = commit.end else { return Ok(0) };
+    own(db, commit).await?;
+    append_events(db, &of_turn(&commit.turn, &commit.events)).await?;
+    append_items(db, &commit.session, &commit.turn, &commit.items).await?;
+    metering::leave_unsettled(db, &commit.turn, now, why).await?;
+    end(db, commit, now).await.map(|()| 0)
+}
+
+/// Holds the turn for the attempt that owns it, and writes down its state.
+async fn own(db: &mut Connection, commit: &Commit) -> Result<(), StoreError> {
+    let last_seq = commit.events.last().map_or(-1, |event| event.seq.cast_signed());
+    let is_step = !commit.items.is_empty();
+    // The fence and what changes of the turn are one statement. What the readers have seen up to a step's end will
+    // not be said again by a take-over. A cancel that was acknowledged, by whichever server, allows no other end.
+    let is_other_end = commit.end.is_some_and(|(outcome, _)| outcome != TurnOutcome::Cancelled);
+    let owned = query(
+        "UPDATE turn SET state = $1, ended_at = $2,
+                step_seq = CASE WHEN NOT $3 THEN step_seq WHEN $4 >= 0 THEN $4
+                           ELSE COALESCE((SELECT MAX(seq) FROM event WHERE turn_id = $5), 0) END
+         WHERE id = $5 AND generation = $6 AND state = 'running' AND NOT ($7 AND cancel_requested)",
+    )
+    .bind(commit.end.map_or("running", |(outcome, _)| state_name(outcome)))
+    .bind(commit.end.map(|(_, now)| now))
+    .bind(is_step)
+    .bind(last_seq)
+    .bind(commit.turn.as_str())
+    .bind(commit.generation)
+    .bind(is_other_end)
+    .execute(&mut *db)
+    .await
+    .map_err(writing("a turn's fence"))?;
+    if owned == 0 {
+        return Err(refusal(db, commit).await?);
+    }
+    Ok(())
+}
+
+/// Why the turn did not take the commit.
+async fn refusal(db: &mut Connection, commit: &Commit) -> Result<StoreError, StoreError> {
+    let ours = query("SELECT id FROM turn WHERE id = $1 AND generation = $2 AND state = 'running'");
+    let ours = ours.bind(commit.turn.as_str()).bind(commit.generation).optional::<(String,)>(db).await;
+    let is_ours = ours.map_err(writing("a turn's fence"))?.is_some();
+    let turn = commit.turn.clone();
+    Ok(if is_ours { StoreError::CancelRequested(turn) } else { StoreError::Fenced(turn) })
 }
 
 /// What follows from a turn's end.
@@ -210,21 +255,21 @@ pub(crate) async fn answer_calls(
     turn: &TurnId,
     answers: &[ClientAnswer],
 ) -> Result<u64, StoreError> {
+    // Held until the answers are written: an end, or a delete, that comes at the same time forgets them or refuses them.
+    let running = format!("SELECT id FROM turn WHERE id = $1 AND state = 'running'{}", db.for_update());
+    let running = query_built(running).bind(turn.as_str()).optional::<(String,)>(&mut *db).await;
+    if running.map_err(writing("a client's answer"))?.is_none() {
+        return Err(StoreError::Fenced(turn.clone()));
+    }
     for answer in answers {
-        let kept = query(
-            "INSERT INTO client_result (turn_id, call_id, content, is_error)
-             SELECT id, $2, $3, $4 FROM turn WHERE id = $1 AND state = 'running'",
-        )
-        .bind(turn.as_str())
-        .bind(&answer.call_id)
-        .bind(&answer.content)
-        .bind(answer.is_error)
-        .execute(&mut *db)
-        .await
-        .map_err(unless_taken("a client's answer", StoreError::AnsweredTwice(answer.call_id.clone())))?;
-        if kept == 0 {
-            return Err(StoreError::Fenced(turn.clone()));
-        }
+        query("INSERT INTO client_result (turn_id, call_id, content, is_error) VALUES ($1, $2, $3, $4)")
+            .bind(turn.as_str())
+            .bind(&answer.call_id)
+            .bind(&answer.content)
+            .bind(answer.is_error)
+            .execute(&mut *db)
+            .await
+            .map_err(unless_taken("a client's answer", StoreError::AnsweredTwice(answer.call_id.clone())))?;
     }
     Ok(answers.len() as u64)
 }

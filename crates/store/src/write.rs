@@ -10,7 +10,8 @@ use crate::audit::SkillUse;
 use crate::engine::Connection;
 use crate::ledger::Posting;
 use crate::metering::{MeteredCall, TurnAccount};
-use crate::{StoreError, ledger, lifetimes, metering, servers, sessions, sweep, turns};
+use crate::vault::VaultWrite;
+use crate::{StoreError, ledger, lifetimes, metering, servers, sessions, sweep, turns, vault};
 
 /// A session to be created.
 #[derive(Debug, Clone)]
@@ -73,7 +74,8 @@ pub struct Commit {
     /// The skill whose text is among the items.
     pub skill: Option<SkillUse>,
     /// Ends the turn: how, and when (Unix seconds). The session is free from this commit on, and what the turn has
-    /// used is paid.
+    /// used is paid. After a cancel that was asked for in time, any other end than the cancelled one is
+    /// [`StoreError::CancelRequested`].
     pub end: Option<(TurnOutcome, f64)>,
 }
 
@@ -94,6 +96,10 @@ pub(crate) enum Write {
     CreateSession(Box<NewSession>),
     StartTurn(NewTurn),
     Commit(Commit),
+    EndUnsettled {
+        commit: Commit,
+        why: String,
+    },
     AnswerCalls {
         turn: TurnId,
         answers: Vec<ClientAnswer>,
@@ -129,7 +135,8 @@ pub(crate) enum Write {
         generation: i64,
     },
     SweepKeys {
-        created_before: f64,
+        created_by: f64,
+        rows_max: i64,
     },
     SetMetadata {
         session: SessionId,
@@ -151,6 +158,7 @@ pub(crate) enum Write {
         ended_before: f64,
         rows_max: i64,
     },
+    Vault(Box<VaultWrite>),
     RegisterServer {
         server: String,
     },
@@ -179,6 +187,39 @@ impl Write {
     }
 }
 
+impl Write {
+    /// Whether it may look at money or usage, or change any.
+    pub(crate) fn touches_money(&self) -> bool {
+        match self {
+            Self::Commit(commit) => commit.metered.is_some() || commit.end.is_some(),
+            Self::StartTurn(_)
+            | Self::EndUnsettled { .. }
+            | Self::Reserve { .. }
+            | Self::OpenLedger { .. }
+            | Self::Post { .. }
+            | Self::SweepUsage { .. }
+            | Self::DeleteSession { .. } => true,
+            // What it deletes runs no turn, so that there is nothing to settle.
+            Self::DeleteIdleSession { .. }
+            | Self::CreateSession(_)
+            | Self::AnswerCalls { .. }
+            | Self::Release { .. }
+            | Self::RequestCancel { .. }
+            | Self::TakeOver { .. }
+            | Self::SweepKeys { .. }
+            | Self::SetMetadata { .. }
+            | Self::SweepEvents { .. }
+            | Self::RegisterServer { .. }
+            | Self::Beat
+            | Self::RemoveServer { .. }
+            | Self::RemoveOtherServers
+            | Self::Leave
+            | Self::Vault(_)
+            | Self::Close => false,
+        }
+    }
+}
+
 /// Applies one write for this server; the number is of rows deleted, where that is what was asked.
 pub(crate) async fn apply(db: &mut Connection, server: &str, write: &Write) -> Result<u64, StoreError> {
     match write {
@@ -190,6 +231,7 @@ pub(crate) async fn apply(db: &mut Connection, server: &str, write: &Write) -> R
         }
         Write::StartTurn(new) => turns::start(db, server, new).await,
         Write::Commit(commit) => turns::commit(db, commit).await,
+        Write::EndUnsettled { commit, why } => turns::end_unsettled(db, commit, why).await,
         Write::AnswerCalls { turn, answers } => turns::answer_calls(db, turn, answers).await,
         Write::Release { turn, generation } => turns::release(db, turn, *generation).await,
         Write::Reserve { turn, generation, estimate } => {
@@ -200,8 +242,9 @@ pub(crate) async fn apply(db: &mut Connection, server: &str, write: &Write) -> R
         Write::SweepUsage { before_minute } => metering::sweep(db, *before_minute).await,
         Write::RequestCancel { turn } => turns::request_cancel(db, turn).await,
         Write::TakeOver { turn, generation, .. } => turns::take_over(db, server, turn, *generation).await,
-        Write::SweepKeys { created_before } => sweep::keys(db, *created_before).await,
+        Write::SweepKeys { created_by, rows_max } => sweep::keys(db, *created_by, *rows_max).await,
         Write::SweepEvents { ended_before, rows_max } => sweep::events(db, *ended_before, *rows_max).await,
+        Write::Vault(write) => vault::apply(db, server, write).await,
         Write::RegisterServer { server } => servers::register(db, server).await,
         Write::Beat => servers::beat(db, server).await,
         Write::RemoveServer { server, beats } => servers::remove(db, server, *beats).await,

@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::StoreError;
 use crate::error::Fault;
 use crate::follow::Wakers;
 use crate::link::Link;
 use crate::notices::Told;
 use crate::turns::append_all;
 use crate::write::{Commit, NewTurn, Write, apply};
+use crate::{StoreError, ledger};
 
 /// Writes that may wait; beyond it callers wait for room.
 const QUEUE_MAX: usize = 1024;
@@ -222,6 +222,9 @@ async fn write_all(
     at_once: bool,
 ) -> Result<(Vec<Answer>, Option<Group>), StoreError> {
     let db = link.begin().await.map_err(committing)?;
+    if writes.iter().any(Write::touches_money) {
+        ledger::lock(db).await?;
+    }
     let mut answers: Vec<Option<Answer>> = writes.iter().map(|_| None).collect();
     if at_once {
         let appends: Vec<(usize, &Commit)> =
@@ -270,7 +273,9 @@ fn committing(source: sqlx::Error) -> StoreError {
 /// What a write that is on the disk changes for those here.
 fn note(wakers: &Wakers, server: &watch::Sender<String>, write: &Write) {
     match write {
-        Write::Commit(Commit { turn, events, .. }) | Write::StartTurn(NewTurn { id: turn, events, .. }) => {
+        Write::Commit(Commit { turn, events, .. })
+        | Write::EndUnsettled { commit: Commit { turn, events, .. }, .. }
+        | Write::StartTurn(NewTurn { id: turn, events, .. }) => {
             if let Some(last) = events.last() {
                 wakers.wake(turn, last.seq);
             }

@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use palisade_protocol::audit::EventType;
 use palisade_protocol::item::TurnOutcome;
+use palisade_protocol::limits::TOKENS_PER_CALL_MAX;
 use palisade_protocol::money::CreditMode;
 use palisade_protocol::rate::{Bucket, RateLimits, Used, WindowLimit};
 use palisade_protocol::session::SessionStatus;
@@ -20,12 +21,14 @@ use palisade_protocol::{
     Event, FileAccess, Item, LedgerName, MicroCredits, Session, SessionId, TenantName, TurnId, Usage,
 };
 use palisade_store::{
-    AuditRange, Charge, Commit, MeteredCall, NewSession, NewTurn, Posting, PostingKind, SkillUse, Store,
-    StoreError, TurnAccount,
+    AuditRange, Charge, Commit, IdempotencyKey, MeteredCall, NewSession, NewTurn, Posting, PostingKind,
+    SkillUse, Store, StoreError, StoreUrl, TurnAccount,
 };
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::json;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::task::JoinSet;
 
 use engines::{Engine, on_both_engines};
@@ -38,6 +41,8 @@ on_both_engines!(
     a_ledger_is_opened_once_and_a_posting_made_once,
     what_a_turn_set_aside_is_released_however_it_ends,
     the_audit_reads_in_pages_and_outlives_its_session,
+    an_upstream_that_counts_without_bounds_stops_nobody,
+    a_turn_that_cannot_be_settled_ends_all_the_same_and_is_named,
 );
 
 const NOW: f64 = 1_777_222_996.07;
@@ -118,6 +123,12 @@ fn metered(call: i64, cost: i64, at: f64) -> MeteredCall {
         cost: MicroCredits(cost),
         at,
     }
+}
+
+/// Whose request is told apart from any other's.
+fn with_own_key(new: NewTurn) -> NewTurn {
+    let key = IdempotencyKey { key: new.id.to_string(), body_hash: String::new() };
+    NewTurn { key: Some(key), ..new }
 }
 
 /// An answer with its metering, as one step.
@@ -207,6 +218,16 @@ enum Act {
     Delete {
         session: usize,
     },
+    /// Somebody cancels the turn; its driver may not have heard of it when it ends.
+    Cancel {
+        session: usize,
+    },
+    /// The request that started the running turn arrives once more.
+    Retry {
+        session: usize,
+    },
+    /// The server starts anew.
+    Reopen,
     TopUp {
         ledger: usize,
         key: usize,
@@ -229,7 +250,10 @@ fn act() -> impl Strategy<Value = Act> {
         1 => (session.clone(), 0..300_i64).prop_map(|(session, cost)| Act::MeterStale { session, cost }),
         1 => session.clone().prop_map(|session| Act::EndStale { session }),
         3 => (session.clone(), outcome).prop_map(|(session, outcome)| Act::End { session, outcome }),
-        1 => session.prop_map(|session| Act::Delete { session }),
+        1 => session.clone().prop_map(|session| Act::Delete { session }),
+        2 => session.clone().prop_map(|session| Act::Cancel { session }),
+        2 => session.prop_map(|session| Act::Retry { session }),
+        1 => Just(Act::Reopen),
         1 => (0..2_usize, 0..3_usize).prop_map(|(ledger, key)| Act::TopUp { ledger, key }),
     ]
 }
@@ -241,11 +265,13 @@ struct Running {
     generation: i64,
     ledger: usize,
     costs: Vec<i64>,
+    is_cancelled: bool,
 }
 
 /// Plays acts against the store and against a few numbers.
 struct Play<'a> {
-    store: &'a Store,
+    engine: &'a Engine,
+    store: Store,
     ledgers: [LedgerName; 2],
     sessions: [u32; 3],
     running: [Option<Running>; 3],
@@ -258,7 +284,7 @@ impl Play<'_> {
     async fn new_session(&mut self, at: usize) {
         *self.next += 1;
         self.sessions[at] = *self.next;
-        make_session(self.store, self.sessions[at]).await;
+        make_session(&self.store, self.sessions[at]).await;
     }
 
     async fn act(&mut self, act: &Act) {
@@ -266,7 +292,7 @@ impl Play<'_> {
             Act::Start { session, hard, ledger } => self.start(session, hard, ledger).await,
             Act::TopUp { ledger, key } => {
                 let is_new =
-                    top_up(self.store, &self.ledgers[ledger], &format!("k{key}"), 500).await.unwrap();
+                    top_up(&self.store, &self.ledgers[ledger], &format!("k{key}"), 500).await.unwrap();
                 assert_eq!(is_new, self.keys.insert((ledger, key)));
                 self.balances[ledger] += if is_new { 500 } else { 0 };
             }
@@ -275,7 +301,10 @@ impl Play<'_> {
                 self.running[session] = None;
                 self.new_session(session).await;
             }
+            Act::Reopen => self.store = self.engine.open().await,
             Act::Reserve { session, .. }
+            | Act::Cancel { session }
+            | Act::Retry { session }
             | Act::Meter { session, .. }
             | Act::MeterAgain { session }
             | Act::TakeOver { session }
@@ -294,10 +323,11 @@ impl Play<'_> {
         let turn = *self.next;
         let mode = if hard { CreditMode::Hard } else { CreditMode::Soft };
         let account = charged(&self.ledgers[ledger], mode, 200);
-        let started = self.store.start_turn(new_turn(self.sessions[session], turn, NOW, account)).await;
+        let new = with_own_key(new_turn(self.sessions[session], turn, NOW, account));
+        let started = self.store.start_turn(new).await;
         match (started, self.running[session].is_some()) {
             (Ok(()), false) => {
-                self.running[session] = Some(Running { turn, generation: 1, ledger, costs: vec![] });
+                self.running[session] = Some(Running { turn, generation: 1, ledger, ..Running::default() });
             }
             (Err(StoreError::Busy(_)), true) => {}
             (Err(StoreError::CreditsExhausted { .. }), false) => {
@@ -327,6 +357,16 @@ impl Play<'_> {
                 let again = metered(count, running.costs[running.costs.len() - 1], NOW);
                 self.store.commit(step(session, turn, generation, again)).await.unwrap();
             }
+            Act::Cancel { .. } => {
+                assert!(self.store.request_cancel(&turn_id(turn)).await.unwrap(), "it runs");
+                running.is_cancelled = true;
+            }
+            Act::Retry { .. } => {
+                let account = charged(&self.ledgers[running.ledger], CreditMode::Soft, 200);
+                let retry = with_own_key(new_turn(session, turn, NOW, account));
+                let retried = self.store.start_turn(NewTurn { id: turn_id(turn + 500), ..retry }).await;
+                assert!(matches!(retried, Err(StoreError::KeyTaken)), "{retried:?}");
+            }
             Act::TakeOver { .. } => {
                 let taken = self.store.take_over(&session_id(session), &turn_id(turn), generation).await;
                 running.generation = taken.unwrap();
@@ -340,7 +380,16 @@ impl Play<'_> {
                 assert!(matches!(self.store.commit(stale).await, Err(StoreError::Fenced(_))));
             }
             Act::End { outcome, .. } => {
-                self.store.commit(end(session, turn, generation, outcome, NOW)).await.unwrap();
+                let ended = self.store.commit(end(session, turn, generation, outcome, NOW)).await;
+                let outcome = match ended {
+                    Err(StoreError::CancelRequested(_)) if running.is_cancelled => TurnOutcome::Cancelled,
+                    ended => ended.map(|()| outcome).unwrap(),
+                };
+                if running.is_cancelled {
+                    assert_eq!(outcome, TurnOutcome::Cancelled, "a cancel that was acknowledged holds");
+                    // Refused or not, from here on it is written.
+                    let _ = self.store.commit(end(session, turn, generation, outcome, NOW)).await;
+                }
                 // Whoever did not hear of it and tries again is refused.
                 let again = self.store.commit(end(session, turn, generation, outcome, NOW)).await;
                 assert!(matches!(again, Err(StoreError::Fenced(_))));
@@ -355,7 +404,7 @@ impl Play<'_> {
     }
 
     async fn check(&self) {
-        assert_adds_up(self.store).await;
+        assert_adds_up(&self.store).await;
         for (ledger, expected) in self.ledgers.iter().zip(self.balances) {
             assert_eq!(self.store.balance(ledger).await.unwrap(), MicroCredits(expected), "{ledger}");
         }
@@ -363,13 +412,15 @@ impl Play<'_> {
 }
 
 /// One case: its own ledgers and sessions, in a database that other cases use, too.
-async fn play(store: &Store, acts: &[Act], mut number: u32) {
+async fn play(engine: &Engine, acts: &[Act], mut number: u32) {
+    let store = engine.open().await;
     let ledgers = [ledger(&format!("a-{number}")), ledger(&format!("b-{number}"))];
     for ledger in &ledgers {
         store.open_ledger(ledger, Some(MicroCredits(1000)), NOW).await.unwrap();
     }
     let mut play = Play {
-        store,
+        engine,
+        store: store.clone(),
         ledgers,
         sessions: [0; 3],
         running: [None, None, None],
@@ -395,13 +446,12 @@ async fn play(store: &Store, acts: &[Act], mut number: u32) {
 
 fn every_interleaving_adds_up(engine: &Engine, cases: u32) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let store = runtime.block_on(engine.open());
     let numbers = std::cell::Cell::new(0_u32);
     let config = Config { cases, failure_persistence: None, ..Config::default() };
     TestRunner::new(config)
         .run(&proptest::collection::vec(act(), 1..60), |acts| {
             numbers.set(numbers.get() + 1000);
-            runtime.block_on(play(&store, &acts, numbers.get()));
+            runtime.block_on(play(engine, &acts, numbers.get()));
             Ok(())
         })
         .unwrap();
@@ -541,7 +591,7 @@ async fn a_window_lets_go_of_what_is_old_and_survives_a_restart(engine: Engine) 
 async fn a_refusal_and_a_retry_count_nothing(engine: Engine) {
     let store = engine.open().await;
     make_session(&store, 1).await;
-    let key = palisade_store::IdempotencyKey { key: "k".into(), body_hash: "h".into() };
+    let key = IdempotencyKey { key: "k".into(), body_hash: "h".into() };
     let with_key = |n| NewTurn { key: Some(key.clone()), ..new_turn(1, n, NOW, limited(2, 300)) };
     store.start_turn(with_key(1)).await.unwrap();
     assert!(matches!(store.start_turn(with_key(2)).await, Err(StoreError::KeyTaken)));
@@ -681,4 +731,72 @@ async fn the_audit_reads_in_pages_and_outlives_its_session(engine: Engine) {
     assert_eq!(store.audit_events(&some, None, 100).await.unwrap().len(), 4);
     let others = AuditRange { tenant: Some("other".into()), ..all };
     assert!(store.audit_events(&others, None, 100).await.unwrap().is_empty());
+}
+
+/// Two such calls would be more than a column holds.
+async fn an_upstream_that_counts_without_bounds_stops_nobody(engine: Engine) {
+    let store = engine.open().await;
+    let name = ledger("acme");
+    store.open_ledger(&name, Some(MicroCredits(1_000)), NOW).await.unwrap();
+    make_session(&store, 1).await;
+    let account = || TurnAccount {
+        rate: RateLimits([Some(WindowLimit { turns_max: 10, tokens_max: u64::MAX }), None]),
+        ..charged(&name, CreditMode::Soft, 0)
+    };
+    store.start_turn(new_turn(1, 1, NOW, account())).await.unwrap();
+    for call in 1..=3 {
+        let usage = Usage::new(u64::MAX, u64::MAX, u64::MAX, u64::MAX);
+        store.commit(step(1, 1, 1, MeteredCall { usage, ..metered(call, 100, NOW) })).await.unwrap();
+    }
+    store.commit(end(1, 1, 1, TurnOutcome::Completed, NOW)).await.unwrap();
+    assert_eq!(store.balance(&name).await.unwrap(), MicroCredits(700));
+    let used = store.used(&tenant(), "default", Bucket::SessionTurn, NOW).await.unwrap();
+    assert_eq!(used[0], Used { turns: 1, tokens: 6 * TOKENS_PER_CALL_MAX });
+    store.start_turn(new_turn(1, 2, NOW, account())).await.unwrap();
+    store.delete_session(&tenant(), &session_id(1), NOW).await.unwrap();
+    assert_adds_up(&store).await;
+}
+
+/// From here on the database takes no record of a turn's end.
+async fn refuse_settling(engine: &Engine) {
+    match engine.url() {
+        StoreUrl::Sqlite(file) => {
+            let mut database = SqliteConnectOptions::new().filename(file).connect().await.unwrap();
+            let refuse =
+                "CREATE TRIGGER refuse BEFORE INSERT ON audit_event BEGIN SELECT RAISE(ABORT, 'no'); END";
+            sqlx::raw_sql(refuse).execute(&mut database).await.unwrap();
+        }
+        StoreUrl::Postgres(url) => {
+            let mut database = sqlx::PgConnection::connect(&url).await.unwrap();
+            let refuse = "CREATE FUNCTION refuse() RETURNS trigger AS $$ BEGIN RAISE EXCEPTION 'no'; END $$ LANGUAGE plpgsql;
+                CREATE TRIGGER refuse BEFORE INSERT ON audit_event EXECUTE FUNCTION refuse()";
+            sqlx::raw_sql(refuse).execute(&mut database).await.unwrap();
+        }
+    }
+}
+
+async fn a_turn_that_cannot_be_settled_ends_all_the_same_and_is_named(engine: Engine) {
+    let store = engine.open().await;
+    let name = ledger("acme");
+    store.open_ledger(&name, Some(MicroCredits(1_000)), NOW).await.unwrap();
+    for n in 1..=2 {
+        make_session(&store, n).await;
+        store.start_turn(new_turn(n, n, NOW, charged(&name, CreditMode::Hard, 100))).await.unwrap();
+        store.commit(step(n, n, 1, metered(1, 300, NOW))).await.unwrap();
+    }
+    refuse_settling(&engine).await;
+    let the_end = || end(1, 1, 1, TurnOutcome::Completed, NOW);
+    let refused = store.commit(the_end()).await.unwrap_err();
+    assert!(refused.is_refusal(), "{refused:?}");
+    let stale = store.end_unsettled(end(1, 1, 2, TurnOutcome::Completed, NOW), "why".into()).await;
+    assert!(matches!(stale, Err(StoreError::Fenced(_))), "{stale:?}");
+    store.end_unsettled(the_end(), "the reason".into()).await.unwrap();
+    assert!(!store.session(&tenant(), &session_id(1)).await.unwrap().unwrap().busy);
+    store.delete_session(&tenant(), &session_id(2), NOW).await.unwrap();
+    let state = store.ledgers().await.unwrap().remove(0);
+    assert_eq!((state.balance, state.held), (MicroCredits(1_000), MicroCredits(0)));
+    let faults = store.ledger_faults().await.unwrap();
+    assert_eq!(faults.len(), 2, "{faults:?}");
+    assert!(faults[0].contains(turn_id(1).as_str()) && faults[0].contains("the reason"), "{faults:?}");
+    assert!(faults[1].contains(turn_id(2).as_str()), "{faults:?}");
 }

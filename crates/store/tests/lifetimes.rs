@@ -7,7 +7,9 @@ mod engines;
 use palisade_protocol::item::TurnOutcome;
 use palisade_protocol::session::SessionStatus;
 use palisade_protocol::{FileAccess, Item, Session, SessionId, TenantName, TurnId};
-use palisade_store::{Commit, DueSession, NewSession, NewTurn, Store, StoreError, TurnAccount};
+use palisade_store::{
+    Commit, DueSession, IdempotencyKey, NewSession, NewTurn, Store, StoreError, TurnAccount,
+};
 use serde_json::{Value, json};
 
 const CREATED: f64 = 1_777_223_000.0;
@@ -21,6 +23,7 @@ on_both_engines!(
     what_was_found_idle_and_is_used_again_is_not_deleted,
     no_turn_starts_beyond_the_ttl,
     a_tenant_has_as_many_sessions_as_it_may_and_no_more,
+    a_key_stands_for_a_day_and_not_a_moment_longer,
     a_page_ends_where_its_bytes_or_its_items_do,
 );
 
@@ -37,11 +40,21 @@ async fn fixture(engine: Engine) -> Fixture {
 
 impl Fixture {
     async fn create(&self, n: u8, persistent: bool, sessions_max: u64) -> Result<SessionId, StoreError> {
+        self.create_at(n, persistent, sessions_max, CREATED).await
+    }
+
+    async fn create_at(
+        &self,
+        n: u8,
+        persistent: bool,
+        sessions_max: u64,
+        created_at: f64,
+    ) -> Result<SessionId, StoreError> {
         let id = SessionId::from_random([n; 6]);
         let session = Session {
             id: id.clone(),
-            created_at: CREATED,
-            last_activity: CREATED,
+            created_at,
+            last_activity: created_at,
             busy: false,
             persistent,
             ttl: TTL,
@@ -49,7 +62,7 @@ impl Fixture {
             metadata: serde_json::Map::new(),
             file_access: FileAccess::default(),
             model: "pokee-isaac".into(),
-            expires_at: CREATED + TTL as f64,
+            expires_at: created_at + TTL as f64,
             last_response_id: None,
         };
         let new = NewSession { tenant: self.tenant.clone(), session, context: Value::Null, sessions_max };
@@ -57,6 +70,16 @@ impl Fixture {
     }
 
     async fn start_turn(&self, session: &SessionId, n: u8, now: f64) -> Result<TurnId, StoreError> {
+        self.start_with_key(session, n, now, None).await
+    }
+
+    async fn start_with_key(
+        &self,
+        session: &SessionId,
+        n: u8,
+        now: f64,
+        key: Option<&str>,
+    ) -> Result<TurnId, StoreError> {
         let id = TurnId::from_random([n; 12]);
         let new = NewTurn {
             id: id.clone(),
@@ -65,7 +88,7 @@ impl Fixture {
             now,
             events: Vec::new(),
             items: vec![Item::UserMessage { text: "hello".into() }],
-            key: None,
+            key: key.map(|key| IdempotencyKey { key: key.into(), body_hash: format!("of {n}") }),
             account: TurnAccount::default(),
         };
         self.store.start_turn(new).await.map(|()| id)
@@ -194,4 +217,32 @@ async fn a_page_ends_where_its_bytes_or_its_items_do(engine: Engine) {
         let found: Vec<u64> = items.iter().map(|placed| placed.index).collect();
         assert_eq!((found, more), (indexes, has_more), "{from} {items_max} {bytes_max}");
     }
+}
+
+/// Neither does it matter whether the sweep has been there: that one only makes room.
+async fn a_key_stands_for_a_day_and_not_a_moment_longer(engine: Engine) {
+    const DAY: f64 = 86_400.0;
+    let fixture = fixture(engine).await;
+    let session = fixture.create(1, true, 9).await.unwrap();
+    let next_day = fixture.create_at(2, true, 9, CREATED + DAY - 100.0).await.unwrap();
+    let start = CREATED + 1.0;
+    let turn = fixture.start_with_key(&session, 1, start, Some("k")).await.unwrap();
+    fixture.end_turn(&session, turn.clone(), start).await;
+    let used = async |at: f64| fixture.store.key_use(&fixture.tenant, "k", at).await.unwrap();
+    assert_eq!(used(start + DAY - 1.0).await.unwrap().turn, turn);
+    let retry = fixture.start_with_key(&next_day, 2, start + DAY - 1.0, Some("k")).await;
+    assert!(matches!(retry, Err(StoreError::KeyTaken)), "{retry:?}");
+    assert_eq!(used(start + DAY + 1.0).await, None);
+    let anew = fixture.start_with_key(&next_day, 3, start + DAY + 1.0, Some("k")).await.unwrap();
+    assert_eq!(used(start + DAY + 1.0).await.unwrap().turn, anew);
+    fixture.end_turn(&next_day, anew, start + DAY + 1.0).await;
+
+    // The sweep: as much as it may, and nothing too early.
+    for (n, key) in [(4, "a"), (5, "b"), (6, "c")] {
+        let turn = fixture.start_with_key(&session, n, start + f64::from(n), Some(key)).await.unwrap();
+        fixture.end_turn(&session, turn, start + f64::from(n)).await;
+    }
+    assert_eq!(fixture.store.sweep_keys(start + DAY + 3.0, 9).await.unwrap(), 0);
+    assert_eq!(fixture.store.sweep_keys(start + DAY + 5.0, 1).await.unwrap(), 1, "no more than asked");
+    assert_eq!(fixture.store.sweep_keys(start + DAY + 5.0, 9).await.unwrap(), 1, "c is younger");
 }

@@ -14,7 +14,9 @@ use palisade_store::{
     ClientAnswer, Commit, NewSession, NewTurn, Notice, OpenStore, Store, StoreError, StoreUrl, TurnAccount,
 };
 use palisade_testkit::postgres::Postgres;
+use palisade_testkit::wait_for;
 use serde_json::Value;
+use sqlx::Connection as _;
 use tokio::sync::mpsc;
 
 use cut::{Cut, CuttingProxy};
@@ -332,4 +334,36 @@ async fn a_commit_whose_answer_was_lost_is_written_exactly_once() {
     assert!(!proxy.is_armed(), "it was cut");
     assert_eq!(seqs(&direct.store, 1).await, [0, 1, 2, 3, 4]);
     assert_eq!(direct.store.items(&session_id(1)).await.unwrap().len(), 2);
+}
+
+/// Two servers whose groups hold rows and wait for the ledgers' lock would wait for each other.
+#[tokio::test]
+async fn a_group_that_waits_for_the_ledgers_holds_no_turn() {
+    let Some(postgres) = Postgres::start() else { return };
+    let url = postgres.database();
+    let here = open(&url, "here").await;
+    create(&here.store, 1, 9).await.unwrap();
+    create(&here.store, 2, 9).await.unwrap();
+    start(&here.store, 1).await.unwrap();
+
+    let mut other = sqlx::PgConnection::connect(&url).await.unwrap();
+    let mut looking = sqlx::PgConnection::connect(&url).await.unwrap();
+    sqlx::raw_sql("BEGIN; SELECT id FROM money_lock FOR UPDATE").execute(&mut other).await.unwrap();
+    // One group: both wait before the writer looks.
+    let group = async { tokio::join!(here.store.commit(append(1, 1, 1)), start(&here.store, 2)) };
+    let looks = async {
+        wait_for("the group to wait", || async {
+            let waits = "SELECT COUNT(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
+            (postgres.sql("postgres", waits).trim() != "0").then_some(())
+        })
+        .await;
+        let turn = sqlx::query("SELECT id FROM turn FOR UPDATE NOWAIT").execute(&mut looking).await;
+        sqlx::raw_sql("ROLLBACK").execute(&mut other).await.unwrap();
+        turn
+    };
+    let ((appended, started), turn) = tokio::join!(group, looks);
+    assert_eq!(turn.unwrap().rows_affected(), 1, "nobody holds it");
+    appended.unwrap();
+    started.unwrap();
+    assert_eq!(seqs(&here.store, 1).await, [0, 1]);
 }

@@ -1,13 +1,17 @@
 //! The store through its public face: what was acknowledged is there, what was refused left nothing.
 
-#![expect(clippy::unwrap_used, reason = "clippy takes only test functions for tests, not what they call")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "clippy takes only test functions for tests, not what they call"
+)]
 
 mod engines;
 
 use palisade_protocol::item::TurnOutcome;
 use palisade_protocol::session::SessionStatus;
 use palisade_protocol::{Event, FileAccess, Item, Session, SessionId, TenantName, TurnId};
-use palisade_store::{Commit, NewSession, NewTurn, Store, StoreError, TurnAccount, TurnState};
+use palisade_store::{ClientAnswer, Commit, NewSession, NewTurn, Store, StoreError, TurnAccount, TurnState};
 use serde_json::json;
 
 use engines::{Engine, on_both_engines};
@@ -17,11 +21,14 @@ on_both_engines!(
     one_turn_at_a_time_and_the_session_is_free_after_its_end,
     of_fifty_at_once_exactly_one_starts,
     a_commit_after_the_end_or_of_another_generation_changes_nothing,
+    a_cancel_that_was_acknowledged_allows_no_other_end,
+    of_a_cancel_and_an_end_at_once_exactly_one_is_in_time,
     a_refused_write_does_not_take_its_neighbours_along,
     a_follower_gets_every_event_once_in_order_and_then_the_end,
     what_was_acknowledged_survives_reopening,
     a_deleted_session_leaves_nothing_after_the_sweep,
     the_sweep_takes_only_turns_that_ended_before,
+    a_clients_answers_go_with_their_turn_whoever_is_quicker,
 );
 
 struct Fixture {
@@ -147,6 +154,53 @@ async fn a_commit_after_the_end_or_of_another_generation_changes_nothing(engine:
     assert_eq!(f.store.last_seq(&turn_id(1)).await.unwrap(), Some(1));
 }
 
+fn ended(f: &Fixture, n: u8, outcome: TurnOutcome) -> Commit {
+    Commit { end: Some((outcome, 1777223001.0)), ..f.commit(n, 1, false) }
+}
+
+async fn a_cancel_that_was_acknowledged_allows_no_other_end(engine: Engine) {
+    let f = fixture(engine).await;
+    f.start(1).await.unwrap();
+    assert!(f.store.request_cancel(&turn_id(1)).await.unwrap());
+    for outcome in [TurnOutcome::Completed, TurnOutcome::Failed] {
+        let refused = f.store.commit(ended(&f, 1, outcome)).await;
+        assert!(matches!(refused, Err(StoreError::CancelRequested(_))), "{refused:?}");
+    }
+    assert_eq!(f.store.last_seq(&turn_id(1)).await.unwrap(), Some(0), "nothing of it was written");
+    let stale = Commit { generation: 0, ..ended(&f, 1, TurnOutcome::Completed) };
+    assert!(matches!(f.store.commit(stale).await, Err(StoreError::Fenced(_))));
+    f.store.commit(ended(&f, 1, TurnOutcome::Cancelled)).await.unwrap();
+    assert!(!f.store.request_cancel(&turn_id(1)).await.unwrap(), "it is too late");
+    let again = f.store.commit(ended(&f, 1, TurnOutcome::Completed)).await;
+    assert!(matches!(again, Err(StoreError::Fenced(_))), "{again:?}");
+}
+
+/// In the same group as often as not; on PostgreSQL from another server as well.
+async fn of_a_cancel_and_an_end_at_once_exactly_one_is_in_time(engine: Engine) {
+    let f = fixture(engine).await;
+    let other = f.engine.open().await;
+    for n in 0..40 {
+        f.start(n).await.unwrap();
+        let cancelling = if f.store.is_shared() && n % 2 == 0 { &other } else { &f.store };
+        let id = turn_id(n);
+        let cancel = cancelling.request_cancel(&id);
+        let end = f.store.commit(ended(&f, n, TurnOutcome::Completed));
+        let (acknowledged, end) = if n % 4 < 2 {
+            tokio::join!(cancel, end)
+        } else {
+            let (end, acknowledged) = tokio::join!(end, cancel);
+            (acknowledged, end)
+        };
+        match acknowledged.unwrap() {
+            true => {
+                assert!(matches!(end, Err(StoreError::CancelRequested(_))), "{end:?}");
+                f.store.commit(ended(&f, n, TurnOutcome::Cancelled)).await.unwrap();
+            }
+            false => end.unwrap(),
+        }
+    }
+}
+
 async fn a_refused_write_does_not_take_its_neighbours_along(engine: Engine) {
     let f = std::sync::Arc::new(fixture(engine).await);
     f.start(1).await.unwrap();
@@ -227,4 +281,40 @@ async fn the_sweep_takes_only_turns_that_ended_before(engine: Engine) {
     assert_eq!(f.store.sweep_events(1777223001.1, 1).await.unwrap(), 1, "no more than asked");
     assert_eq!(f.store.sweep_events(1777223001.1, 100).await.unwrap(), 1);
     assert_eq!(f.store.last_seq(&turn_id(2)).await.unwrap(), Some(0), "a running turn keeps its events");
+}
+
+/// Whether the turn ends or its session is deleted, and on PostgreSQL from another server.
+async fn a_clients_answers_go_with_their_turn_whoever_is_quicker(engine: Engine) {
+    let f = fixture(engine).await;
+    let other = f.engine.open().await;
+    let answering = if f.store.is_shared() { &other } else { &f.store };
+    let answer = |call: &str| {
+        let (call_id, content) = (call.to_owned(), "42".to_owned());
+        vec![ClientAnswer { call_id, content, is_error: false }]
+    };
+    let mut late = 0;
+    for n in 0..40 {
+        f.start(n).await.unwrap();
+        let id = turn_id(n);
+        answering.answer_calls(&id, answer("early")).await.unwrap();
+        let by_delete = n % 2 == 0;
+        let ending = async {
+            if by_delete {
+                f.store.delete_session(&f.tenant, &f.session, 1777223001.0).await.unwrap();
+            } else {
+                f.store.commit(ended(&f, n, TurnOutcome::Completed)).await.unwrap();
+            }
+        };
+        let ((), answered) = tokio::join!(ending, answering.answer_calls(&id, answer("late")));
+        match answered {
+            Ok(()) => {}
+            Err(StoreError::Fenced(_)) => late += 1,
+            Err(error) => panic!("{error:?}"),
+        }
+        assert_eq!(f.store.client_answers(&id).await.unwrap(), [], "{n}");
+        if by_delete {
+            f.store.create_session(new_session(&f.tenant, &f.session)).await.unwrap();
+        }
+    }
+    assert!(late > 0, "none came too late");
 }

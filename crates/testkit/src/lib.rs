@@ -4,10 +4,12 @@
 
 pub mod origin;
 pub mod postgres;
+pub mod probes;
 pub mod resolver;
 pub mod server;
 pub mod stream;
 pub mod tls_origin;
+pub mod token_endpoint;
 pub mod upstream;
 pub mod wait;
 

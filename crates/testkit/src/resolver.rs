@@ -115,14 +115,16 @@ impl FakeResolver {
 fn answer(state: &Mutex<State>, query: &[u8]) -> Option<(Vec<u8>, bool)> {
     let (name, kind, question_end) = question(query)?;
     let mut state = state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let before = state.questions.iter().filter(|asked| **asked == (name.clone(), kind)).count();
     state.questions.push((name.clone(), kind));
     let records = match state.replies.get(&name).cloned().unwrap_or(Reply::Missing) {
         Reply::Silence => return None,
         Reply::Garbage => return Some(([&query[..2], b"nonsense"].concat(), false)),
         Reply::Missing => return Some((message(query, &query[12..question_end], 3, &[]), false)),
         Reply::Records(records) => records,
-        Reply::Changing(steps) => steps[before.min(steps.len() - 1)].clone(),
+        Reply::Changing(steps) => {
+            let asked = state.questions.iter().filter(|(asked, of)| *asked == name && *of == kind).count();
+            steps[(asked - 1).min(steps.len() - 1)].clone()
+        }
         Reply::OtherPort(records) => {
             let records = encode(&name, kind, &records);
             return Some((message(query, &query[12..question_end], 0, &records), true));

@@ -5,6 +5,7 @@
 
 pub(crate) mod cage;
 mod create;
+mod egress;
 mod files;
 mod floor;
 mod marker;
@@ -35,6 +36,9 @@ pub(crate) struct BenchArgs {
     /// Only files beside nginx
     #[arg(long)]
     files: bool,
+    /// Only the egress proxy beside others
+    #[arg(long, conflicts_with = "files")]
+    egress: bool,
     /// Also write the figures here, for machines
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -57,6 +61,7 @@ struct Counts {
     turns_left: usize,
     metered_calls: usize,
     ledger_rows: usize,
+    egress: egress::Counts,
 }
 
 impl Counts {
@@ -78,6 +83,7 @@ impl Counts {
                 turns_left: 1,
                 metered_calls: 200,
                 ledger_rows: 20_000,
+                egress: egress::Counts { tunnels: 1_000, gigabytes: 0.5, requests: 1_600, idle: 1_000 },
             }
         } else {
             Self {
@@ -96,6 +102,7 @@ impl Counts {
                 turns_left: 2,
                 metered_calls: 2_000,
                 ledger_rows: 1_000_000,
+                egress: egress::Counts { tunnels: 5_000, gigabytes: 5.0, requests: 12_800, idle: 10_000 },
             }
         }
     }
@@ -106,15 +113,19 @@ pub(crate) fn bench(args: BenchArgs) -> Result<()> {
     if cfg!(debug_assertions) {
         return again_optimised();
     }
-    let palisade = build::build(&BuildArgs { debug: false })?.palisade;
-    let palisade = palisade.to_str().context("the workspace's path is not UTF-8")?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the executor")?;
     let counts = Counts::of(&args);
     let mut report = Report::new();
-    let measured = match args.files {
-        true => runtime.block_on(measure_files(palisade, &counts, &mut report)),
-        false => runtime.block_on(measure(palisade, &counts, &mut report)),
+    let measured = if args.egress {
+        runtime.block_on(egress::measure(&counts.egress, &mut report))
+    } else {
+        let palisade = build::build(&BuildArgs { debug: false })?.palisade;
+        let palisade = palisade.to_str().context("the workspace's path is not UTF-8")?;
+        match args.files {
+            true => runtime.block_on(measure_files(palisade, &counts, &mut report)),
+            false => runtime.block_on(measure(palisade, &counts, &mut report)),
+        }
     };
     // What was measured before something failed is worth as much.
     report.print()?;
@@ -178,6 +189,8 @@ async fn measure(palisade: &str, counts: &Counts, report: &mut Report) -> Result
     let hand = Path::new(palisade).with_file_name("palisade-hand");
     report.figures(cage::measure(&hand, counts.spawns, counts.idle_sandboxes, &spawn, &cage)?);
     report.floors(cage::peer(counts.spawns / 4, &build::root().join("target")));
+    say("bench: egress");
+    egress::measure(&counts.egress, report).await?;
     say("bench: money");
     let (metering, plain) = money::metering(counts.metered_calls)?;
     report.figures(metering);

@@ -16,8 +16,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::marker::{Scanner, marker};
-use super::memory::cpu_time;
 use super::row::Row;
+use crate::process::cpu_time;
 
 /// 50 events a second.
 const EVERY: Duration = Duration::from_millis(20);

@@ -1,12 +1,13 @@
 //! The audit log: JSON lines, each naming the hash of the one before it. A record is in the file before its connection is dialled; what cannot
 //! be recorded does not happen. One thread writes, many records at a time.
 
+mod pack;
 mod record;
-mod segment;
+pub(crate) mod segment;
 mod verify;
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Mutex, mpsc},
     thread::JoinHandle,
 };
@@ -41,34 +42,51 @@ impl Default for AuditSettings {
 /// The log as the proxy sees it.
 #[derive(Debug)]
 pub struct AuditLog {
+    folder: PathBuf,
     queue: channel::Sender<Entry>,
     writer: Mutex<Option<JoinHandle<()>>>,
     finished: Mutex<mpsc::Receiver<()>>,
 }
 
+/// What the writer is asked for; the answer is whether it is done.
 struct Entry {
-    record: Box<Record>,
-    written: oneshot::Sender<bool>,
+    wanted: Wanted,
+    done: oneshot::Sender<bool>,
+}
+
+enum Wanted {
+    Record(Box<Record>),
+    /// That what is there becomes a full segment, short as it may be.
+    CloseSegment,
 }
 
 impl AuditLog {
     /// Opens the log in this folder, goes on behind its last whole record, and starts its writer. The folder is this log's alone.
     pub fn open(folder: &Path, settings: AuditSettings) -> Result<Self, EgressError> {
-        let segments = Segments::open(folder, settings)?;
+        let failed =
+            |source| EgressError::Audit { doing: "start the writer of", path: folder.into(), source };
+        let (look, packer) = pack::start(folder.into()).map_err(failed)?;
+        let segments = Segments::open(folder, settings, look.clone())?;
+        // What an earlier end has left.
+        let _ = look.try_send(());
+        drop(look);
         let (queue, entries) = channel::channel(EGRESS_AUDIT_QUEUE_RECORDS_MAX);
         let (finish, finished) = mpsc::channel();
-        let writer = std::thread::Builder::new()
-            .name("egress-audit".into())
-            .spawn(move || {
-                write_all(entries, segments);
-                drop(finish);
-            })
-            .map_err(|source| EgressError::Audit {
-                doing: "start the writer of",
-                path: folder.into(),
-                source,
-            })?;
-        Ok(Self { queue, writer: Mutex::new(Some(writer)), finished: Mutex::new(finished) })
+        let writing = move || {
+            write_all(entries, segments);
+            // The sender that it waited for is gone.
+            let _ = packer.join();
+            drop(finish);
+        };
+        let writer =
+            std::thread::Builder::new().name("egress-audit".into()).spawn(writing).map_err(failed)?;
+        let (writer, finished) = (Mutex::new(Some(writer)), Mutex::new(finished));
+        Ok(Self { folder: folder.into(), queue, writer, finished })
+    }
+
+    /// Where it is.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Opens the first log below this folder that nobody writes: where several servers share a data directory, each has a log of its
@@ -86,9 +104,17 @@ impl AuditLog {
 
     /// Writes a record and returns when it is in the file.
     pub async fn append(&self, record: Record) -> Result<(), Reason> {
-        let (written, answer) = oneshot::channel();
-        let entry = Entry { record: Box::new(record), written };
-        self.queue.send(entry).await.map_err(|_| Reason::AuditUnavailable)?;
+        self.ask(Wanted::Record(Box::new(record))).await
+    }
+
+    /// Makes what is in the current file a full segment, so that it can be shipped.
+    pub async fn close_segment(&self) -> Result<(), Reason> {
+        self.ask(Wanted::CloseSegment).await
+    }
+
+    async fn ask(&self, wanted: Wanted) -> Result<(), Reason> {
+        let (done, answer) = oneshot::channel();
+        self.queue.send(Entry { wanted, done }).await.map_err(|_| Reason::AuditUnavailable)?;
         match answer.await {
             Ok(true) => Ok(()),
             Ok(false) | Err(_) => Err(Reason::AuditUnavailable),
@@ -112,7 +138,14 @@ impl Drop for AuditLog {
 fn write_all(mut entries: channel::Receiver<Entry>, mut segments: Segments) {
     let mut group = Vec::with_capacity(EGRESS_AUDIT_QUEUE_RECORDS_MAX);
     while entries.blocking_recv_many(&mut group, EGRESS_AUDIT_QUEUE_RECORDS_MAX) > 0 {
-        let outcome = segments.append(group.iter().map(|entry| &*entry.record));
+        let records = group.iter().filter_map(|entry| match &entry.wanted {
+            Wanted::Record(record) => Some(&**record),
+            Wanted::CloseSegment => None,
+        });
+        let mut outcome = segments.append(records);
+        if outcome.is_ok() && group.iter().any(|entry| matches!(entry.wanted, Wanted::CloseSegment)) {
+            outcome = segments.close_segment();
+        }
         if let Err(error) = &outcome {
             tracing::error!(
                 error = error as &dyn std::error::Error,
@@ -121,7 +154,7 @@ fn write_all(mut entries: channel::Receiver<Entry>, mut segments: Segments) {
         }
         for entry in group.drain(..) {
             // Whoever asked may have gone.
-            let _ = entry.written.send(outcome.is_ok());
+            let _ = entry.done.send(outcome.is_ok());
         }
     }
     if let Err(error) = segments.sync() {

@@ -17,6 +17,8 @@ pub enum Kind {
     Close,
     /// A request that opened nothing.
     Refused,
+    /// Something about the log itself, such as a start.
+    Note,
 }
 
 /// What one record says; what does not apply is left out.
@@ -120,6 +122,11 @@ impl Record {
             bytes_down: None,
             ms: None,
         }
+    }
+
+    /// Something that is to stand in the log though nothing was asked for, such as that the proxy was started.
+    pub fn of_note(what: &str) -> Self {
+        Self::new(Kind::Note, "-".into(), Some(&Principal::Service)).asked("NOTE", what)
     }
 
     pub(crate) fn to(mut self, destination: &Destination) -> Self {

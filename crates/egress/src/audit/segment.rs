@@ -1,19 +1,26 @@
-//! The files of the log: `current.jsonl`, and `segment-<first>-<last>.jsonl` for what is full. A kill at any point leaves whole records and
+//! The files of the log: `current.jsonl`, and `segment-<first>-<last>.jsonl.zst` for what is full, without the `.zst` until it is packed. A kill at any point leaves whole records and
 //! at most one torn line, whose writer was never told that it was written.
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
-    io::{self, Read, Seek, SeekFrom, Write},
+    io::{self, BufRead, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
+    sync::mpsc::SyncSender,
 };
 
 use aws_lc_rs::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
-use super::{AuditSettings, Record};
+use super::{AuditSettings, Record, pack};
 use crate::EgressError;
 
 pub(super) const CURRENT: &str = "current.jsonl";
+/// How a full segment's name ends before it is packed,
+pub(super) const PLAIN: &str = "jsonl";
+/// and afterwards.
+pub(super) const PACKED: &str = "jsonl.zst";
+/// A record with every text at its longest and escaped is shorter.
+const LINE_BYTES_MAX: u64 = 1024 * 1024;
 /// The hash before the first record.
 pub(super) const GENESIS: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
@@ -26,6 +33,8 @@ pub(super) struct Segments {
     first_seq: u64,
     next_seq: u64,
     last_hash: String,
+    /// Tells the packer that there is something to pack.
+    look: SyncSender<()>,
     /// Held for as long as this log is open.
     _lock: File,
 }
@@ -55,25 +64,79 @@ pub(super) fn hash(line: &[u8]) -> String {
     })
 }
 
-/// The full segments, oldest first: first and last number, and where.
-pub(super) fn full_segments(folder: &Path) -> io::Result<Vec<(u64, u64, PathBuf)>> {
-    let mut segments = Vec::new();
+/// A full segment.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Segment {
+    /// The number of its first record,
+    pub(crate) first: u64,
+    /// and of its last.
+    pub(crate) last: u64,
+    /// Where it is.
+    pub(crate) path: PathBuf,
+}
+
+impl Segment {
+    pub(crate) fn is_packed(&self) -> bool {
+        self.path.extension().is_some_and(|extension| extension != PLAIN)
+    }
+}
+
+/// The full segments, oldest first; one that is just being packed is there once.
+pub(crate) fn segments(folder: &Path) -> io::Result<Vec<Segment>> {
+    let mut found = Vec::new();
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let numbers = name.strip_prefix("segment-").and_then(|rest| rest.strip_suffix(".jsonl"));
-        if let Some((first, last)) = numbers.and_then(|numbers| numbers.split_once('-'))
+        let stem = [PACKED, PLAIN].iter().find_map(|it| name.strip_suffix(it)?.strip_suffix('.'));
+        let numbers = stem.and_then(|stem| stem.strip_prefix("segment-")?.split_once('-'));
+        if let Some((first, last)) = numbers
             && let (Ok(first), Ok(last)) = (first.parse(), last.parse())
         {
-            segments.push((first, last, path));
+            found.push(Segment { first, last, path });
         }
     }
-    segments.sort_unstable();
+    // A plain file sorts before its packed twin, which has all of it.
+    found.sort_unstable();
+    let mut segments: Vec<Segment> = Vec::with_capacity(found.len());
+    for segment in found {
+        match segments.last_mut() {
+            Some(twin) if (twin.first, twin.last) == (segment.first, segment.last) => *twin = segment,
+            _ => segments.push(segment),
+        }
+    }
     Ok(segments)
 }
 
+/// The last line of a segment.
+fn last_line(path: &Path) -> io::Result<Vec<u8>> {
+    let (mut lines, mut last, mut line) = (pack::open(path)?, Vec::new(), Vec::new());
+    loop {
+        line.clear();
+        if read_line(&mut lines, &mut line)? == 0 {
+            return Ok(last);
+        }
+        if line.last() == Some(&b'\n') {
+            line.pop();
+            std::mem::swap(&mut last, &mut line);
+        }
+    }
+}
+
+/// One line with its end; a longer one than any record is an error.
+pub(super) fn read_line(lines: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<usize> {
+    let count = lines.take(LINE_BYTES_MAX).read_until(b'\n', line)?;
+    if count as u64 == LINE_BYTES_MAX {
+        return Err(io::Error::other("a line is longer than any record"));
+    }
+    Ok(count)
+}
+
 impl Segments {
-    pub(super) fn open(folder: &Path, settings: AuditSettings) -> Result<Self, EgressError> {
+    pub(super) fn open(
+        folder: &Path,
+        settings: AuditSettings,
+        look: SyncSender<()>,
+    ) -> Result<Self, EgressError> {
         let failed = |doing| move |source| EgressError::Audit { doing, path: folder.into(), source };
         std::fs::create_dir_all(folder).map_err(failed("make the folder of"))?;
         let lock = File::create(folder.join("lock")).map_err(failed("lock"))?;
@@ -82,10 +145,9 @@ impl Segments {
             TryLockError::Error(source) => failed("lock")(source),
         })?;
         let (mut next_seq, mut last_hash) = (1, GENESIS.to_owned());
-        if let Some((_, last, path)) = full_segments(folder).map_err(failed("list"))?.pop() {
-            let bytes = std::fs::read(&path).map_err(failed("read the last segment of"))?;
-            let line = whole_lines(&bytes).next_back().unwrap_or_default();
-            (next_seq, last_hash) = (last + 1, hash(line));
+        if let Some(segment) = segments(folder).map_err(failed("list"))?.pop() {
+            let line = last_line(&segment.path).map_err(failed("read the last segment of"))?;
+            (next_seq, last_hash) = (segment.last + 1, hash(&line));
         }
         let mut current = OpenOptions::new()
             .create(true)
@@ -111,6 +173,7 @@ impl Segments {
             first_seq,
             next_seq,
             last_hash,
+            look,
             _lock: lock,
         })
     }
@@ -121,7 +184,7 @@ impl Segments {
         records: impl Iterator<Item = &'r Record>,
     ) -> Result<(), EgressError> {
         if self.length >= self.settings.segment_bytes_max {
-            self.rotate().map_err(|source| self.failed("rotate", source))?;
+            self.close_segment()?;
         }
         let ts = jiff::Timestamp::now().to_string();
         let (mut bytes, mut seq, mut last_hash) = (Vec::new(), self.next_seq, self.last_hash.clone());
@@ -150,6 +213,16 @@ impl Segments {
 
     pub(super) fn sync(&self) -> Result<(), EgressError> {
         self.current.sync_all().map_err(|source| self.failed("sync", source))
+    }
+
+    /// Makes what is there a full segment; nothing is none.
+    pub(super) fn close_segment(&mut self) -> Result<(), EgressError> {
+        if self.length > 0 {
+            self.rotate().map_err(|source| self.failed("rotate", source))?;
+            // One look that waits will see this one, too.
+            let _ = self.look.try_send(());
+        }
+        Ok(())
     }
 
     /// The rename is what counts: before it the records are in `current`, after it in the segment.

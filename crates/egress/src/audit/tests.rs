@@ -75,12 +75,68 @@ async fn a_kill_leaves_a_log_that_goes_on() {
     assert_eq!(verify(folder.path()).expect("whole").last_seq, 16);
 }
 
+/// EG-J9: killed between the steps of packing: each record stays in one readable file, and the next start finishes the work.
+#[tokio::test]
+async fn a_kill_while_it_packs_loses_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name);
+    let (plain, packed) =
+        ("segment-000000000001-000000000010.jsonl", "segment-000000000001-000000000010.jsonl.zst");
+    write(folder.path(), AuditSettings::default(), 10).await;
+    fs::rename(path("current.jsonl"), path(plain)).expect("renamed");
+    let whole = fs::read(path(plain)).expect("a segment");
+    let good = zstd::encode_all(&whole[..], 3).expect("packed");
+    type Left<'l> = &'l [(&'l str, &'l [u8])];
+    let left: [Left<'_>; 4] = [
+        &[(plain, &whole)],
+        &[(plain, &whole), ("segment-000000000001-000000000010.jsonl.zst.tmp", &good[..20])],
+        &[(plain, &whole), (packed, &good)],
+        &[(packed, &good)],
+    ];
+    for files in left {
+        for entry in fs::read_dir(folder.path()).expect("listed").map(|entry| entry.expect("one").path()) {
+            fs::remove_file(entry).expect("removed");
+        }
+        for (name, bytes) in files {
+            fs::write(path(name), bytes).expect("as it was left");
+        }
+        assert_eq!(verify(folder.path()).expect("whole as it lies").last_seq, 10);
+        write(folder.path(), AuditSettings::default(), 1).await;
+        let verified = verify(folder.path()).expect("whole");
+        assert_eq!((verified.last_seq, verified.segments), (11, 1));
+        let mut names: Vec<_> = fs::read_dir(folder.path())
+            .expect("listed")
+            .map(|entry| entry.expect("one").file_name().into_string().expect("text"))
+            .collect();
+        names.sort();
+        assert_eq!(names, ["current.jsonl", "lock", packed]);
+    }
+}
+
+#[tokio::test]
+async fn a_segment_is_closed_when_somebody_wants_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let log = AuditLog::open(folder.path(), AuditSettings::default()).expect("a log");
+    log.close_segment().await.expect("nothing is no segment");
+    for _ in 0..3 {
+        log.append(record(1)).await.expect("written");
+        log.close_segment().await.expect("closed");
+    }
+    drop(log);
+    let verified = verify(folder.path()).expect("whole");
+    assert_eq!((verified.last_seq, verified.segments), (3, 3));
+}
+
 #[tokio::test]
 async fn whatever_is_changed_shows() {
     let folder = tempfile::tempdir().expect("a folder");
     write(folder.path(), SMALL, 40).await;
-    let (_, _, segment) = segment::full_segments(folder.path()).expect("listed").remove(0);
-    let whole = fs::read_to_string(&segment).expect("a segment");
+    let segment = segment::segments(folder.path()).expect("listed").remove(0);
+    assert!(segment.is_packed());
+    let segment = segment.path;
+    let packed = |text: &str| zstd::encode_all(text.as_bytes(), 1).expect("packed");
+    let whole = zstd::decode_all(fs::File::open(&segment).expect("a segment")).expect("unpacked");
+    let whole = String::from_utf8(whole).expect("text");
     let lines: Vec<&str> = whole.lines().collect();
     let without = |skipped: usize| -> String {
         lines
@@ -102,11 +158,14 @@ async fn whatever_is_changed_shows() {
         renumbered,
         whole.replacen('{', "[", 1),
     ] {
-        fs::write(&segment, changed).expect("changed");
+        fs::write(&segment, packed(&changed)).expect("changed");
         let failure = verify(folder.path()).expect_err("it shows");
         assert!(matches!(failure, EgressError::AuditBroken { .. }), "{failure}");
     }
-    fs::write(&segment, whole).expect("as it was");
+    let bytes = packed(&whole);
+    fs::write(&segment, &bytes[..bytes.len() / 2]).expect("cut");
+    verify(folder.path()).expect_err("half a segment");
+    fs::write(&segment, bytes).expect("as it was");
     verify(folder.path()).expect("whole again");
     fs::remove_file(segment).expect("shipped and removed");
     assert!(verify(folder.path()).expect("whole from there on").first_seq > 1);
@@ -116,7 +175,8 @@ async fn whatever_is_changed_shows() {
 #[tokio::test]
 async fn a_full_disk_refuses_and_recovers() {
     let folder = tempfile::tempdir().expect("a folder");
-    let mut segments = Segments::open(folder.path(), SMALL).expect("a log");
+    let mut segments =
+        Segments::open(folder.path(), SMALL, std::sync::mpsc::sync_channel(1).0).expect("a log");
     segments.append([&record(1)].into_iter()).expect("written");
     segments.replace_current(fs::OpenOptions::new().append(true).open("/dev/full").expect("a full device"));
     segments.append([&record(2)].into_iter()).expect_err("no space left");

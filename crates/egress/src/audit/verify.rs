@@ -3,7 +3,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::segment::{CURRENT, GENESIS, LineHead, full_segments, hash, whole_lines};
+use super::{
+    pack,
+    segment::{CURRENT, GENESIS, LineHead, Segment, hash, read_line, segments},
+};
 use crate::EgressError;
 
 /// A log that is whole.
@@ -21,52 +24,63 @@ pub struct Verified {
     pub torn: bool,
 }
 
-/// Reads the whole log in this folder.
+/// Reads the whole log in this folder, a line at a time.
 pub fn verify(folder: &Path) -> Result<Verified, EgressError> {
     let failed = |source| EgressError::Audit { doing: "read", path: folder.into(), source };
-    let full = full_segments(folder).map_err(failed)?;
+    let full = segments(folder).map_err(failed)?;
     let mut verified =
         Verified { first_seq: 0, last_seq: 0, last_hash: GENESIS.into(), segments: full.len(), torn: false };
-    for (first, last, path) in full {
-        let bytes = std::fs::read(&path).map_err(failed)?;
-        let first_here = verified.check(&path, &bytes)?;
+    for Segment { first, last, path } in full {
+        let first_here = verified.check(&path)?;
         if verified.torn || verified.last_seq != last || first_here != Some(first) {
             return Err(broken(&path, 0, "its name and its records do not agree"));
         }
     }
-    let path = folder.join(CURRENT);
-    match std::fs::read(&path) {
-        Ok(bytes) => {
-            verified.check(&path, &bytes)?;
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => return Err(failed(error)),
+    let current = folder.join(CURRENT);
+    if current.exists() {
+        verified.check(&current)?;
     }
     Ok(verified)
 }
 
 impl Verified {
     /// Goes on through one file; the number of its first record comes back.
-    fn check(&mut self, path: &Path, bytes: &[u8]) -> Result<Option<u64>, EgressError> {
-        let mut first_here = None;
-        self.torn = bytes.last().is_some_and(|&byte| byte != b'\n');
-        for (index, line) in whole_lines(bytes).enumerate() {
-            let head: LineHead =
-                serde_json::from_slice(line).map_err(|_| broken(path, index + 1, "it is not a record"))?;
-            let begins = self.last_seq == 0;
-            if begins {
-                self.first_seq = head.seq;
-            } else if head.seq != self.last_seq + 1 {
-                return Err(broken(path, index + 1, "its number does not follow the one before"));
+    fn check(&mut self, path: &Path) -> Result<Option<u64>, EgressError> {
+        let unreadable = |source| EgressError::Audit { doing: "read", path: path.into(), source };
+        let mut lines = pack::open(path).map_err(unreadable)?;
+        let (mut first_here, mut number, mut line) = (None, 0, Vec::new());
+        loop {
+            line.clear();
+            let count = read_line(&mut lines, &mut line)
+                .map_err(|_| broken(path, number + 1, "it cannot be read"))?;
+            self.torn = count > 0 && line.last() != Some(&b'\n');
+            if count == 0 || self.torn {
+                return Ok(first_here);
             }
-            // Where older segments were taken away, the first record's predecessor is not here to compare with.
-            if (!begins || head.seq == 1) && head.prev_hash != self.last_hash {
-                return Err(broken(path, index + 1, "the record before it is not the one that it names"));
+            line.pop();
+            number += 1;
+            if !line.is_empty() {
+                first_here.get_or_insert(self.follow(path, number, &line)?);
             }
-            first_here.get_or_insert(head.seq);
-            (self.last_seq, self.last_hash) = (head.seq, hash(line));
         }
-        Ok(first_here)
+    }
+
+    /// The record's number, if it follows what was read before.
+    fn follow(&mut self, path: &Path, number: usize, line: &[u8]) -> Result<u64, EgressError> {
+        let head: LineHead =
+            serde_json::from_slice(line).map_err(|_| broken(path, number, "it is not a record"))?;
+        let begins = self.last_seq == 0;
+        if begins {
+            self.first_seq = head.seq;
+        } else if head.seq != self.last_seq + 1 {
+            return Err(broken(path, number, "its number does not follow the one before"));
+        }
+        // Where older segments were taken away, the first record's predecessor is not here to compare with.
+        if (!begins || head.seq == 1) && head.prev_hash != self.last_hash {
+            return Err(broken(path, number, "the record before it is not the one that it names"));
+        }
+        (self.last_seq, self.last_hash) = (head.seq, hash(line));
+        Ok(head.seq)
     }
 }
 

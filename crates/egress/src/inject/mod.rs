@@ -61,8 +61,10 @@ pub(crate) fn attach(
     secret: &SecretString,
 ) -> Result<(), Reason> {
     let secret = secret.expose_secret();
-    let is_plain = |text: &str| !text.is_empty() && text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
-    if !is_plain(secret) {
+    // In the other two places it is encoded, and may be any text.
+    let stands_as_it_is = matches!(credential.injection, Injection::Bearer | Injection::Header { .. });
+    let fits = |byte: u8| !byte.is_ascii_control() && (byte.is_ascii() || !stands_as_it_is);
+    if secret.is_empty() || !secret.bytes().all(fits) {
         return Err(Reason::CredentialUnusable);
     }
     match &credential.injection {
@@ -110,8 +112,9 @@ fn fills_field(credential: &CredentialRule, name: &str, value: &[u8]) -> bool {
         Injection::Bearer => [scheme("Bearer"), scheme("token")].contains(&Some(placeholder)),
         Injection::Basic { .. } => {
             let decoded = scheme("Basic").and_then(|pair| BASE64_STANDARD.decode(pair).ok());
-            decoded
-                .is_some_and(|pair| pair.split(|&byte| byte == b':').nth(1) == Some(placeholder.as_bytes()))
+            decoded.is_some_and(|pair| {
+                pair.splitn(2, |&byte| byte == b':').nth(1) == Some(placeholder.as_bytes())
+            })
         }
         Injection::Query { .. } => false,
     }

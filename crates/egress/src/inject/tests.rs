@@ -112,6 +112,7 @@ fn foreign_credentials_are_refused() {
     foreign("/", &[("Authorization", &format!("Bearer {PLACEHOLDER}")), ("Authorization", "Bearer theirs")]);
     foreign("/", &[("Authorization", &format!("Bearer {PLACEHOLDER}x"))]);
     foreign("/", &[("Authorization", &format!("Basic {PLACEHOLDER}"))]);
+    foreign("/", &[("Authorization", &basic(&format!("me:{PLACEHOLDER}:more")))]);
     foreign("/", &[("X-Api-Key", "theirs")]);
     foreign("/", &[("x_api_key", "theirs")]);
     foreign("/", &[("X.Goog.Api.Key", "theirs")]);

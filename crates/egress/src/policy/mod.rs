@@ -9,6 +9,7 @@ use palisade_protocol::{
     CredentialRule,
     id::{SessionId, TenantName},
 };
+pub use pattern::check_host_pattern;
 use pattern::{Patterns, Ports, Width};
 
 use crate::{
@@ -39,6 +40,9 @@ pub struct PolicySpec {
     pub upstreams: Vec<Endpoint>,
     /// Every endpoint of the server's services.
     pub services: Vec<Endpoint>,
+    /// Endpoints that tenants have named, such as those that give out tokens: the server calls them, and only where a sandbox of theirs
+    /// could have gone by its address.
+    pub tenant_services: Vec<Endpoint>,
     /// Private networks that sandboxes may reach.
     pub allow_addresses: Vec<String>,
     /// The tenants; one that is not here reaches nothing.
@@ -108,6 +112,7 @@ pub struct Grant {
 pub struct Policy {
     upstreams: Endpoints,
     services: Endpoints,
+    tenant_services: Endpoints,
     networks: Arc<OpenNetworks>,
     tenants: HashMap<TenantName, Tenant>,
 }
@@ -142,6 +147,7 @@ impl Policy {
         Ok(Self {
             upstreams: Endpoints::build(&spec.upstreams)?,
             services: Endpoints::build(&spec.services)?,
+            tenant_services: Endpoints::build(&spec.tenant_services)?,
             networks: Arc::new(OpenNetworks::parse(&spec.allow_addresses)?),
             tenants,
         })
@@ -151,7 +157,7 @@ impl Policy {
     pub fn judge(&self, principal: &Principal, destination: &Destination) -> Result<Grant, Reason> {
         let tenant = match principal {
             Principal::Router => return self.upstreams.judge(destination),
-            Principal::Service => return self.services.judge(destination),
+            Principal::Service => return self.judge_service(destination),
             Principal::Session { tenant, .. } => self.tenants.get(tenant).ok_or(Reason::NotAllowed)?,
         };
         if self.upstreams.all.names_host(&destination.host) {
@@ -171,11 +177,25 @@ impl Policy {
         })
     }
 
+    fn judge_service(&self, destination: &Destination) -> Result<Grant, Reason> {
+        let reason = match self.services.judge(destination) {
+            Err(reason) => reason,
+            granted => return granted,
+        };
+        if self.upstreams.all.names_host(&destination.host) {
+            return Err(Reason::RouterOnly);
+        }
+        let grant = self.tenant_services.judge(destination).map_err(|_| reason)?;
+        Ok(Grant { addresses: AddressRule::PublicAnd(self.networks.clone()), ..grant })
+    }
+
     /// Where a request that was read as plain HTTP really goes: over TLS where the policy says so.
     pub(crate) fn outward(&self, principal: &Principal, mut destination: Destination) -> Destination {
         let is_tls = match principal {
             Principal::Router => self.upstreams.tls.find(&destination, Ports::All).is_some(),
-            Principal::Service => self.services.tls.find(&destination, Ports::All).is_some(),
+            Principal::Service => [&self.services, &self.tenant_services]
+                .iter()
+                .any(|endpoints| endpoints.tls.find(&destination, Ports::All).is_some()),
             Principal::Session { tenant, .. } => self
                 .tenants
                 .get(tenant)
@@ -275,11 +295,6 @@ fn intercepted(spec: &TenantSpec) -> Vec<String> {
     names.sort_unstable();
     names.dedup();
     names
-}
-
-/// Whether a pattern may say where something is allowed to go; the error says what is wrong with it.
-pub fn check_host_pattern(pattern: &str) -> Result<(), EgressError> {
-    Patterns::parse([pattern], Width::Narrow).map(drop)
 }
 
 impl Endpoints {

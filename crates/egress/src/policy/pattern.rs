@@ -125,6 +125,20 @@ pub(crate) fn name_of(pattern: &str) -> Option<String> {
     }
 }
 
+/// Whether a credential may be bound to it: a name or a `*.suffix`, with or without a port, and none below which anybody can have a
+/// name. An address has no name that a certificate could be checked for.
+pub fn check_host_pattern(pattern: &str) -> Result<(), EgressError> {
+    Patterns::default().insert(pattern, Width::Narrow)?;
+    let host = split_port(pattern).map_or(pattern, |(host, _)| host);
+    match Host::parse_setting(host) {
+        Ok(Host::Ip(_)) => Err(EgressError::PolicyPattern {
+            pattern: pattern.to_owned(),
+            why: "it is an address and no name",
+        }),
+        _ => Ok(()),
+    }
+}
+
 /// Takes the port off; a bare v6 address has none.
 fn split_port(text: &str) -> Option<(&str, Option<u16>)> {
     if text.parse::<std::net::Ipv6Addr>().is_ok() || text.ends_with(']') {

@@ -70,6 +70,39 @@ fn a_list_lets_through_what_it_names() {
     }
 }
 
+/// EG-H11: what a credential may be bound to.
+#[test]
+fn a_credential_is_bound_to_names_and_to_none_that_anybody_can_have() {
+    for good in [
+        "api.example.com",
+        "api.example.com:8443",
+        "*.example.com",
+        "*.example.com:444",
+        "B\u{fc}cher.example",
+    ] {
+        assert!(check_host_pattern(good).is_ok(), "{good}");
+    }
+    for wrong in [
+        "*",
+        "*.com",
+        "*.co.uk",
+        "*.github.io",
+        "a.*.com",
+        "",
+        "a b",
+        "https://a.test",
+        "a.test/x",
+        "10.0.0.1",
+        "127.1",
+        "[::1]:443",
+        "::1",
+        "a.test:0",
+        "a.test:x",
+    ] {
+        assert!(check_host_pattern(wrong).is_err(), "{wrong}");
+    }
+}
+
 /// EG-A12: a pattern below which anybody can have a name is refused, and so is the whole policy with it.
 #[test]
 fn patterns_that_are_too_wide_are_refused() {
@@ -255,6 +288,27 @@ fn credentials_belong_to_their_hosts() {
         let spec = TenantSpec { credentials: vec![credential(&[wide])], ..TenantSpec::default() };
         Tenant::build(&spec).expect_err(wide);
     }
+}
+
+/// What a tenant names is called for it where its own sandboxes could go, and never an upstream.
+#[test]
+fn a_tenants_endpoint_is_no_way_inside() {
+    let policy = Policy::build(&PolicySpec {
+        upstreams: endpoints(&["models.test:443"]),
+        services: endpoints(&["bucket.test:443"]),
+        tenant_services: endpoints(&["login.test:443", "models.test:443"]),
+        ..PolicySpec::default()
+    })
+    .expect("a policy");
+    let private = std::net::SocketAddr::from(([10, 0, 0, 1], 443));
+    let judged = |at: &str| {
+        let destination = Destination::from_authority(at).expect("a destination");
+        policy.judge(&Principal::Service, &destination).map(|grant| grant.addresses.judge(private, &[]))
+    };
+    assert_eq!(judged("bucket.test:443"), Ok(Ok(())), "the operator's own may be anywhere");
+    assert_eq!(judged("login.test:443"), Ok(Err(Reason::AddressRefused)));
+    assert_eq!(judged("models.test:443"), Err(Reason::RouterOnly));
+    assert_eq!(judged("other.test:443"), Err(Reason::NotAllowed));
 }
 
 /// The server's own calls come in plain, and leave as their endpoint has it.

@@ -84,7 +84,7 @@ pub struct ProxyParts {
     /// The one resolver.
     pub resolver: Resolver,
     /// Where everything is written down.
-    pub audit: AuditLog,
+    pub audit: Arc<AuditLog>,
     /// Whose word upstreams are believed on.
     pub trust: Trust,
     /// The upstreams' keys.
@@ -111,7 +111,7 @@ struct Shared {
     settings: ProxySettings,
     policy: ArcSwap<Policy>,
     resolver: Resolver,
-    audit: AuditLog,
+    audit: Arc<AuditLog>,
     trust: Trust,
     credentials: Credentials,
     vault: Arc<dyn CredentialSource>,

@@ -9,6 +9,8 @@ const PIECE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// The largest window that is kept of a zstd body, as a power of two: 8 MiB, which RFC 8878 asks decoders for.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 const BROTLI_BUFFER_BYTES: usize = 4096;
+/// What zstd decodes into at a time, in bytes.
+const PIECE_BYTES: usize = 16 * 1024;
 
 /// A body's coding.
 pub(crate) enum Decoder {
@@ -21,7 +23,42 @@ pub(crate) enum Decoder {
     /// `br`.
     Brotli(Box<brotli_decompressor::DecompressorWriter<Sink>>),
     /// `zstd`.
-    Zstd(Box<zstd::stream::write::Decoder<'static, Sink>>),
+    Zstd(Box<Zstd>),
+}
+
+/// zstd's own decoder, because the one over a writer does not tell whether a frame came to its end.
+pub(crate) struct Zstd {
+    decoder: zstd::stream::raw::Decoder<'static>,
+    sink: Sink,
+    /// What the frame still wants; 0 at its end.
+    wanted: usize,
+}
+
+impl Zstd {
+    fn new() -> io::Result<Self> {
+        let mut decoder = zstd::stream::raw::Decoder::new()?;
+        decoder.set_parameter(zstd::stream::raw::DParameter::WindowLogMax(ZSTD_WINDOW_LOG_MAX))?;
+        Ok(Self { decoder, sink: Sink::default(), wanted: 1 })
+    }
+
+    fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        use zstd::stream::raw::Operation as _;
+        let mut room = [0; PIECE_BYTES];
+        loop {
+            let status = self.decoder.run_on_buffers(bytes, &mut room)?;
+            self.sink.write_all(&room[..status.bytes_written])?;
+            self.wanted = status.remaining;
+            bytes = &bytes[status.bytes_read..];
+            // A full buffer may have more behind it.
+            if bytes.is_empty() && status.bytes_written < room.len() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn finish(&self) -> io::Result<()> {
+        if self.wanted == 0 { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+    }
 }
 
 /// Where decoded bytes gather.
@@ -65,11 +102,7 @@ impl Decoder {
                     brotli_decompressor::DecompressorWriter::new(Sink::default(), BROTLI_BUFFER_BYTES);
                 Some(Self::Brotli(Box::new(writer)))
             }
-            b"zstd" => {
-                let mut decoder = zstd::stream::write::Decoder::new(Sink::default()).ok()?;
-                decoder.window_log_max(ZSTD_WINDOW_LOG_MAX).ok()?;
-                Some(Self::Zstd(Box::new(decoder)))
-            }
+            b"zstd" => Some(Self::Zstd(Box::new(Zstd::new().ok()?))),
             _ => None,
         }
     }
@@ -81,10 +114,7 @@ impl Decoder {
             Self::Gzip(decoder) => decoder.write_all(bytes)?,
             Self::Deflate(decoder) => decoder.write_all(bytes)?,
             Self::Brotli(decoder) => decoder.write_all(bytes)?,
-            Self::Zstd(decoder) => {
-                decoder.write_all(bytes)?;
-                decoder.flush()?;
-            }
+            Self::Zstd(decoder) => decoder.write_all(bytes)?,
         }
         Ok(self.take())
     }
@@ -96,7 +126,7 @@ impl Decoder {
             Self::Gzip(decoder) => decoder.try_finish()?,
             Self::Deflate(decoder) => decoder.try_finish()?,
             Self::Brotli(decoder) => decoder.close()?,
-            Self::Zstd(decoder) => decoder.flush()?,
+            Self::Zstd(decoder) => decoder.finish()?,
         }
         Ok(self.take())
     }
@@ -107,7 +137,7 @@ impl Decoder {
             Self::Gzip(decoder) => decoder.get_mut(),
             Self::Deflate(decoder) => decoder.get_mut(),
             Self::Brotli(decoder) => decoder.get_mut(),
-            Self::Zstd(decoder) => decoder.get_mut(),
+            Self::Zstd(decoder) => &mut decoder.sink,
         };
         std::mem::take(&mut sink.0)
     }

@@ -13,7 +13,7 @@ use secrecy::SecretString;
 use decode::Decoder;
 
 /// Looks for one secret's forms in a stream of bytes.
-pub(crate) struct Scrubber {
+pub struct Scrubber {
     forms: AhoCorasick,
     longest: usize,
     instead: Vec<u8>,
@@ -23,7 +23,7 @@ pub(crate) struct Scrubber {
 
 impl Scrubber {
     /// For the secret of this name. `None` where it is too short to be told from other text.
-    pub(crate) fn new(name: &CredentialName, secret: &SecretString) -> Option<Self> {
+    pub fn new(name: &CredentialName, secret: &SecretString) -> Option<Self> {
         let forms = forms::of(secret);
         let longest = forms.iter().map(|form| form.len()).max()?;
         let forms = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(forms).ok()?;
@@ -31,7 +31,7 @@ impl Scrubber {
     }
 
     /// What may go on now that these bytes have come.
-    pub(crate) fn push(&mut self, bytes: &[u8]) -> Vec<u8> {
+    pub fn push(&mut self, bytes: &[u8]) -> Vec<u8> {
         self.held.extend_from_slice(bytes);
         let mut clean = Vec::with_capacity(self.held.len());
         let mut at = 0;
@@ -54,13 +54,13 @@ impl Scrubber {
     }
 
     /// The rest.
-    pub(crate) fn finish(&mut self) -> Vec<u8> {
+    pub fn finish(&mut self) -> Vec<u8> {
         let held = std::mem::take(&mut self.held);
         self.whole(&held)
     }
 
     /// Something that is all there, such as a header field.
-    pub(crate) fn whole(&self, bytes: &[u8]) -> Vec<u8> {
+    pub fn whole(&self, bytes: &[u8]) -> Vec<u8> {
         let mut clean = Vec::with_capacity(bytes.len());
         let mut at = 0;
         for found in self.forms.find_iter(bytes) {

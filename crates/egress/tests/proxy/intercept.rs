@@ -127,7 +127,9 @@ impl World {
         let proxy = Proxy::new(ProxyParts {
             policy: Policy::build(&spec(origin.port())).expect("a policy"),
             resolver: Resolver::with_timeout(resolver.address(), Duration::from_secs(2)).expect("a resolver"),
-            audit: AuditLog::open(&folder.path().join("audit"), AuditSettings::default()).expect("a log"),
+            audit: Arc::new(
+                AuditLog::open(&folder.path().join("audit"), AuditSettings::default()).expect("a log"),
+            ),
             trust: Trust::load(&[authority]).expect("authorities"),
             credentials: Credentials::new(),
             vault: vault.clone(),

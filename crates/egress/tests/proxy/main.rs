@@ -9,6 +9,7 @@ mod headers;
 mod intercept;
 mod lifecycle;
 mod limits;
+mod probes;
 mod process;
 mod tls;
 mod world;

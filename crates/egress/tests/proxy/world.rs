@@ -56,6 +56,7 @@ pub(crate) fn parts(
     settings: ProxySettings,
 ) -> ProxyParts {
     let trust = Trust::load(&[]).expect("the system's authorities");
+    let audit = std::sync::Arc::new(audit);
     let (credentials, vault) = (Credentials::new(), std::sync::Arc::new(NoCredentials));
     ProxyParts { policy, resolver, audit, trust, credentials, vault, settings }
 }
@@ -127,6 +128,7 @@ impl Setup {
         PolicySpec {
             upstreams: self.upstreams.iter().map(|name| plain_endpoint(name, port)).collect(),
             services: vec![plain_endpoint("service.test", port)],
+            tenant_services: Vec::new(),
             allow_addresses: self.allow_addresses.clone(),
             tenants: vec![(TenantName::parse("acme").expect("a name"), (self.tenant)(port))],
         }

@@ -18,7 +18,7 @@ pub(crate) async fn health() -> Json<Value> {
     Json(json!({"status": "ok"}))
 }
 
-/// Whether store, sandbox and models work. Without a key: the status alone.
+/// Whether store, sandbox, egress and models work. Without a key: the status alone.
 #[utoipa::path(get, operation_id = "ready", path = "/ready", tag = "server", responses(
     (status = 200, description = "every part works", body = Object),
     (status = 503, description = "a part does not work", body = Object)))]
@@ -42,7 +42,8 @@ fn shown(readiness: &Readiness, headroom: Option<Headroom>, detail: bool) -> Val
     storage["workspace"] = json!(headroom);
     match detail {
         true => json!({"status": status, "parts": {
-            "store": readiness.store, "sandbox": readiness.sandbox, "models": readiness.models,
+            "store": readiness.store, "sandbox": readiness.sandbox, "egress": readiness.egress,
+            "models": readiness.models,
             "storage": storage,
         }}),
         false => json!({"status": status}),

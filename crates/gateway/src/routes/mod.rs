@@ -9,6 +9,7 @@ mod planned;
 mod sessions;
 mod tool_results;
 mod usage;
+pub(crate) mod vault;
 
 use axum::Router;
 use palisade_runtime::Runtime;
@@ -31,6 +32,8 @@ pub(crate) fn described() -> OpenApiRouter<Runtime> {
         .routes(routes!(files::get, files::put, files::delete))
         .routes(routes!(models::list))
         .routes(routes!(usage::show))
+        .routes(routes!(vault::list))
+        .routes(routes!(vault::put, vault::delete))
 }
 
 /// All routes.

@@ -7,14 +7,12 @@ use palisade_runtime::Runtime;
 
 use crate::error::ApiError;
 
-const PLANNED: [&str; 7] = [
+const PLANNED: [&str; 5] = [
     "/v1/skills",
     "/v1/skills/{name}",
     "/v1/responses",
     "/v1/responses/{rid}/events",
     "/v1/responses/{rid}/cancel",
-    "/v1/vault",
-    "/v1/vault/{name}",
 ];
 
 pub(crate) fn routes() -> Router<Runtime> {

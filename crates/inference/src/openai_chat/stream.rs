@@ -96,6 +96,11 @@ impl ChatStream {
         })
     }
 
+    /// What the upstream has counted so far, once: for an answer that broke off, which yields no count itself.
+    pub fn take_usage(&mut self) -> Option<Usage> {
+        self.usage.take()
+    }
+
     /// Whether a finish reason has come, after which only the count and the end are still due.
     pub fn is_declared_finished(&self) -> bool {
         self.finish.is_some()

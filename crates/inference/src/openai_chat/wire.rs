@@ -2,6 +2,7 @@
 //! fields and change types, and a chunk is only as strange as the part that is needed from it.
 
 use palisade_protocol::Usage;
+use palisade_protocol::limits::TOKENS_PER_CALL_MAX;
 use serde_json::Value;
 
 /// The text of a field; empty when it is absent, null or something else.
@@ -50,16 +51,14 @@ pub(super) fn usage(chunk: &Value) -> Option<Usage> {
     let choice = first_choice(chunk).unwrap_or(&Value::Null);
     let counts = [&chunk["usage"], &choice["usage"], &chunk["x_groq"]["usage"]];
     let counts = counts.into_iter().find(|counts| counts.is_object())?;
-    let count = |value: &Value| value.as_u64().unwrap_or(0);
+    let count = |value: &Value| value.as_u64().unwrap_or(0).min(TOKENS_PER_CALL_MAX);
     let (input, output) = (count(&counts["prompt_tokens"]), count(&counts["completion_tokens"]));
     let cached = &counts["prompt_tokens_details"]["cached_tokens"];
     let cached = if cached.is_u64() { count(cached) } else { count(&counts["prompt_cache_hit_tokens"]) };
     let reasoning = count(&counts["completion_tokens_details"]["reasoning_tokens"]);
     // Some servers count reasoning beside the completion; only their total tells.
-    let is_beside = reasoning > 0
-        && Some(count(&counts["total_tokens"]))
-            == input.checked_add(output).and_then(|sum| sum.checked_add(reasoning));
-    let output = if is_beside { output.saturating_add(reasoning) } else { output };
+    let is_beside = reasoning > 0 && counts["total_tokens"].as_u64() == Some(input + output + reasoning);
+    let output = if is_beside { (output + reasoning).min(TOKENS_PER_CALL_MAX) } else { output };
     Some(Usage::new(input, cached.min(input), output, reasoning.min(output)))
 }
 

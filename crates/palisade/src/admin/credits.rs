@@ -2,10 +2,10 @@
 
 use anyhow::{Result, bail};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::socket::{Socket, encoded};
-use super::{time, write_out};
+use super::{shown, time};
 use crate::client::table::Table;
 use palisade_protocol::MicroCredits;
 
@@ -83,11 +83,6 @@ pub(super) async fn credits(socket: &Socket, credits: Credits, json: bool) -> Re
         Credits::Correct(post) => posted(socket, "correction", post, json).await,
         Credits::Check => check(socket, json).await,
     }
-}
-
-fn shown(json: bool, answer: &Value, told: impl FnOnce(Value) -> Result<String>) -> Result<()> {
-    let text = if json { format!("{answer}\n") } else { told(answer.clone())? };
-    write_out(text.as_bytes())
 }
 
 fn ledgers(ledgers: &[Ledger]) -> String {

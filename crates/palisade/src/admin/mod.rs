@@ -3,14 +3,15 @@
 
 mod audit;
 mod credits;
-mod socket;
-mod time;
+pub(crate) mod socket;
+pub(crate) mod time;
 mod usage;
 
 use std::io::Write as _;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
+use serde_json::Value;
 
 use socket::Socket;
 
@@ -51,23 +52,33 @@ enum Action {
 
 /// Carries the command out.
 pub(crate) fn admin(args: Admin) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("starting the executor")?;
-    let done = runtime.block_on(async {
+    carry_out(async {
         let socket = Socket::open(&args.data_dir)?;
         match args.action {
             Action::Credits(credits) => credits::credits(&socket, credits, args.json).await,
             Action::Usage => usage::usage(&socket, args.json).await,
             Action::Audit(audit) => audit::audit(&socket, audit).await,
         }
-    });
-    match done {
+    })
+}
+
+/// One command, to its end.
+pub(crate) fn carry_out(command: impl Future<Output = Result<()>>) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("starting the executor")?;
+    match runtime.block_on(command) {
         // Whoever read it has enough.
         Err(error) if is_closed_pipe(&error) => Ok(()),
         done => done,
     }
+}
+
+/// The answer for a machine, or what it tells a person.
+pub(crate) fn shown(json: bool, answer: &Value, told: impl FnOnce(Value) -> Result<String>) -> Result<()> {
+    let text = if json { format!("{answer}\n") } else { told(answer.clone())? };
+    write_out(text.as_bytes())
 }
 
 fn is_closed_pipe(error: &anyhow::Error) -> bool {

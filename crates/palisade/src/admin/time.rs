@@ -46,7 +46,7 @@ fn seconds_ago(text: &str) -> Option<f64> {
 }
 
 /// To the second, in UTC.
-pub(super) fn shown(at: f64) -> String {
+pub(crate) fn shown(at: f64) -> String {
     match Timestamp::from_second(at as i64) {
         Ok(at) => at.to_string(),
         Err(_) => at.to_string(),

@@ -35,7 +35,7 @@ fn steers_a_terminal(character: char) -> bool {
 
 /// One line of at most `columns_max` columns: colours are dropped, newlines and tabs become spaces, the rest is
 /// made [`visible`], and what is too long ends in `…`.
-pub(super) fn one_line(text: &str, columns_max: usize) -> String {
+pub(crate) fn one_line(text: &str, columns_max: usize) -> String {
     // A line that cannot be shown is not worth escaping to its end: an escape makes a character six at most.
     let flat: String = without_colours(text)
         .chars()

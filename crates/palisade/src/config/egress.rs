@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
-use palisade_egress::{HostRule, ProxyAddress, TenantSpec};
+use palisade_egress::{BucketSpec, Endpoint, HostRule, ProxyAddress, TenantSpec};
 use serde::Deserialize;
 
 use super::{Config, Mode, SecretRef};
@@ -28,6 +28,57 @@ pub(crate) struct EgressSection {
     pub(crate) ca_files: Vec<PathBuf>,
     /// Where the audit log is; below the data directory unless absolute. `audit` when absent.
     pub(crate) audit_dir: Option<PathBuf>,
+    /// Where copies of it go.
+    pub(crate) ship: Option<ShipSection>,
+}
+
+/// `[egress.ship]`: a folder or a bucket.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ShipSection {
+    /// A folder that this server's user may write.
+    pub(crate) folder: Option<PathBuf>,
+    /// An S3-compatible bucket.
+    pub(crate) bucket: Option<BucketSection>,
+    /// How far a copy may be behind.
+    #[serde(default = "default_ship_every_s")]
+    pub(crate) every_s: u64,
+}
+
+fn default_ship_every_s() -> u64 {
+    300
+}
+
+/// A bucket, and the key to it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct BucketSection {
+    endpoint: String,
+    name: String,
+    #[serde(default = "default_region")]
+    region: String,
+    #[serde(default)]
+    prefix: String,
+    access_key: SecretRef,
+    secret_key: SecretRef,
+}
+
+fn default_region() -> String {
+    "us-east-1".into()
+}
+
+impl BucketSection {
+    /// With its key read.
+    pub(crate) fn read(&self) -> Result<BucketSpec> {
+        Ok(BucketSpec {
+            endpoint: self.endpoint.clone(),
+            name: self.name.clone(),
+            region: self.region.clone(),
+            prefix: self.prefix.clone(),
+            access_key: self.access_key.read()?,
+            secret_key: self.secret_key.read()?,
+        })
+    }
 }
 
 /// An address, or a socket of the file system.
@@ -77,6 +128,14 @@ impl EgressSection {
     pub(super) fn check(&self) -> Result<()> {
         if (self.listen.is_some() || self.via.is_some()) && self.key.is_none() {
             bail!("[egress] has listen or via and no key: whoever reached it would be whoever it says it is");
+        }
+        if let Some(ship) = &self.ship {
+            if ship.folder.is_some() == ship.bucket.is_some() {
+                bail!("[egress.ship] needs a folder or a bucket, and not both");
+            }
+            if ship.every_s == 0 {
+                bail!("[egress.ship] every_s = 0: a copy cannot be there before the record");
+            }
         }
         if self.listen.is_some() && self.via.is_some() {
             bail!("[egress] has listen and via: a proxy is here or somewhere else");
@@ -135,6 +194,13 @@ impl TenantEgressSection {
 }
 
 impl Config {
+    /// Where copies of the log go over the network.
+    fn ship_service(&self) -> Result<Option<Endpoint>> {
+        let bucket = self.egress.ship.as_ref().and_then(|ship| ship.bucket.as_ref());
+        let endpoint = bucket.map(|bucket| Endpoint::of_url(&bucket.endpoint)).transpose();
+        endpoint.context("[egress.ship] bucket has an endpoint that is no URL")
+    }
+
     /// What may be reached, as far as the configuration says: the upstreams, and each tenant's list.
     pub(crate) fn egress_policy(&self) -> Result<palisade_egress::PolicySpec> {
         let endpoint = |section: &super::UpstreamSection| {
@@ -144,7 +210,8 @@ impl Config {
         let tenants = self.tenant.iter().map(|tenant| (tenant.name.clone(), tenant.egress.spec(tenant.mode)));
         Ok(palisade_egress::PolicySpec {
             upstreams: self.upstream.iter().map(endpoint).collect::<Result<_>>()?,
-            services: Vec::new(),
+            services: self.ship_service()?.into_iter().collect(),
+            tenant_services: Vec::new(),
             allow_addresses: self.egress.allow_addresses.clone(),
             tenants: tenants.collect(),
         })
@@ -183,6 +250,8 @@ mod tests {
             ),
             (format!("{TENANT}[tenant.egress]\nallow = [\"*\"]"), "\"*\""),
             (format!("{TENANT}[tenant.egress]\nallow = [\"*.co.uk\"]"), "*.co.uk"),
+            ("[egress.ship]\nevery_s = 60".to_owned(), "a folder or a bucket"),
+            ("[egress.ship]\nfolder = \"/x\"\nevery_s = 0".to_owned(), "every_s = 0"),
             ("[egress]\nallow_addresses = [\"169.254.0.0/16\"]".to_owned(), "169.254.0.0/16"),
         ] {
             let error = format!("{:#}", Config::parse(&text).expect_err(&text));

@@ -6,6 +6,7 @@ mod egress;
 mod mistake;
 mod secret;
 mod store;
+mod vault;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -20,6 +21,7 @@ pub(crate) use credits::{CreditsSection, LimitsSection, TenantCreditsSection};
 pub(crate) use egress::{EgressSection, TenantEgressSection};
 pub(crate) use secret::SecretRef;
 pub(crate) use store::StoreSection;
+pub(crate) use vault::VaultSection;
 
 /// The file as a whole. Every key has a default.
 #[derive(Debug, Deserialize)]
@@ -28,6 +30,7 @@ pub(crate) struct Config {
     pub(crate) listen: SocketAddr,
     pub(crate) data_dir: PathBuf,
     pub(crate) store: StoreSection,
+    pub(crate) vault: VaultSection,
     pub(crate) upstream: Vec<UpstreamSection>,
     pub(crate) model: BTreeMap<String, ModelSection>,
     pub(crate) tenant: Vec<TenantSection>,
@@ -90,6 +93,9 @@ pub(crate) struct PriceSection {
 #[serde(deny_unknown_fields)]
 pub(crate) struct TenantSection {
     pub(crate) name: TenantName,
+    /// Its own endpoints: no other tenant's key is taken under these names.
+    #[serde(default)]
+    pub(crate) hosts: Vec<String>,
     #[serde(default)]
     pub(crate) mode: Mode,
     pub(crate) default_model: Option<String>,
@@ -201,6 +207,7 @@ impl Default for Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             data_dir: PathBuf::from("palisade-data"),
             store: StoreSection::default(),
+            vault: VaultSection::default(),
             upstream: Vec::new(),
             model: BTreeMap::new(),
             tenant: Vec::new(),
@@ -287,6 +294,7 @@ impl Config {
         self.sandbox.check()?;
         self.egress.check()?;
         palisade_egress::Policy::build(&self.egress_policy()?).context("[egress] or [tenant.egress]")?;
+        self.vault.check()?;
         if self.upstream.is_empty() && !self.model.is_empty() {
             bail!("there are [model] entries and no [[upstream]] that could serve them");
         }
@@ -310,6 +318,11 @@ impl Config {
             if self.tenant[..at].iter().any(|other| other.name == tenant.name) {
                 bail!("there are two tenants named {:?}", tenant.name.as_str());
             }
+            for host in &tenant.hosts {
+                if self.tenant[..at].iter().any(|other| other.hosts.contains(host)) {
+                    bail!("the host {host:?} belongs to two tenants");
+                }
+            }
             tenant.limits.check(&tenant.name)?;
             tenant.check()?;
         }
@@ -329,6 +342,11 @@ impl TenantSection {
             if self.tokens[..at].iter().any(|other| other.id == token.id) {
                 bail!("tenant {name:?} has two tokens with the id {:?}", token.id);
             }
+        }
+        let is_host =
+            |host: &String| palisade_egress::HostName::parse(host).is_ok_and(|it| it.as_str() == host);
+        if let Some(host) = self.hosts.iter().find(|host| !is_host(host)) {
+            bail!("tenant {name:?} has the host {host:?}: a name in small letters, without a port");
         }
         if let Some((_, twice)) =
             self.locked.iter().enumerate().find(|(at, folder)| self.locked[..*at].contains(folder))
@@ -451,10 +469,16 @@ mod tests {
             ("[sandbox]\nrun_as = 0", "root"),
             ("[model.m]\nupstream = \"u\"\nupstream_model = \"x\"", "[[upstream]]"),
             ("[[tenant]]\nname = \"a\"\ntokens = []", "no tokens"),
+            (
+                "[[tenant]]\nname = \"a\"\nhosts = [\"A.example:80\"]\ntokens = [{id = \"t\", key = \"env:X\"}]",
+                "A.example",
+            ),
             ("[[tenant]]\nname = \"A B\"\ntokens = []", "tenant name"),
             ("[[tenant]]\nname = \"a\"\ntokens = [{id = \"t\", key = \"pk_a_literal\"}]", "env:NAME"),
             ("listen = \"8080\"", "listen"),
             ("[store]\nurl = \"mysql://u:secret@h/d\"", "postgres://"),
+            ("[vault]\nkey = \"env:A\"\npassphrase = \"env:B\"", "[vault]"),
+            ("[vault]\nkey = \"0123456789abcdef\"", "env:NAME"),
             ("[sessions]\nidle_s = 0", "idle_s"),
             ("[sandbox]\nmemory_mb = 10", "memory_mb"),
             ("[sandbox]\npids = 3", "pids"),

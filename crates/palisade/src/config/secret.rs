@@ -32,10 +32,19 @@ impl<'de> Deserialize<'de> for SecretRef {
         match named {
             Some(("env", name)) if !name.is_empty() => Ok(Self::Env(name.to_owned())),
             Some(("file", path)) if !path.is_empty() => Ok(Self::File(path.into())),
-            Some(("vault", _)) => {
-                Err(D::Error::custom("the vault is not available yet: write env:NAME or file:PATH"))
-            }
+            Some(("vault", _)) => Err(D::Error::custom(
+                "the vault holds no secrets of the configuration: write env:NAME or file:PATH",
+            )),
             _ => Err(D::Error::custom("a secret is named, not written down: env:NAME or file:PATH")),
+        }
+    }
+}
+
+impl std::fmt::Display for SecretRef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Env(name) => write!(f, "env:{name}"),
+            Self::File(path) => write!(f, "file:{}", path.display()),
         }
     }
 }

@@ -82,6 +82,14 @@ pub(crate) fn become_uid(config: &Config) -> Result<()> {
     Ok(())
 }
 
+/// Keys and secrets are in memory: no core file of it, and nobody of the same uid looks into it. A program that is started from here
+/// begins anew and is not meant.
+pub(crate) fn close_memory() -> Result<()> {
+    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).context("closing the server's memory")?;
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }).context("forbidding core files")
+}
+
 /// Whatever is missing is said loudly: a sandbox without a group of its own is held by its processes' limits alone.
 pub(crate) fn prepare_cgroups(config: &Config) -> Cgroups {
     let uid = if getuid().is_root() { config.sandbox.run_as } else { getuid().as_raw() };

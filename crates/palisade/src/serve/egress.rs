@@ -1,15 +1,22 @@
 //! The proxy from the configuration: in this process, or the way to the one in another. Where it is in another, this process has no
 //! upstream's key and no policy.
 
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use palisade_egress::{
-    AuditLog, AuditSettings, CredentialSource, Credentials, DoorLimits, PassKey, Policy, PolicySpec, Proxy,
-    ProxyAddress, ProxyParts, ProxySettings, RemoteProxy, Resolver, Trust, WayOut,
+    AuditLog, AuditSettings, Bucket, BucketSpec, CredentialSource, Credentials, DoorLimits, PassKey, Policy,
+    PolicySpec, Principal, Proxy, ProxyAddress, ProxyClient, ProxyParts, ProxySettings, RemoteProxy,
+    Resolver, ShipTarget, Trust, WayOut,
 };
 use tokio::net::TcpListener;
+use tokio::signal::unix::Signal;
+use tokio_util::sync::CancellationToken;
 
+use super::models::Upstreams;
+use super::policy::{self, PolicySource};
 use crate::config::{Config, EgressSection};
 
 /// The key between a server and a proxy in another process, where there is one.
@@ -18,22 +25,115 @@ pub(crate) fn read_key(section: &EgressSection) -> Result<Option<PassKey>> {
     key.context("reading [egress] key")
 }
 
-/// What everything of this server leaves through.
-pub(crate) fn way_out(
-    config: &Config,
-    key: Option<PassKey>,
-    make: impl FnOnce() -> Result<Proxy>,
-) -> Result<WayOut> {
-    match (&config.egress.via, key) {
-        (Some(address), Some(key)) => Ok(WayOut::There(RemoteProxy::new(address.0.clone(), key))),
-        _ => make().map(WayOut::Here),
+/// The way out of this server, and what keeps it.
+pub(crate) struct Egress {
+    way_out: WayOut,
+    source: PolicySource,
+    hangups: Signal,
+    /// Where copies of the log go, if anywhere.
+    shipping: Option<Shipping>,
+}
+
+/// A log on its way.
+struct Shipping {
+    log: Arc<AuditLog>,
+    target: ShipTarget,
+    every: Duration,
+}
+
+impl Egress {
+    /// Makes a proxy in this process, or finds the one in another.
+    pub(crate) async fn start(
+        config: &Config,
+        file: Option<&Path>,
+        upstreams: &Upstreams,
+        key: Option<PassKey>,
+        bucket: Option<BucketSpec>,
+        vault: Arc<dyn CredentialSource>,
+    ) -> Result<Self> {
+        let source = PolicySource::new(config, file, upstreams.planner_endpoint()?)?;
+        let hangups = policy::hangups()?;
+        if let (Some(via), Some(key)) = (&config.egress.via, &key) {
+            let way_out = WayOut::There(RemoteProxy::new(via.0.clone(), key.clone()));
+            return Ok(Self { way_out, source, hangups, shipping: None });
+        }
+        let log = Arc::new(audit_log(config)?);
+        let proxy = proxy(config, &source.spec(), log.clone(), upstreams.credentials(), vault)?;
+        let shipping = Shipping::of(config, bucket, &proxy, log)?;
+        if let (Some(listen), Some(key)) = (&config.egress.listen, key) {
+            listen_at(&proxy, &listen.0, key).await?;
+        }
+        Ok(Self { way_out: WayOut::Here(proxy), source, hangups, shipping })
+    }
+
+    /// What everything leaves through.
+    pub(crate) fn way_out(&self) -> WayOut {
+        self.way_out.clone()
+    }
+
+    /// What the operator lets through.
+    pub(crate) fn policy(&self) -> PolicySpec {
+        self.source.spec()
+    }
+
+    /// Keeps the policy, and ships the log, until told to stop. A proxy in another process keeps its own.
+    pub(crate) async fn keep(
+        self,
+        configure: impl AsyncFn(PolicySpec) -> Result<usize>,
+        stop: CancellationToken,
+    ) {
+        let shipping = async {
+            if let Some(Shipping { log, target, every }) = self.shipping {
+                palisade_egress::ship(log, target, every, stop.clone()).await;
+            }
+        };
+        let policy = async {
+            if matches!(self.way_out, WayOut::Here(_)) {
+                policy::keep(configure, self.source, self.hangups, stop.clone()).await;
+            }
+        };
+        tokio::join!(shipping, policy);
+    }
+}
+
+impl Shipping {
+    fn of(
+        config: &Config,
+        bucket: Option<BucketSpec>,
+        proxy: &Proxy,
+        log: Arc<AuditLog>,
+    ) -> Result<Option<Self>> {
+        let Some(section) = &config.egress.ship else { return Ok(None) };
+        let target = match (bucket, &section.folder) {
+            (Some(bucket), _) => {
+                let door = proxy.door(Principal::Service, DoorLimits::default())?;
+                ShipTarget::Bucket(Box::new(Bucket::new(&bucket, ProxyClient::new(door))?))
+            }
+            (None, Some(folder)) => ShipTarget::Folder(folder.clone()),
+            (None, None) => return Ok(None),
+        };
+        Ok(Some(Self { log, target, every: Duration::from_secs(section.every_s) }))
+    }
+}
+
+/// The key to the bucket that copies of the log go to, where there is one.
+pub(crate) fn read_bucket(section: &EgressSection) -> Result<Option<BucketSpec>> {
+    let bucket = section.ship.as_ref().and_then(|ship| ship.bucket.as_ref());
+    bucket.map(|bucket| bucket.read()).transpose().context("reading the keys of [egress.ship] bucket")
+}
+
+/// Lets open connections come to their end, and cuts what does not in this time.
+pub(crate) async fn shut_down(way_out: &WayOut, grace: Duration) {
+    if let WayOut::Here(proxy) = way_out {
+        proxy.shutdown(grace).await;
     }
 }
 
 /// A proxy of this process.
-pub(crate) fn proxy(
+fn proxy(
     config: &Config,
     spec: &PolicySpec,
+    audit: Arc<AuditLog>,
     credentials: Credentials,
     vault: Arc<dyn CredentialSource>,
 ) -> Result<Proxy> {
@@ -41,7 +141,7 @@ pub(crate) fn proxy(
     Ok(Proxy::new(ProxyParts {
         policy: Policy::build(spec)?,
         resolver: Resolver::new(section.resolver()?)?,
-        audit: audit_log(config)?,
+        audit,
         trust: Trust::load(&section.ca_files)?,
         credentials,
         vault,
@@ -59,12 +159,11 @@ fn audit_log(config: &Config) -> Result<AuditLog> {
     }
 }
 
-/// Takes other servers' connections in, if the configuration says where.
-pub(crate) async fn listen(proxy: &Proxy, section: &EgressSection, key: Option<PassKey>) -> Result<()> {
-    let (Some(listen), Some(key)) = (&section.listen, key) else { return Ok(()) };
+/// Takes other servers' connections in.
+async fn listen_at(proxy: &Proxy, at: &ProxyAddress, key: PassKey) -> Result<()> {
     let door = proxy.pass_door(key, DoorLimits::default());
-    let told = || format!("[egress] listen: cannot listen on {}", listen.0);
-    match &listen.0 {
+    let told = || format!("[egress] listen: cannot listen on {at}");
+    match at {
         ProxyAddress::Tcp(address) => {
             let listener = TcpListener::bind(address).await.with_context(told)?;
             tracing::info!(address = %listener.local_addr()?, "the egress proxy listens");

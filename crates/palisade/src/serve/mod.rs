@@ -5,8 +5,10 @@ pub(crate) mod admin;
 pub(crate) mod egress;
 pub(crate) mod install;
 mod keys;
-mod logging;
-mod models;
+pub(crate) mod logging;
+pub(crate) mod models;
+mod policy;
+mod vault;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::net::SocketAddr;
@@ -16,15 +18,17 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
-use palisade_egress::{NoCredentials, PassKey, TenantSpec, WayOut};
+use palisade_egress::{BucketSpec, PassKey};
 use palisade_protocol::TenantName;
 use palisade_protocol::limits::{UPLOAD_BYTES_MAX, WORKSPACE_BYTES_MAX};
 use palisade_runtime::{
-    BundledSkill, MemoryMode, Network, Runtime, RuntimeConfig, StoreUrl, TenantConfig, TenantMode,
+    BundledSkill, EgressConfig, MemoryMode, Network, Runtime, RuntimeConfig, StoreUrl, TenantConfig,
+    TenantMode, VaultSource,
 };
 use palisade_sandbox::{Cgroups, Rootfs, SandboxConfig, SandboxFactory};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, LimitsSection, Memory, Mode, TenantSection};
 use install::Installed;
@@ -61,46 +65,62 @@ pub(crate) fn serve(args: ServeArgs) -> Result<()> {
     let admission = Admission::read(&config)?;
     let upstreams = models::Upstreams::read(&config)?;
     let pass_key = egress::read_key(&config.egress)?;
+    let bucket = egress::read_bucket(&config.egress)?;
     let store = config.store.url()?;
+    let vault = vault::VaultKey::read(&config)?;
     account::prepare_data_dir(&mut config)?;
     let installed = install::install(&config)?;
     let cgroups = account::prepare_cgroups(&config);
     account::give_up_root(&config)?;
+    account::close_memory()?;
     account::raise_open_files()?;
     // From here on we are nobody special, and may start threads.
     let admission = admission.complete(&config)?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the executor")?;
     let sandboxes = sandbox(&config, &installed, cgroups);
-    runtime.block_on(run(config, store, admission, upstreams, pass_key, installed, sandboxes))
+    let file = args.config;
+    runtime.block_on(run(Prepared {
+        config,
+        file,
+        store,
+        vault,
+        admission,
+        upstreams,
+        pass_key,
+        bucket,
+        installed,
+        sandboxes,
+    }))
 }
 
-async fn run(
+/// What was read and made while that was still possible.
+struct Prepared {
     config: Config,
+    file: Option<PathBuf>,
     store: Option<StoreUrl>,
+    vault: vault::VaultKey,
     admission: Admission,
     upstreams: models::Upstreams,
     pass_key: Option<PassKey>,
+    bucket: Option<BucketSpec>,
     installed: Installed,
     sandboxes: SandboxConfig,
-) -> Result<()> {
+}
+
+async fn run(prepared: Prepared) -> Result<()> {
+    let Prepared { config, file, store, vault, admission, upstreams, pass_key, bucket, installed, sandboxes } =
+        prepared;
     try_a_sandbox(&sandboxes).await?;
     let listener = TcpListener::bind(config.listen)
         .await
         .with_context(|| format!("cannot listen on {}", config.listen))?;
     let address = listener.local_addr()?;
     let upstreams = upstreams.or_planner().await?;
-    let mut policy = config.egress_policy()?;
-    policy.upstreams.extend(upstreams.planner_endpoint()?);
-    if config.tenant.is_empty() {
-        policy.tenants.push((TenantName::parse(keys::DEFAULT_TENANT)?, TenantSpec::default()));
-    }
-    let way_out = egress::way_out(&config, pass_key.clone(), || {
-        egress::proxy(&config, &policy, upstreams.credentials(), Arc::new(NoCredentials))
-    })?;
-    if let WayOut::Here(proxy) = &way_out {
-        egress::listen(proxy, &config.egress, pass_key).await?;
-    }
+    let source = VaultSource::default();
+    let asked = Arc::new(source.clone());
+    let egress = egress::Egress::start(&config, file.as_deref(), &upstreams, pass_key, bucket, asked).await?;
+    let way_out = egress.way_out();
     let models = models::start(&config, upstreams, &way_out).await?;
     let default_model = models.default_model.clone();
     let tenants = match config.tenant.is_empty() {
@@ -117,38 +137,40 @@ async fn run(
         demo_planner: models.is_demo_planner,
         router: models.router,
         sandbox: sandboxes,
-        way_out: way_out.clone(),
+        egress: EgressConfig { way_out: way_out.clone(), policy: egress.policy(), vault: source },
         bundled_skills: load_skills(&installed),
         client_tool_timeout_s: config.client_tools.timeout_s,
         events_retention_s: config.events.retention_s,
         session_idle_s: config.sessions.idle_s,
         usd_per_credit: config.credits.usd_per_credit,
         ledgers: config.ledgers()?,
+        vault: vault.into_config(&config, &way_out).await?,
     })
     .await?;
     // Whoever reads that it listens may stop it at once.
     let stop = stop_signal()?;
     say_hello(address, &admission.shown, models.is_demo_planner);
-    let (draining, drain) = (runtime.clone(), tokio_util::sync::CancellationToken::new());
+    let (draining, drain) = (runtime.clone(), CancellationToken::new());
     let begun = drain.clone();
     let stopping = async move {
         stop.await;
         tracing::info!("stopping: no new turns, running ones reach a durable point");
         begun.cancel();
     };
+    let configured = runtime.clone();
+    let configure = async |spec| Ok(configured.configure_egress(spec).await?);
     let operator = admin::serve(runtime.clone(), config.data_dir.clone());
     let drained = async {
         drain.cancelled().await;
         tokio::time::timeout(DRAIN_MAX, draining.drain()).await
     };
-    let (served, drained, ()) = tokio::join!(
+    let (served, drained, (), ()) = tokio::join!(
         palisade_gateway::serve(listener, palisade_gateway::router(runtime.clone()), stopping),
         drained,
-        operator
+        operator,
+        egress.keep(configure, drain.clone())
     );
-    if let WayOut::Here(proxy) = &way_out {
-        proxy.shutdown(PROXY_GRACE).await;
-    }
+    egress::shut_down(&way_out, PROXY_GRACE).await;
     served.context("serving")?;
     drained.with_context(|| format!("running work did not end within {} s", DRAIN_MAX.as_secs()))?;
     tracing::info!("stopped");
@@ -156,7 +178,7 @@ async fn run(
 }
 
 /// SIGTERM, as from a supervisor, or SIGINT, as from a keyboard.
-fn stop_signal() -> Result<impl Future<Output = ()> + Send + 'static> {
+pub(crate) fn stop_signal() -> Result<impl Future<Output = ()> + Send + 'static> {
     let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
     Ok(async move {
@@ -206,6 +228,7 @@ fn default_tenant(default_model: &str) -> Result<TenantConfig> {
     let limits = LimitsSection::default();
     Ok(TenantConfig {
         name: TenantName::parse(keys::DEFAULT_TENANT)?,
+        hosts: Vec::new(),
         mode: TenantMode::Standard,
         network: Network::Public,
         default_model: default_model.to_owned(),
@@ -227,6 +250,7 @@ fn tenant(section: &TenantSection, default_model: &str) -> Result<TenantConfig> 
     let limits = &section.limits;
     Ok(TenantConfig {
         name: section.name.clone(),
+        hosts: section.hosts.clone(),
         mode: match section.mode {
             Mode::Standard => TenantMode::Standard,
             Mode::Offline => TenantMode::Offline,

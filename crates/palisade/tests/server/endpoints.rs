@@ -30,6 +30,9 @@ const ENDPOINTS: &[(&str, &str, Stranger)] = &[
     ("DELETE", "/v1/sessions", Stranger::Own),
     ("GET", "/v1/models", Stranger::Own),
     ("GET", "/v1/usage", Stranger::Own),
+    ("GET", "/v1/vault", Stranger::Own),
+    ("PUT", "/v1/vault/{name}", Stranger::Own),
+    ("DELETE", "/v1/vault/{name}", Stranger::NotFound),
     ("GET", "/v1/sessions/{id}", Stranger::NotFound),
     ("DELETE", "/v1/sessions/{id}", Stranger::NotFound),
     ("POST", "/v1/sessions/{id}/messages", Stranger::NotFound),
@@ -51,9 +54,6 @@ const PLANNED: &[(&str, &str)] = &[
     ("POST", "/v1/responses"),
     ("GET", "/v1/responses/resp_0/events"),
     ("POST", "/v1/responses/resp_0/cancel"),
-    ("GET", "/v1/vault"),
-    ("PUT", "/v1/vault/github"),
-    ("DELETE", "/v1/vault/github"),
 ];
 
 #[tokio::test]
@@ -61,11 +61,19 @@ async fn no_endpoint_answers_a_stranger() {
     let (server, upstream) = start().await;
     let id = server.session(json!({})).await;
     server.json(server.request(Method::PUT, &format!("/v1/sessions/{id}/files/a.txt")).body("mine")).await;
+    let credential =
+        json!({"value": "v", "allowed_hosts": ["api.example.com"], "injection": {"type": "bearer"}});
+    server.json(server.request(Method::PUT, "/v1/vault/github").json(&credential)).await;
     upstream.push(Answer::text("hi"));
     let mut stream = server.send(&id, "hello").await;
     let turn = stream.turn.clone();
     stream.rest().await;
-    let of = |path: &str| path.replace("{id}", &id).replace("{rid}", &turn).replace("{path}", "a.txt");
+    let of = |path: &str| {
+        path.replace("{id}", &id)
+            .replace("{rid}", &turn)
+            .replace("{path}", "a.txt")
+            .replace("{name}", "github")
+    };
     let method = |name: &str| Method::from_bytes(name.as_bytes()).unwrap();
     for (name, path, stranger) in ENDPOINTS {
         let body = json!({"message": "let me in", "call_id": "call_x", "output": "mine"});
@@ -102,6 +110,7 @@ async fn no_endpoint_answers_a_stranger() {
         "nothing was changed"
     );
     assert_eq!(server.get("/v1/sessions").await.as_array().unwrap().len(), 1);
+    assert_eq!(server.get("/v1/vault").await.as_array().unwrap().len(), 1);
 }
 
 #[tokio::test]

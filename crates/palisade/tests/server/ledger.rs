@@ -9,6 +9,8 @@ use palisade_testkit::upstream::{Answer, Call, Gate};
 use palisade_testkit::{Server, wait_for};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use sqlx::ConnectOptions as _;
+use sqlx::sqlite::SqliteConnectOptions;
 use tokio::process::Command;
 
 use crate::usage::{refused_message, start_as, start_in, turn};
@@ -84,6 +86,60 @@ async fn a_soft_ledger_may_be_overdrawn() {
     }
     assert_eq!(balance(&server).await, -59.0);
     assert_adds_up(&server).await;
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_costs_what_the_upstream_had_counted() {
+    let (server, upstream) =
+        start_as("credits = { balance = 1000 }", "[inference]\nidle_timeout_s = 1").await;
+    let id = server.session(json!({})).await;
+    let counted =
+        json!({"choices": [], "usage": {"prompt_tokens": 300_000, "completion_tokens": 0}}).to_string();
+    let breaking = || Answer::stream().say("half").data(&counted);
+    let failing = json!({"error": {"message": "overloaded"}}).to_string();
+    for (broken, paid) in [
+        (breaking().reset(), 30.0),
+        (breaking().data(&failing).done(), 30.0),
+        (breaking().stall(), 30.0),
+        (Answer::stream().say("half").reset(), 0.0),
+    ] {
+        let before = balance(&server).await;
+        upstream.push(broken);
+        let events = server.send(&id, "go").await.rest().await;
+        assert_eq!(events.last().unwrap().kind, "message.error");
+        assert_eq!(before - balance(&server).await, paid, "{}", events.last().unwrap().frame);
+    }
+    let windows = &server.get("/v1/usage").await["rate_limit"]["buckets"]["session_turn"]["windows"];
+    assert_eq!(windows[0]["tokens"], 900_000);
+    assert_adds_up(&server).await;
+}
+
+#[tokio::test]
+async fn an_account_that_takes_no_debit_keeps_no_session_busy_and_is_named() {
+    let (server, upstream) =
+        start_as("credits = { mode = \"hard\", balance = 1000, minimum = 12 }", "").await;
+    let file = server.folder.path().join("data/palisade.db");
+    let mut database = SqliteConnectOptions::new().filename(file).connect().await.unwrap();
+    let refuse =
+        "CREATE TRIGGER refuse BEFORE INSERT ON audit_event BEGIN SELECT RAISE(ABORT, 'no more'); END";
+    sqlx::raw_sql(refuse).execute(&mut database).await.unwrap();
+
+    let id = server.session(json!({})).await;
+    upstream.push(for_30_credits().say("hi").done());
+    let mut stream = server.send(&id, "go").await;
+    assert_eq!(stream.rest().await.last().unwrap().kind, "message.completed");
+    assert_eq!(server.get(&format!("/v1/sessions/{id}")).await["busy"], false);
+    let (held,): (i64,) = sqlx::query_as("SELECT COUNT(*) FROM hold").fetch_one(&mut database).await.unwrap();
+    assert_eq!((held, balance(&server).await), (0, 1000.0), "nothing stays set aside, nothing was posted");
+    let check = admin(&server, &["credits", "check"]).await;
+    let said = [check.stdout, check.stderr].concat();
+    assert!(!check.status.success() && String::from_utf8_lossy(&said).contains(&stream.turn), "{said:?}");
+
+    upstream.push(Answer::stream().say("half").stall());
+    let mut stream = server.send(&id, "again").await;
+    stream.until("text.delta").await;
+    let delete = server.request(Method::DELETE, &format!("/v1/sessions/{id}"));
+    assert_eq!(delete.send().await.unwrap().status(), StatusCode::NO_CONTENT);
 }
 
 #[tokio::test]

@@ -9,6 +9,8 @@ mod bad_input;
 mod client_tools;
 mod conversation;
 mod cookbook;
+mod credentials;
+mod egress;
 mod endpoints;
 mod files;
 mod files_hostile;
@@ -26,6 +28,7 @@ mod turns;
 mod upgrade;
 mod upstream_faults;
 mod usage;
+mod vault;
 
 use palisade_testkit::Server;
 use palisade_testkit::upstream::ScriptedUpstream;

@@ -1,9 +1,11 @@
 //! Create, show, list, delete, bulk delete (contract §3).
 
 use palisade_testkit::upstream::{Answer, Gate};
-use palisade_testkit::wait_for;
+use palisade_testkit::{Server, wait_for};
 use reqwest::Method;
 use serde_json::json;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions as _, SqliteConnection};
 
 use crate::start;
 
@@ -113,6 +115,57 @@ async fn bulk_delete_takes_what_matches_and_nothing_when_it_is_wrong() {
     gate.open();
     stream.until("message.completed").await;
     assert_eq!(bulk("older_than=0s").await, json!({"deleted": 1}));
+}
+
+async fn database_of(server: &Server) -> SqliteConnection {
+    let file = server.folder.path().join("data/palisade.db");
+    SqliteConnectOptions::new().filename(file).connect().await.unwrap()
+}
+
+#[tokio::test]
+async fn older_than_takes_what_was_not_used_for_so_long_and_no_running_turn() {
+    let (server, upstream) = start().await;
+    let [old, young, busy] = [(); 3].map(|()| server.session(json!({"persistent": true})));
+    let (old, young, busy) = (old.await, young.await, busy.await);
+    let gate = Gate::new();
+    upstream.push(Answer::stream().say("hm").wait(&gate).say("!").done());
+    let mut stream = server.send(&busy, "think").await;
+    stream.until("text.delta").await;
+    let mut database = database_of(&server).await;
+    let ago = "UPDATE session SET last_activity = last_activity - 7200 WHERE id IN ($1, $2)";
+    sqlx::query(ago).bind(&old).bind(&busy).execute(&mut database).await.unwrap();
+
+    let bulk = |query: &str| server.json(server.request(Method::DELETE, &format!("/v1/sessions?{query}")));
+    assert_eq!(bulk("older_than=3h").await, json!({"deleted": 0}));
+    assert_eq!(bulk("status=idle&older_than=1h59m").await, json!({"deleted": 1}));
+    assert_eq!(bulk("older_than=1h59m").await, json!({"deleted": 0}), "what runs a turn is in use");
+    let left = server.get("/v1/sessions").await;
+    let mut left: Vec<&str> =
+        left.as_array().unwrap().iter().map(|one| one["id"].as_str().unwrap()).collect();
+    left.sort_unstable();
+    let mut expected = [young.as_str(), busy.as_str()];
+    expected.sort_unstable();
+    assert_eq!(left, expected);
+    gate.open();
+    stream.until("message.completed").await;
+    sqlx::query(ago).bind(&busy).bind(&busy).execute(&mut database).await.unwrap();
+    assert_eq!(bulk("older_than=1h59m").await, json!({"deleted": 1}), "and now it is not");
+}
+
+#[tokio::test]
+async fn a_session_that_cannot_be_deleted_keeps_no_other() {
+    let (server, _upstream) = start().await;
+    let first = server.session(json!({})).await;
+    let second = server.session(json!({})).await;
+    let mut database = database_of(&server).await;
+    let refuse = format!(
+        "CREATE TRIGGER refuse BEFORE DELETE ON session WHEN OLD.id = '{first}' BEGIN SELECT RAISE(ABORT, 'no'); END"
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(refuse)).execute(&mut database).await.unwrap();
+    assert_eq!(server.refused(server.request(Method::DELETE, "/v1/sessions")).await.0, 500, "it says so");
+    let gone = server.request(Method::GET, &format!("/v1/sessions/{second}"));
+    assert_eq!(server.refused(gone).await.0, 404);
+    assert_eq!(server.get("/v1/sessions").await.as_array().unwrap().len(), 1);
 }
 
 #[tokio::test]

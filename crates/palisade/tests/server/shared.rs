@@ -11,6 +11,8 @@ use reqwest::Method;
 use rustix::process::{Signal, kill_process};
 use serde_json::json;
 
+use crate::sessions::{a_sleep, process_runs};
+
 /// Two servers, with what they share.
 struct Pair {
     here: Server,
@@ -352,4 +354,48 @@ async fn a_turn_that_is_just_starting_is_not_cancelled_by_a_lost_connection() {
     let (mut stream, ()) = tokio::join!(sending, breaking);
     assert_eq!(stream.rest().await.last().unwrap().kind, "message.completed");
     holding.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_whose_lease_is_over_comes_back_though_a_turn_of_its_cannot_be_ended() {
+    let Some(Pair { here, mut there, upstream, postgres }) = Pair::start().await else { return };
+    let database = database(&postgres);
+    let names = || postgres.sql(&database, "SELECT id FROM server");
+    // Nobody else takes the turn over, which would end its end.
+    there.kill().await;
+    wait_for("the other server to be off the list", async || (names().lines().count() == 1).then_some(()))
+        .await;
+    let session = here.session(json!({})).await;
+    upstream.push(Answer::text("done"));
+    let refuse = "CREATE FUNCTION refuse() RETURNS trigger AS $$ BEGIN RAISE EXCEPTION 'no'; END $$ LANGUAGE plpgsql;
+        CREATE TRIGGER refuse BEFORE UPDATE ON turn FOR EACH ROW WHEN (NEW.state <> 'running') EXECUTE FUNCTION refuse()";
+    postgres.sql(&database, refuse);
+    let _stream = here.send(&session, "go").await;
+    wait_for("a refused end", async || {
+        here.log().contains("could not be written; trying again").then_some(())
+    })
+    .await;
+    let owner = names();
+    postgres.sql(&database, &format!("DELETE FROM server WHERE id = '{}'", owner.trim()));
+    wait_for("its next name", async || (names().lines().count() == 1).then_some(())).await;
+    assert_ne!(names(), owner, "under another one");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_session_leaves_no_process_though_the_server_that_has_its_sandbox_stands_still() {
+    let Some(Pair { here, there, upstream, postgres: _postgres }) = Pair::start().await else { return };
+    let session = here.session(json!({})).await;
+    let sleep = a_sleep(7);
+    upstream.push(Answer::tool_call("Bash", json!({"command": sleep, "background": true})));
+    upstream.push(Answer::text("done"));
+    here.send(&session, "go").await.until("message.completed").await;
+    wait_for("the command to run", async || process_runs(&sleep).then_some(())).await;
+    kill_process(here.pid().unwrap(), Signal::STOP).unwrap();
+    let delete = there.request(Method::DELETE, &format!("/v1/sessions/{session}"));
+    let deleted = delete.send().await.unwrap().status();
+    let outlives = process_runs(&sleep);
+    kill_process(here.pid().unwrap(), Signal::CONT).unwrap();
+    assert_eq!(deleted, 204);
+    assert!(!outlives, "no process outlives its session");
+    assert!(!there.workspace().join(".sessions").join(&session).exists());
 }

@@ -1,10 +1,14 @@
 //! A turn's stream, its tools and its end (contract §4).
 
+use std::time::{Duration, Instant};
+
 use palisade_testkit::stream::{TurnStream, joined, kinds};
 use palisade_testkit::upstream::{Answer, Call, Gate};
 use palisade_testkit::wait_for;
 use reqwest::Method;
 use serde_json::json;
+use sqlx::ConnectOptions as _;
+use sqlx::sqlite::SqliteConnectOptions;
 
 use crate::sessions::{a_sleep, process_runs};
 use crate::start;
@@ -203,24 +207,34 @@ async fn a_turn_runs_to_its_end_though_nobody_listens_and_can_be_read_afterwards
 }
 
 #[tokio::test]
-async fn cancel_ends_the_stream_at_once_while_a_tool_runs_and_while_the_model_hangs() {
+async fn cancel_ends_the_stream_within_a_second_while_a_tool_runs_the_model_hangs_or_the_client_is_awaited() {
     let (server, upstream) = start().await;
-    let id = server.session(json!({})).await;
+    let lookup = json!({"type": "function", "function": {"name": "lookup"}});
+    let id = server.session(json!({"tools": [lookup]})).await;
     let sleep = a_sleep(2);
-    let running = Answer::tool_call("Bash", json!({"command": format!("echo on; {sleep}")}));
-    for (hanging, is_tool) in [(running, true), (Answer::never(), false)] {
+    // Nothing that a polite signal would end.
+    let command = format!("trap '' TERM; echo on; {sleep}");
+    for (hanging, begun) in [
+        (Answer::tool_call("Bash", json!({"command": command})), "tool_use.output_delta"),
+        (Answer::never(), "message.created"),
+        (Answer::stream().say("half").stall(), "text.delta"),
+        (Answer::tool_call("lookup", json!({})), "tool_call.requested"),
+    ] {
         upstream.push(hanging);
         let before = upstream.requests().len();
         let mut stream = server.send(&id, "go").await;
+        stream.until(begun).await;
         upstream.wait_for_requests(before + 1).await;
-        if is_tool {
-            stream.until("tool_use.output_delta").await;
+        if begun == "tool_use.output_delta" {
             wait_for("the command to run", || async { process_runs(&sleep).then_some(()) }).await;
         }
         let cancel = format!("/v1/sessions/{id}/responses/{}/cancel", stream.turn);
+        let asked = Instant::now();
         let response = server.request(Method::POST, &cancel).send().await.unwrap();
         assert_eq!(response.status(), 202);
         let events = stream.rest().await;
+        // What a cancel may take, and no more.
+        assert!(asked.elapsed() < Duration::from_secs(1), "{begun}: {:?}", asked.elapsed());
         let ends: Vec<&str> = kinds(&events)
             .into_iter()
             .filter(|kind| kind.starts_with("message.") && *kind != "message.created")
@@ -233,6 +247,27 @@ async fn cancel_ends_the_stream_at_once_while_a_tool_runs_and_while_the_model_ha
     upstream.push(Answer::text("usable"));
     let events = server.send(&id, "and now?").await.rest().await;
     assert_eq!(joined(&events, "text.delta"), "usable");
+}
+
+/// What another server was told may be in the store before this one hears of it.
+#[tokio::test]
+async fn a_cancel_that_is_only_in_the_store_holds_and_costs_nothing() {
+    let (server, upstream) = start().await;
+    let id = server.session(json!({})).await;
+    let gate = Gate::new();
+    upstream.push(Answer::stream().usage(300_000, 0, 0, 0).say("one").wait(&gate).say("two").done());
+    let mut stream = server.send(&id, "go").await;
+    stream.until("text.delta").await;
+    let before = server.get("/v1/usage").await["credits"]["balance"].clone();
+    let file = server.folder.path().join("data/palisade.db");
+    let mut database = SqliteConnectOptions::new().filename(file).connect().await.unwrap();
+    let ask = sqlx::query("UPDATE turn SET cancel_requested = TRUE WHERE id = $1").bind(&stream.turn);
+    assert_eq!(ask.execute(&mut database).await.unwrap().rows_affected(), 1);
+    gate.open();
+    let events = stream.rest().await;
+    assert_eq!(events.last().unwrap().kind, "message.cancelled");
+    assert_eq!(events.iter().filter(|event| event.kind == "message.completed").count(), 0);
+    assert_eq!(server.get("/v1/usage").await["credits"]["balance"], before);
 }
 
 #[tokio::test]

@@ -5,6 +5,8 @@ use palisade_testkit::stream::TurnStream;
 use palisade_testkit::upstream::{Answer, ScriptedUpstream};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions as _, Connection as _};
 
 /// A server whose tenant `acme` has these settings, and `other` those.
 pub(crate) async fn start_as(acme: &str, other: &str) -> (Server, ScriptedUpstream) {
@@ -153,6 +155,60 @@ async fn the_days_window_is_met_when_the_hours_is_off() {
     let (status, _, wait_s) = refused_message(&server, &id).await;
     assert_eq!(status, StatusCode::TOO_MANY_REQUESTS);
     assert!(wait_s.is_some_and(|wait_s| (86_200..=86_400).contains(&wait_s)), "{wait_s:?}");
+}
+
+#[tokio::test]
+async fn the_days_tokens_are_met_when_the_hours_are_off() {
+    let limits = "limits = { turns_per_hour = 0, tokens_per_hour = 0, tokens_per_day = 1000 }";
+    let (mut server, upstream) = start_as(limits, "").await;
+    let id = server.session(json!({})).await;
+    for input in [989, 10] {
+        upstream.push(Answer::stream().usage(input, 0, 1, 0).say("hi").done());
+        assert_eq!(turn(&server, &id).await["status"], "completed", "there is room for {input}");
+    }
+    server.kill_and_restart().await;
+    let (status, body, wait_s) = refused_message(&server, &id).await;
+    assert_eq!((status, &body["code"]), (StatusCode::TOO_MANY_REQUESTS, &json!("usage.limit")));
+    assert!(body["message"].as_str().unwrap().contains("limit of the day"), "{body}");
+    assert!(wait_s.is_some_and(|wait_s| (86_200..=86_400).contains(&wait_s)), "{wait_s:?}");
+    let day = &server.get("/v1/usage").await["rate_limit"]["buckets"]["session_turn"]["windows"][1];
+    assert_eq!((&day["tokens"], &day["max_tokens"]), (&json!(1001), &json!(1000)));
+}
+
+#[tokio::test]
+async fn a_tenant_has_as_many_sessions_as_its_configuration_says() {
+    let (server, _upstream) = start_as("limits = { concurrent_sessions = 2 }", "").await;
+    let first = server.session(json!({})).await;
+    server.session(json!({})).await;
+    let create = || server.request(Method::POST, "/v1/sessions").json(&json!({}));
+    assert_eq!(server.refused(create()).await, (429, "sessions.limit".into()));
+    server.json(server.as_other(Method::POST, "/v1/sessions").json(&json!({}))).await;
+    let delete = server.request(Method::DELETE, &format!("/v1/sessions/{first}"));
+    assert_eq!(delete.send().await.unwrap().status(), 204);
+    server.json(create()).await;
+}
+
+#[tokio::test]
+async fn a_turns_time_goes_on_over_a_restart() {
+    let (mut server, upstream) = start_as("limits = { turn_timeout_s = 600 }", "").await;
+    let id = server.session(json!({})).await;
+    upstream.respond_with(|_| Answer::stream().say("half").stall());
+    let mut stream = server.send(&id, "go").await;
+    stream.until("text.delta").await;
+    server.kill().await;
+    // As if the server had been down for so long.
+    let file = server.folder.path().join("data/palisade.db");
+    let mut database = SqliteConnectOptions::new().filename(file).connect().await.unwrap();
+    let ago = sqlx::query("UPDATE turn SET started_at = started_at - 600 WHERE id = $1").bind(&stream.turn);
+    assert_eq!(ago.execute(&mut database).await.unwrap().rows_affected(), 1);
+    database.close().await.unwrap();
+    server.restart().await;
+    let path = format!("/v1/sessions/{id}/responses/{}/events", stream.turn);
+    let events = TurnStream::of(server.request(Method::GET, &path).send().await.unwrap()).await.rest().await;
+    let end = &events.last().unwrap().data;
+    assert_eq!(end["code"], "turn.timeout", "{end}");
+    upstream.respond_with(|_| Answer::text("in time"));
+    assert_eq!(turn(&server, &id).await["status"], "completed", "the next one has its own");
 }
 
 #[tokio::test]

@@ -92,9 +92,10 @@ impl Answer {
         Finished { item, usage: self.usage, open_call, late_text: self.late_text }
     }
 
-    /// Closes the open block of an answer that broke off.
-    pub(super) fn break_off(mut self, events: &mut Vec<Event>) {
+    /// Closes the open block of an answer that broke off; what it had used, as far as the upstream has said.
+    pub(super) fn break_off(mut self, events: &mut Vec<Event>) -> Usage {
         self.switch(Block::None, events);
+        self.usage
     }
 
     fn switch(&mut self, to: Block, events: &mut Vec<Event>) {

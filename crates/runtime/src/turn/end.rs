@@ -6,7 +6,9 @@ use std::time::Duration;
 use palisade_protocol::item::TurnOutcome;
 use palisade_protocol::{Error, ErrorKind, Event, Item, Session, SessionId, TurnId};
 use palisade_store::{Commit, Store, StoreError};
+use tokio_util::sync::CancellationToken;
 
+use super::registry::Stop;
 use super::{TurnEnd, TurnJob};
 use crate::Rooms;
 use crate::clock::now;
@@ -15,94 +17,129 @@ use crate::clock::now;
 const WAIT_MIN: Duration = Duration::from_millis(100);
 const WAIT_MAX: Duration = Duration::from_secs(5);
 
-/// What is left of a job when its driver is gone.
-pub(super) struct Ending {
-    session: Session,
-    turn: TurnId,
-    generation: i64,
+/// Refusals of an end before it is written without its debit. What the database refuses for what it is, it refuses again;
+/// a session must not stay busy for it.
+const REFUSALS_MAX: u32 = 4;
+
+/// A terminal event, and the outcome that it tells.
+pub(crate) type Said = (Event, TurnOutcome);
+
+/// A turn that ends here: what is left of a job when its driver is gone, or what was taken over only to be closed.
+pub(crate) struct Ending {
+    pub(crate) session: SessionId,
+    pub(crate) turn: TurnId,
+    pub(crate) generation: i64,
+    /// Cancelled when this server has to let the turn go.
+    pub(crate) lease_over: CancellationToken,
 }
 
 impl Ending {
     pub(super) fn of(job: &TurnJob) -> Self {
-        let (session, start) = (job.session.clone(), &job.start);
-        Self { session, turn: start.turn.clone(), generation: start.generation }
+        let (session, turn) = (job.session.id.clone(), job.start.turn.clone());
+        Self { session, turn, generation: job.start.generation, lease_over: job.lease_over.clone() }
     }
 
     /// Writes the terminal event, and tries until it is written: only then is the session free.
-    pub(super) async fn write(self, rooms: &Rooms, end: TurnEnd) {
-        let Some((event, outcome)) = self.said(rooms, end) else { return self.release(rooms).await };
-        rooms.metrics.turn_ended(outcome);
-        let mut wait = WAIT_MIN;
+    pub(crate) async fn write(self, rooms: &Rooms, said: Said) {
+        let (mut wait, mut refusals, mut why) = (WAIT_MIN, 0, String::new());
         loop {
-            match end_turn(&rooms.store, &self.session.id, &self.turn, self.generation, &event, outcome).await
-            {
-                Ok(()) => {
-                    tracing::info!(session = %self.session.id, turn = %self.turn, ?outcome, "turn ended");
+            let given_up = (refusals >= REFUSALS_MAX).then_some(&*why);
+            match self.end(&rooms.store, &said, given_up).await {
+                Ok(outcome) => {
+                    rooms.metrics.turn_ended(outcome);
+                    tracing::info!(session = %self.session, turn = %self.turn, ?outcome, "turn ended");
                     return;
                 }
                 Err(StoreError::Fenced(_) | StoreError::Stopped) => return,
                 Err(error) => {
-                    tracing::error!(turn = %self.turn, error = %palisade_protocol::chain(&error), "a turn's end could not be written; trying again");
+                    refusals += u32::from(error.is_refusal());
+                    why = palisade_protocol::chain(&error).to_string();
+                    tracing::error!(turn = %self.turn, error = why, "a turn's end could not be written; trying again");
                     rooms.turns.end_refused(&self.turn, Error::from(error).kind == ErrorKind::StorageFull);
                 }
             }
             tokio::select! {
                 // The next process takes it over.
                 () = rooms.draining.cancelled() => return,
+                // Another server does, or this one under its next name.
+                () = self.lease_over.cancelled() => return,
                 () = tokio::time::sleep(wait) => wait = (wait * 2).min(WAIT_MAX),
             }
         }
     }
 
-    /// The terminal event; none for a turn that goes on elsewhere.
-    fn said(&self, rooms: &Rooms, end: TurnEnd) -> Option<(Event, TurnOutcome)> {
-        let id = self.turn.clone();
-        // A cancel that was answered before this line holds; one that comes after it is too late.
-        let cancelled = rooms.turns.seal(&id);
-        Some(match end {
-            TurnEnd::Stopped if !cancelled => return None,
-            _ if rooms.turns.has_expired(&id) => {
-                let error = crate::lifetimes::expired_message(&self.session);
-                (Event::Failed { id, error, code: "session.expired".to_owned() }, TurnOutcome::Failed)
+    /// The terminal event and the turn's end; how it ended, for a cancel that was acknowledged meanwhile, here or by
+    /// another server, is said instead. `given_up` says why it is to end unsettled.
+    async fn end(
+        &self,
+        store: &Store,
+        (event, outcome): &Said,
+        given_up: Option<&str>,
+    ) -> Result<TurnOutcome, StoreError> {
+        let ended = self.end_as(store, event, *outcome, given_up).await;
+        let Err(StoreError::CancelRequested(_)) = ended else { return ended };
+        let (event, outcome) = cancelled(self.turn.clone());
+        self.end_as(store, &event, outcome, given_up).await
+    }
+
+    /// Numbered after what the store has: what a driver that is gone had still under way is in it, or is refused.
+    async fn end_as(
+        &self,
+        store: &Store,
+        event: &Event,
+        outcome: TurnOutcome,
+        given_up: Option<&str>,
+    ) -> Result<TurnOutcome, StoreError> {
+        let next_seq = store.last_seq(&self.turn).await?.map_or(0, |last| last + 1);
+        let commit = Commit {
+            session: self.session.clone(),
+            turn: self.turn.clone(),
+            generation: self.generation,
+            events: vec![event.render(next_seq)],
+            items: vec![Item::TurnEnded { outcome }],
+            metered: None,
+            skill: None,
+            end: Some((outcome, now())),
+        };
+        match given_up {
+            None => store.commit(commit).await?,
+            Some(why) => {
+                tracing::error!(turn = %self.turn, why, "a turn ends without being settled");
+                store.end_unsettled(commit, why.to_owned()).await?;
             }
-            TurnEnd::Completed(usage) if !cancelled => {
-                (Event::Completed { id, status: "completed", usage }, TurnOutcome::Completed)
-            }
-            TurnEnd::Failed { code, message } if !cancelled => {
-                (Event::Failed { id, error: message, code }, TurnOutcome::Failed)
-            }
-            _ => (Event::Cancelled { id, status: "cancelled" }, TurnOutcome::Cancelled),
-        })
+        }
+        Ok(outcome)
     }
 
     /// Leaves the turn to the next server. Without this it would count as a crash, which is no more than a pity.
-    async fn release(&self, rooms: &Rooms) {
+    pub(super) async fn release(self, rooms: &Rooms) {
         if let Err(error) = rooms.store.release(&self.turn, self.generation).await {
             tracing::warn!(turn = %self.turn, error = %palisade_protocol::chain(&error), "a turn was not released");
         }
     }
 }
 
-/// The terminal event and the turn's end. Numbered after what the store has: what a driver that is gone had still under
-/// way is in it, or is refused.
-pub(crate) async fn end_turn(
-    store: &Store,
-    session: &SessionId,
-    turn: &TurnId,
-    generation: i64,
-    event: &Event,
-    outcome: TurnOutcome,
-) -> Result<(), StoreError> {
-    let next_seq = store.last_seq(turn).await?.map_or(0, |last| last + 1);
-    let commit = Commit {
-        session: session.clone(),
-        turn: turn.clone(),
-        generation,
-        events: vec![event.render(next_seq)],
-        items: vec![Item::TurnEnded { outcome }],
-        metered: None,
-        skill: None,
-        end: Some((outcome, now())),
-    };
-    store.commit(commit).await
+/// How a turn ends that was driven to `end`; `None` for one that goes on elsewhere.
+pub(super) fn said(rooms: &Rooms, session: &Session, turn: &TurnId, end: TurnEnd) -> Option<Said> {
+    let id = turn.clone();
+    Some(match (rooms.turns.stopped(&id), end) {
+        (None, TurnEnd::Stopped) => return None,
+        (Some(Stop::Cancelled), _) | (None, TurnEnd::Cancelled) => cancelled(id),
+        (Some(Stop::Expired), _) => {
+            let error = crate::lifetimes::expired_message(session);
+            failed(id, "session.expired", error)
+        }
+        (None, TurnEnd::Completed(usage)) => {
+            (Event::Completed { id, status: "completed", usage }, TurnOutcome::Completed)
+        }
+        (None, TurnEnd::Failed { code, message }) => failed(id, &code, message),
+    })
+}
+
+pub(crate) fn cancelled(id: TurnId) -> Said {
+    (Event::Cancelled { id, status: "cancelled" }, TurnOutcome::Cancelled)
+}
+
+pub(crate) fn failed(id: TurnId, code: &str, error: String) -> Said {
+    (Event::Failed { id, error, code: code.to_owned() }, TurnOutcome::Failed)
 }

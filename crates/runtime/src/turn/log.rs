@@ -35,7 +35,7 @@ impl TurnLog {
         self.append_all(events, items, None, None).await
     }
 
-    /// The same for an answer, with what it cost.
+    /// The same for an answer, whole or broken off, with what it cost.
     pub(super) async fn append_metered(
         &mut self,
         events: Vec<Event>,
@@ -62,7 +62,7 @@ impl TurnLog {
         metered: Option<MeteredCall>,
         skill: Option<SkillUse>,
     ) -> Result<(), StoreError> {
-        if events.is_empty() && items.is_empty() {
+        if events.is_empty() && items.is_empty() && metered.is_none() {
             return Ok(());
         }
         let from = self.next_seq;

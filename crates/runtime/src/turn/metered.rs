@@ -45,7 +45,7 @@ impl Driver {
     }
 
     /// The number is the answer's place in the turn, so that it is the same whoever drives it.
-    fn metered(&self, usage: Usage) -> MeteredCall {
+    pub(super) fn metered(&self, usage: Usage) -> MeteredCall {
         let start = self.items.iter().rposition(|item| matches!(item, Item::UserMessage { .. })).unwrap_or(0);
         let answers = |item: &&Item| matches!(item, Item::AssistantMessage { .. });
         let model = self.job.session.model.clone();

@@ -29,8 +29,7 @@ use crate::clock::now;
 use crate::skills::SessionKeep;
 use crate::storage::Storage;
 use crate::tenant::Tenant;
-use end::Ending;
-pub(crate) use end::end_turn;
+pub(crate) use end::{Ending, Said, cancelled, failed};
 use log::TurnLog;
 pub(crate) use registry::{Listed, Turns};
 
@@ -154,20 +153,32 @@ pub(crate) fn spawn(rooms: &Arc<Rooms>, job: TurnJob, listed: Listed) {
     });
 }
 
+/// Ends a turn that cannot or must not go on, in a task of its own: it may take a while, and holds up no other.
+pub(crate) fn spawn_end(rooms: &Arc<Rooms>, ending: Ending, said: Said, listed: Listed) {
+    let task = rooms.clone();
+    rooms.tasks.spawn(async move {
+        ending.write(&task, said).await;
+        drop(listed);
+    });
+}
+
 /// Drives a turn to its end, whatever happens: a panic of ours must not leave the session busy.
 async fn drive(rooms: Arc<Rooms>, job: TurnJob) {
     let ending = Ending::of(&job);
-    let (session, turn) = (job.session.id.clone(), job.start.turn.clone());
+    let (session, turn) = (job.session.clone(), job.start.turn.clone());
     let end = match AssertUnwindSafe(drive_to_end(rooms.clone(), job)).catch_unwind().await {
         Ok(end) => end,
         Err(_) => {
-            tracing::error!(session = %session, turn = %turn, "a turn panicked");
-            rooms.hands.close(&session).await;
+            tracing::error!(session = %session.id, turn = %turn, "a turn panicked");
+            rooms.hands.close(&session.id).await;
             let message = "The server failed unexpectedly in this turn; the log has the details.".to_owned();
             TurnEnd::Failed { code: "internal".to_owned(), message }
         }
     };
-    ending.write(&rooms, end).await;
+    match end::said(&rooms, &session, &turn, end) {
+        Some(said) => ending.write(&rooms, said).await,
+        None => ending.release(&rooms).await,
+    }
 }
 
 async fn drive_to_end(rooms: Arc<Rooms>, job: TurnJob) -> TurnEnd {

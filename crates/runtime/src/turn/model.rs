@@ -62,7 +62,8 @@ impl Driver {
         if self.job.start.generation > 1 { CallIds::ours() } else { CallIds::beside(&prompt.messages) }
     }
 
-    /// What was streamed stays for the readers; the conversation is as it was before the call.
+    /// What was streamed stays for the readers; the conversation is as it was before the call. What the upstream has
+    /// counted it charges for, so it is paid here as well.
     async fn model_failed(
         &mut self,
         error: InferenceError,
@@ -71,8 +72,12 @@ impl Driver {
     ) -> Result<Finished, TurnEnd> {
         tracing::warn!(turn = %self.job.start.turn, code = error.code(), error = %palisade_protocol::chain(&error), "a model call failed");
         self.rooms.metrics.model_failed(&self.job.session.model, error.code());
-        answer.break_off(&mut events);
-        self.append(events, Vec::new()).await?;
+        let usage = answer.break_off(&mut events);
+        if usage.total_tokens > 0 {
+            self.log.append_metered(events, Vec::new(), self.metered(usage)).await?;
+        } else {
+            self.append(events, Vec::new()).await?;
+        }
         Err(TurnEnd::Failed { code: error.code().to_owned(), message: error.to_string() })
     }
 }

@@ -18,14 +18,31 @@ pub(crate) struct Turns {
 struct Running {
     session: SessionId,
     cancel: CancellationToken,
-    /// Its session reached the end of its time.
-    expired: bool,
+    /// Why it was asked to stop.
+    stopped: Option<Stop>,
     ended: CancellationToken,
     answered: Arc<Notify>,
-    /// Its outcome is fixed: it is too late to cancel it.
-    sealed: bool,
     /// Its end could not be written for want of room.
     lacks_room: bool,
+}
+
+/// Why a turn is to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// Somebody cancelled it, or deleted its session.
+    Cancelled,
+    /// Its session reached the end of its time.
+    Expired,
+}
+
+impl Running {
+    /// A cancel that somebody was promised holds, whatever else stops the turn.
+    fn stop(&mut self, why: Stop) {
+        if self.stopped != Some(Stop::Cancelled) {
+            self.stopped = Some(why);
+        }
+        self.cancel.cancel();
+    }
 }
 
 /// A turn's place on the list; dropped when its task ends, however it ends.
@@ -56,10 +73,9 @@ impl Turns {
         let running = Running {
             session: session.clone(),
             cancel: cancel.clone(),
-            expired: false,
+            stopped: None,
             ended: CancellationToken::new(),
             answered: answered.clone(),
-            sealed: false,
             lacks_room: false,
         };
         turns.insert(turn.clone(), running);
@@ -74,22 +90,16 @@ impl Turns {
         }
     }
 
-    /// Cancels the turn; whether it was in time, or `None` when it does not run here.
-    pub(crate) fn cancel(&self, turn: &TurnId) -> Option<bool> {
-        let turns = self.lock();
-        let running = turns.get(turn)?;
-        if !running.sealed {
-            running.cancel.cancel();
+    /// Cancels the turn, if it runs here. Whether that is in time is for the store to say.
+    pub(crate) fn cancel(&self, turn: &TurnId) {
+        if let Some(running) = self.lock().get_mut(turn) {
+            running.stop(Stop::Cancelled);
         }
-        Some(!running.sealed || running.cancel.is_cancelled())
     }
 
-    /// Fixes the turn's outcome: no cancel is in time any more. Whether one was.
-    pub(crate) fn seal(&self, turn: &TurnId) -> bool {
-        let mut turns = self.lock();
-        let Some(running) = turns.get_mut(turn) else { return false };
-        running.sealed = true;
-        running.cancel.is_cancelled()
+    /// Why the turn was asked to stop, if it was.
+    pub(crate) fn stopped(&self, turn: &TurnId) -> Option<Stop> {
+        self.lock().get(turn)?.stopped
     }
 
     /// The turn's end could not be written, and is tried again.
@@ -106,23 +116,21 @@ impl Turns {
 
     /// Cancels whatever the session runs, and waits for its end.
     pub(crate) async fn cancel_session(&self, session: &SessionId) {
-        for running in self.matching(|running| running.session == *session) {
-            running.cancel.cancel();
-            running.ended.cancelled().await;
-        }
+        self.stop_session(session, Stop::Cancelled).await;
     }
 
     /// Stops whatever the session runs, because its time is over, and waits for its end.
     pub(crate) async fn expire_session(&self, session: &SessionId) {
-        for running in self.lock().values_mut().filter(|running| running.session == *session) {
-            running.expired = true;
-        }
-        self.cancel_session(session).await;
+        self.stop_session(session, Stop::Expired).await;
     }
 
-    /// Whether the turn was stopped because its session's time is over.
-    pub(crate) fn has_expired(&self, turn: &TurnId) -> bool {
-        self.lock().get(turn).is_some_and(|running| running.expired)
+    async fn stop_session(&self, session: &SessionId, why: Stop) {
+        for running in self.lock().values_mut().filter(|running| running.session == *session) {
+            running.stop(why);
+        }
+        for running in self.matching(|running| running.session == *session) {
+            running.ended.cancelled().await;
+        }
     }
 
     /// Waits until none of the turns that are listed now runs any more.
@@ -176,11 +184,27 @@ mod tests {
             (Turns::default(), SessionId::from_random([1; 6]), TurnId::from_random([1; 12]));
         let first = turns.list(&session, &turn);
         assert!(turns.take_up(&session, &turn).is_none());
-        assert_eq!(turns.cancel(&turn), Some(true), "the first is still the one that is listed");
-        assert!(first.cancel.is_cancelled());
+        turns.cancel(&turn);
+        assert!(first.cancel.is_cancelled(), "the first is still the one that is listed");
         drop(first);
         let second = turns.take_up(&session, &turn).unwrap();
         assert!(!second.cancel.is_cancelled() && turns.take_up(&session, &turn).is_none());
         assert_eq!(turns.all(), [(turn, session)]);
+    }
+
+    #[test]
+    fn a_cancel_holds_though_the_session_expires() {
+        use futures_util::FutureExt as _;
+        let (turns, session, turn) =
+            (Turns::default(), SessionId::from_random([1; 6]), TurnId::from_random([1; 12]));
+        let listed = turns.list(&session, &turn);
+        assert_eq!(turns.stopped(&turn), None);
+        assert!(turns.expire_session(&session).now_or_never().is_none(), "it has not ended yet");
+        assert_eq!(turns.stopped(&turn), Some(Stop::Expired));
+        turns.cancel(&turn);
+        assert_eq!(turns.stopped(&turn), Some(Stop::Cancelled));
+        assert!(turns.expire_session(&session).now_or_never().is_none());
+        assert_eq!(turns.stopped(&turn), Some(Stop::Cancelled));
+        assert!(listed.cancel.is_cancelled());
     }
 }

@@ -77,7 +77,7 @@ impl Driver {
             Action::Skill { name } => Ok(self.show_skill(&name).await),
             Action::File(operation) => {
                 let is_writing = matches!(operation, FileOp::Write(_) | FileOp::Edit(_));
-                if is_writing && self.job.storage.is_full().await {
+                if is_writing && self.is_full().await? {
                     return Ok(self.job.storage.full("Nothing was written"));
                 }
                 let sandbox = match self.sandbox().await? {
@@ -97,6 +97,11 @@ impl Driver {
         }
     }
 
+    /// Whether files may not grow now. A look may measure the whole workspace, which a cancel does not wait for.
+    async fn is_full(&self) -> Result<bool, TurnEnd> {
+        self.or_interrupted(self.job.storage.is_full()).await
+    }
+
     async fn sandbox(&self) -> Result<Result<Arc<Sandbox>, NotStarted>, TurnEnd> {
         self.or_interrupted(self.rooms.hands.get(&self.rooms, &self.job)).await
     }
@@ -113,7 +118,7 @@ impl Driver {
         let arrived = Notify::new();
         let storage = self.job.storage.clone();
         let mut stops = storage.stops();
-        let command = match storage.is_full().await {
+        let command = match self.is_full().await? {
             // A limit that no program inside can take back: what exists can be looked at, moved and deleted. The signal
             // would kill the shell; without it the write fails with a reason.
             true => format!("trap '' XFSZ; ulimit -f 0; {}", bash.command),

@@ -19,7 +19,7 @@ async fn with_proxy(bench: &Bench, proxy: ProxySpec) -> (Sandbox, TcpListener) {
 
 /// Answers every connection with this, whatever it says.
 fn answer_with(listener: TcpListener, word: &'static str) -> tokio::task::JoinHandle<()> {
-    tokio::spawn(async move {
+    tokio::runtime::Handle::current().spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             let _ = stream.read(&mut [0; 4096]).await;
             let body = format!(

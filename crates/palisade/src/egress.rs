@@ -1,0 +1,78 @@
+//! `palisade egress`: the proxy as a process of its own, for deployments in which it alone has a route to the world. It has the upstreams' keys, the
+//! policy and the log; the servers that pass connections to it have none of these.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use clap::Args;
+use palisade_egress::{BucketSpec, NoCredentials, PassKey, WayOut};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::serve::{account, egress, logging, models, stop_signal};
+
+/// What connections may still take after SIGTERM.
+const GRACE: Duration = Duration::from_secs(10);
+
+#[derive(Args)]
+#[command(
+    after_help = "The configuration needs, for this process:\n\n  [egress]\n  listen = \"0.0.0.0:3128\"        # or unix:/run/palisade/egress.sock\n  key = \"file:/etc/palisade/egress.key\"\n\nand for each server that goes through it the same key with via = \"ADDRESS\" instead of listen.\nSIGHUP reads the policy again; SIGTERM stops."
+)]
+pub(crate) struct EgressArgs {
+    /// The configuration: [egress], the upstreams and the tenants' lists
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Where the audit log is kept [default: palisade-data]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// How to log; json when standard error is not a terminal
+    #[arg(long, value_enum)]
+    log_format: Option<logging::LogFormat>,
+}
+
+/// Runs the proxy until it is told to stop.
+pub(crate) fn egress(args: EgressArgs) -> Result<()> {
+    let mut config = Config::load(Some(&args.config))?;
+    config.data_dir = args.data_dir.unwrap_or(config.data_dir);
+    logging::start(args.log_format);
+    let Some(key) = egress::read_key(&config.egress)?.filter(|_| config.egress.listen.is_some()) else {
+        bail!("[egress] needs listen and key for a proxy of its own; see --help");
+    };
+    let upstreams = models::Upstreams::read(&config)?;
+    let bucket = egress::read_bucket(&config.egress)?;
+    account::prepare_data_dir(&mut config)?;
+    account::give_up_root(&config)?;
+    account::raise_open_files()?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the executor")?;
+    runtime.block_on(run(config, args.config, key, upstreams, bucket))
+}
+
+async fn run(
+    config: Config,
+    file: PathBuf,
+    key: PassKey,
+    upstreams: models::Upstreams,
+    bucket: Option<BucketSpec>,
+) -> Result<()> {
+    let stop = stop_signal()?;
+    let egress =
+        egress::Egress::start(&config, Some(&file), &upstreams, Some(key), bucket, Arc::new(NoCredentials))
+            .await?;
+    let (way_out, stopping) = (egress.way_out(), CancellationToken::new());
+    let stopped = async {
+        stop.await;
+        tracing::info!("stopping: no new connections, open ones come to their end");
+        stopping.cancel();
+        egress::shut_down(&way_out, GRACE).await;
+    };
+    let configure = async |spec| match &way_out {
+        WayOut::Here(proxy) => Ok(proxy.reload(&spec)?),
+        WayOut::There(_) => Ok(0),
+    };
+    tokio::join!(egress.keep(configure, stopping.clone()), stopped);
+    tracing::info!("stopped");
+    Ok(())
+}
