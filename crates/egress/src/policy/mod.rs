@@ -183,7 +183,7 @@ impl Policy {
             granted => return granted,
         };
         if self.upstreams.all.names_host(&destination.host) {
-            return Err(Reason::RouterOnly);
+            return Err(reason);
         }
         let grant = self.tenant_services.judge(destination).map_err(|_| reason)?;
         Ok(Grant { addresses: AddressRule::PublicAnd(self.networks.clone()), ..grant })

@@ -307,7 +307,7 @@ fn a_tenants_endpoint_is_no_way_inside() {
     };
     assert_eq!(judged("bucket.test:443"), Ok(Ok(())), "the operator's own may be anywhere");
     assert_eq!(judged("login.test:443"), Ok(Err(Reason::AddressRefused)));
-    assert_eq!(judged("models.test:443"), Err(Reason::RouterOnly));
+    assert_eq!(judged("models.test:443"), Err(Reason::NotAllowed));
     assert_eq!(judged("other.test:443"), Err(Reason::NotAllowed));
 }
 

@@ -166,7 +166,7 @@ async fn every_tool_reaches_a_managed_host_and_none_sees_the_secret() {
         assert!(said.contains("hello"), "{tool}: {said}");
     }
     assert!(results[0].contains("you said Authorization: Bearer [redacted:thing]"), "{}", results[0]);
-    let looked = results.last().unwrap();
+    let looked = results.last().unwrap().trim_end();
     assert!(looked.starts_with("token palisade_credential_") && looked.ends_with("\nlooked"), "{looked}");
     assert_eq!(looked.lines().count(), 2, "{looked}");
 

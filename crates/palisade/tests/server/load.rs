@@ -243,7 +243,7 @@ async fn readers_that_stall_cost_nobody_else_anything_and_lose_nothing() {
         if !is_long() {
             let (taken, all) = (bytes_in_sockets(&stalled), streams[turn][0].len() as u64);
             assert!(
-                taken < all / 2,
+                taken < all * 3 / 4,
                 "turn {turn}: {taken} of {all} bytes went out, so that it did not stall"
             );
         }
