@@ -88,8 +88,8 @@ impl Resolver {
         }
     }
 
-    /// The records of both kinds, by two datagrams each way. What does not fit into one is left to the whole client, which asks over TCP:
-    /// its tasks and queues, made anew for each look-up, would cost more than the rest of a tunnel.
+    /// The records of both kinds, by two datagrams each way. What does not fit into one is left to the whole client, which asks over TCP;
+    /// it is not asked first, because the tasks that it starts for each look-up wake every thread there is.
     async fn records(&self, question: &Name) -> Result<Vec<Record>, NetError> {
         let answers = tokio::join!(self.ask(question, RecordType::A), self.ask(question, RecordType::AAAA));
         let mut answers = match answers {
