@@ -32,6 +32,9 @@ enum Command {
     /// A part of `bench`, which starts it
     #[command(hide = true)]
     BenchCage(bench::cage::CageArgs),
+    /// A part of `bench`, which starts it
+    #[command(hide = true)]
+    BenchRelay(bench::egress::bare::RelayArgs),
     /// Write docs/openapi.json anew from the code
     Openapi,
     /// Write docs/egress-scoreboard.md anew: raw probes of the egress proxy and of others
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::demo(args),
         Command::Bench(args) => bench::bench(args),
         Command::BenchCage(args) => bench::cage::child(&args),
+        Command::BenchRelay(args) => bench::egress::bare::child(&args),
         Command::Test(args) => test::test(args),
         Command::Build(args) => build::build(&args).map(drop),
         Command::Openapi => test::write_openapi(),

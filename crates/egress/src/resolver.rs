@@ -11,8 +11,16 @@ use hickory_resolver::{
     config::{
         ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
     },
-    net::{NetError, runtime::TokioRuntimeProvider},
-    proto::rr::{Name, RData, Record},
+    net::{
+        NetError,
+        runtime::TokioRuntimeProvider,
+        udp::UdpClientStream,
+        xfer::{DnsRequestSender as _, FirstAnswer as _},
+    },
+    proto::{
+        op::{DnsRequest, DnsRequestOptions, DnsResponse, Query, ResponseCode},
+        rr::{Name, RData, Record, RecordType},
+    },
 };
 use palisade_protocol::limits::{EGRESS_CNAMES_MAX, EGRESS_RESOLVE_TIMEOUT_MS};
 
@@ -73,14 +81,37 @@ impl Resolver {
     pub async fn resolve(&self, name: &HostName) -> Result<Addresses, Reason> {
         // The dot at the end says that the name is whole.
         let question = Name::from_ascii(format!("{name}.")).map_err(|_| Reason::HostInvalid)?;
-        let client = self.client().map_err(|_| Reason::ResolveFailed)?;
-        let lookup = tokio::time::timeout(self.timeout, client.lookup_ip(question.clone()));
-        let answer = match lookup.await {
-            Err(_) | Ok(Err(NetError::Timeout)) => return Err(Reason::ResolveTimeout),
-            Ok(Err(_)) => return Err(Reason::ResolveFailed),
-            Ok(Ok(answer)) => answer,
+        match tokio::time::timeout(self.timeout, self.records(&question)).await {
+            Err(_) | Ok(Err(NetError::Timeout)) => Err(Reason::ResolveTimeout),
+            Ok(Err(_)) => Err(Reason::ResolveFailed),
+            Ok(Ok(records)) => follow(question, &records),
+        }
+    }
+
+    /// The records of both kinds, by two datagrams each way. What does not fit into one is left to the whole client, which asks over TCP;
+    /// it is not asked first, because the tasks that it starts for each look-up wake every thread there is.
+    async fn records(&self, question: &Name) -> Result<Vec<Record>, NetError> {
+        let answers = tokio::join!(self.ask(question, RecordType::A), self.ask(question, RecordType::AAAA));
+        let mut answers = match answers {
+            (Err(error), Err(_)) => return Err(error),
+            (v4, v6) => [v4, v6].into_iter().flatten(),
         };
-        follow(question, answer.as_lookup().answers())
+        if answers.clone().any(|answer| answer.metadata.truncation) {
+            let answer = self.client()?.lookup_ip(question.clone()).await?;
+            return Ok(answer.as_lookup().answers().to_vec());
+        }
+        let good = answers.by_ref().filter(|answer| answer.metadata.response_code == ResponseCode::NoError);
+        Ok(good.flat_map(|answer| answer.into_message().answers).collect())
+    }
+
+    /// One question from a port of its own.
+    async fn ask(&self, question: &Name, kind: RecordType) -> Result<DnsResponse, NetError> {
+        let request =
+            DnsRequest::from_query(Query::query(question.clone(), kind), DnsRequestOptions::default());
+        let mut stream = UdpClientStream::builder(self.server, TokioRuntimeProvider::default())
+            .with_timeout(Some(self.timeout / 2))
+            .build();
+        stream.send_message(request).first_answer().await
     }
 }
 

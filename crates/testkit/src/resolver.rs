@@ -6,7 +6,10 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use tokio::net::UdpSocket;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream, UdpSocket},
+};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 /// Long, so that a cache where there must be none is seen.
@@ -14,6 +17,8 @@ const TTL_S: u32 = 300;
 const TYPE_A: u16 = 1;
 const TYPE_CNAME: u16 = 5;
 const TYPE_AAAA: u16 = 28;
+/// In a message's third byte.
+const TRUNCATED: u8 = 0x02;
 
 /// One record of an answer.
 #[derive(Debug, Clone)]
@@ -43,6 +48,8 @@ pub enum Reply {
     OtherPort(Vec<Data>),
     /// Bytes that are no message.
     Garbage,
+    /// These records over TCP; over UDP, that they do not fit.
+    Truncated(Vec<Data>),
 }
 
 /// The name server. It stops when it is dropped.
@@ -61,19 +68,30 @@ struct State {
 impl FakeResolver {
     /// Listens on a port of its own; knows no name yet.
     pub async fn start() -> std::io::Result<Self> {
-        let socket = UdpSocket::bind("127.0.0.1:0").await?;
+        let (socket, listener) = both().await?;
         let other = UdpSocket::bind("127.0.0.1:0").await?;
         let address = socket.local_addr()?;
         let state: Arc<Mutex<State>> = Arc::default();
-        let known = state.clone();
-        let serving = TaskTracker::new().spawn(async move {
+        let (known, known_too) = (state.clone(), state.clone());
+        let datagrams = async move {
             let mut buffer = [0; 1500];
             while let Ok((count, peer)) = socket.recv_from(&mut buffer).await {
-                let Some((reply, from_other_port)) = answer(&known, &buffer[..count]) else { continue };
+                let Some((reply, from_other_port)) = answer(&known, &buffer[..count], false) else {
+                    continue;
+                };
                 let from = if from_other_port { &other } else { &socket };
                 // A question whose asker is gone needs no answer.
                 let _ = from.send_to(&reply, peer).await;
             }
+        };
+        let connections = async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                // The same.
+                let _ = answer_all(stream, &known_too).await;
+            }
+        };
+        let serving = TaskTracker::new().spawn(async move {
+            tokio::join!(datagrams, connections);
         });
         Ok(Self { address, state, _serving: AbortOnDropHandle::new(serving) })
     }
@@ -111,8 +129,32 @@ impl FakeResolver {
     }
 }
 
+/// One port for datagrams and for connections; the second may be taken.
+async fn both() -> std::io::Result<(UdpSocket, TcpListener)> {
+    loop {
+        let socket = UdpSocket::bind("127.0.0.1:0").await?;
+        match TcpListener::bind(socket.local_addr()?).await {
+            Ok(listener) => return Ok((socket, listener)),
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Messages with their lengths in front, until the asker closes.
+async fn answer_all(mut stream: TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
+    loop {
+        let mut query = vec![0; usize::from(stream.read_u16().await?)];
+        stream.read_exact(&mut query).await?;
+        if let Some((reply, _)) = answer(state, &query, true) {
+            stream.write_u16(u16::try_from(reply.len()).unwrap_or(u16::MAX)).await?;
+            stream.write_all(&reply).await?;
+        }
+    }
+}
+
 /// The message to send, and whether from the wrong port.
-fn answer(state: &Mutex<State>, query: &[u8]) -> Option<(Vec<u8>, bool)> {
+fn answer(state: &Mutex<State>, query: &[u8], by_tcp: bool) -> Option<(Vec<u8>, bool)> {
     let (name, kind, question_end) = question(query)?;
     let mut state = state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     state.questions.push((name.clone(), kind));
@@ -120,7 +162,12 @@ fn answer(state: &Mutex<State>, query: &[u8]) -> Option<(Vec<u8>, bool)> {
         Reply::Silence => return None,
         Reply::Garbage => return Some(([&query[..2], b"nonsense"].concat(), false)),
         Reply::Missing => return Some((message(query, &query[12..question_end], 3, &[]), false)),
-        Reply::Records(records) => records,
+        Reply::Truncated(_) if !by_tcp => {
+            let mut reply = message(query, &query[12..question_end], 0, &[]);
+            reply[2] |= TRUNCATED;
+            return Some((reply, false));
+        }
+        Reply::Records(records) | Reply::Truncated(records) => records,
         Reply::Changing(steps) => {
             let asked = state.questions.iter().filter(|(asked, of)| *asked == name && *of == kind).count();
             steps[(asked - 1).min(steps.len() - 1)].clone()

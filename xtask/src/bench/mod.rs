@@ -5,7 +5,7 @@
 
 pub(crate) mod cage;
 mod create;
-mod egress;
+pub(crate) mod egress;
 mod files;
 mod floor;
 mod marker;

@@ -1,6 +1,7 @@
 //! Forward proxies as processes of their own, ours and others', each with an allowlist of one host and one port and an access log: what the
 //! bench and the scoreboard compare. It ends only what it started.
 
+mod bare;
 mod debian;
 mod envoy;
 mod ours;
@@ -18,6 +19,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::process::{Pid, Signal};
 
+pub(crate) use bare::bare;
 pub(crate) use debian::{squid, tinyproxy};
 pub(crate) use envoy::envoy;
 pub(crate) use ours::{Ours, build_ours};

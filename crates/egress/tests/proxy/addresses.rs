@@ -193,6 +193,16 @@ async fn a_name_server_is_not_believed_everything() {
     world.stop().await;
 }
 
+/// What does not fit into a datagram comes by a connection, and half a list is not taken for the whole.
+#[tokio::test]
+async fn a_long_answer_comes_whole() {
+    let world = World::usual(Manner::Answer(ok("hi"))).await;
+    world.resolver.set("allowed.test", Reply::Truncated(vec![address("127.0.0.1")]));
+    let answer = world.ask_text(&get("http://allowed.test:PORT/", "allowed.test:PORT")).await;
+    assert!(answer.ends_with("hi"), "{answer}");
+    world.stop().await;
+}
+
 /// EG-C3: a chain of aliases is judged by where it ends, recorded, and not endless.
 #[tokio::test]
 async fn aliases_are_judged_by_their_end() {

@@ -2,6 +2,7 @@
 //! process of its own with a log, an allowlist of one host and one port, and the same clients and origin, in turn; what counts is the
 //! processor time of the proxy's processes.
 
+pub(crate) mod bare;
 mod load;
 mod origin;
 
@@ -19,7 +20,7 @@ use self::origin::Origin;
 use super::report::Report;
 use super::row::{Row, Unit};
 use crate::build::say;
-use crate::peers::{Allowed, Ours, RunningProxy, build_ours, envoy, squid};
+use crate::peers::{Allowed, Ours, RunningProxy, bare, build_ours, envoy, squid};
 
 /// The one host; a name of ours, looked up by each proxy in its own way.
 const HOST: &str = "origin.test";
@@ -31,7 +32,8 @@ const TUNNEL_TIMES_SQUID_MAX: f64 = 0.5;
 const GB_MS_MAX: f64 = 500.0;
 const INTERCEPTED_REQUEST_MS_MAX: f64 = 0.3;
 const INTERCEPTED_TUNNEL_MS_MAX: f64 = 2.0;
-const RESIDENT_KIB_MAX: f64 = 30_000_000.0 / 1024.0;
+/// 30 MB.
+const RESIDENT_KIB_MAX: f64 = 29_297.0;
 const IDLE_TUNNEL_KIB_MAX: f64 = 64.0;
 /// Descriptors that are not tunnels'.
 const DESCRIPTORS_LEFT: u64 = 1_000;
@@ -68,7 +70,9 @@ pub(super) async fn measure(counts: &Counts, report: &mut Report) -> Result<()> 
     let allowed = Allowed { host: HOST.to_owned(), port: origin.address.port(), names: Vec::new() };
     let ours = Ours { program: &program, resolver: resolver.address(), intercept: None };
     let mut all = vec![Measured::of(ours.start(&allowed)?, &allowed)?];
-    for (name, peer) in [("squid", squid(&allowed)), ("Envoy", envoy(&allowed))] {
+    let peers =
+        [("squid", squid(&allowed)), ("Envoy", envoy(&allowed)), ("a bare relay", bare(origin.address))];
+    for (name, peer) in peers {
         match peer {
             Ok(peer) => all.push(Measured::of(peer, &allowed)?),
             Err(error) => say(&format!("bench: {name} is not measured: {error:#}")),
@@ -92,7 +96,8 @@ pub(super) async fn measure(counts: &Counts, report: &mut Report) -> Result<()> 
     let mut rows = all.iter().map(|measured| measured.rows(tunnels * ROUNDS, carried_gb, idle));
     let own = rows.next().context("nothing was measured")?;
     let peers: Vec<Rows> = rows.collect();
-    report.figures(own.with_goals(peers.first()));
+    let squid = peers.iter().find(|rows| rows.tunnel.what.starts_with("squid"));
+    report.figures(own.with_goals(squid));
     report.floors(peers.into_iter().flat_map(Rows::all));
     drop(all);
     report.figures(intercepted(&program, resolver.address(), counts).await?);
@@ -129,7 +134,7 @@ impl Measured {
     }
 
     fn rows(&self, tunnels: usize, gigabytes: f64, idle: usize) -> Rows {
-        let name = self.proxy.name.split(' ').next().unwrap_or_default();
+        let name = self.proxy.name.trim_end_matches(|letter: char| !letter.is_ascii_alphabetic());
         let ms = |time: Duration, count: f64| time.as_secs_f64() * 1e3 / count;
         let row = |what: &str, unit, value, count| Row::mean(&format!("{name}: {what}"), unit, value, count);
         let per_second = tunnels as f64 / self.tunnel_time.as_secs_f64();
@@ -167,9 +172,10 @@ impl Rows {
     /// Ours, beside squid where it was measured.
     fn with_goals(self, squid: Option<&Self>) -> [Row; 5] {
         let half = squid.map_or(f64::INFINITY, |squid| TUNNEL_TIMES_SQUID_MAX * squid.tunnel.p50);
+        let to_the_microsecond = |ms: f64| (ms * 1e3).round() / 1e3;
         let rows = Self {
-            tunnel: self.tunnel.goal(half.min(TUNNEL_MS_MAX)),
-            pace: squid.map_or(self.pace.clone(), |squid| self.pace.goal(squid.pace.p50)),
+            tunnel: self.tunnel.goal(to_the_microsecond(half.min(TUNNEL_MS_MAX))),
+            pace: squid.map_or(self.pace.clone(), |squid| self.pace.goal(to_the_microsecond(squid.pace.p50))),
             gigabyte: self.gigabyte.goal(GB_MS_MAX),
             resident: self.resident.goal(RESIDENT_KIB_MAX),
             idle: self.idle.goal(IDLE_TUNNEL_KIB_MAX),
