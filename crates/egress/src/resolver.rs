@@ -2,7 +2,7 @@
 //! anybody else, and only for a name that the policy has let through.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     time::Duration,
 };
 
@@ -79,6 +79,11 @@ impl Resolver {
 
     /// Looks A and AAAA up at once, and takes the addresses that the name or its chain of aliases leads to.
     pub async fn resolve(&self, name: &HostName) -> Result<Addresses, Reason> {
+        // RFC 6761, 6.3: nobody is asked for this one.
+        if name.to_string() == "localhost" {
+            let addresses = vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+            return Ok(Addresses { addresses, aliases: Vec::new() });
+        }
         // The dot at the end says that the name is whole.
         let question = Name::from_ascii(format!("{name}.")).map_err(|_| Reason::HostInvalid)?;
         match tokio::time::timeout(self.timeout, self.records(&question)).await {

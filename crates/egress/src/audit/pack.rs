@@ -58,13 +58,14 @@ fn pack(folder: &Path, segment: &Segment) -> io::Result<()> {
     std::fs::remove_file(&segment.path)
 }
 
-/// A segment's lines, packed or not.
+/// A segment's lines, packed or not, or packed since it was listed.
 pub(super) fn open(path: &Path) -> io::Result<Box<dyn BufRead>> {
-    let file = File::open(path)?;
     let is_plain = path.extension().is_some_and(|extension| extension == PLAIN);
-    Ok(if is_plain {
-        Box::new(BufReader::new(file))
-    } else {
-        Box::new(BufReader::new(zstd::stream::read::Decoder::new(file)?))
-    })
+    match File::open(path) {
+        Err(error) if is_plain && error.kind() == io::ErrorKind::NotFound => {
+            open(&path.with_extension(PACKED))
+        }
+        file if is_plain => Ok(Box::new(BufReader::new(file?))),
+        file => Ok(Box::new(BufReader::new(zstd::stream::read::Decoder::new(file?)?))),
+    }
 }

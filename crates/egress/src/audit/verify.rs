@@ -1,7 +1,12 @@
 //! Whether a log is whole: every line is JSON, numbers follow each other, and each names the hash of the one before. What was cut off at the
 //! end shows only against a number known from elsewhere.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs::{File, Metadata},
+    io::{BufRead, BufReader},
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
 
 use super::{
     pack,
@@ -24,30 +29,39 @@ pub struct Verified {
     pub torn: bool,
 }
 
-/// Reads the whole log in this folder, a line at a time.
+/// Reads the whole log in this folder, a line at a time. Of a log that is being written it is what stood there at the beginning, at least.
 pub fn verify(folder: &Path) -> Result<Verified, EgressError> {
     let failed = |source| EgressError::Audit { doing: "read", path: folder.into(), source };
+    let current = folder.join(CURRENT);
+    // Opened before the list is made: whatever is rotated from here on, all that is before this file is in the list.
+    let opened = File::open(&current).ok();
     let full = segments(folder).map_err(failed)?;
     let mut verified =
         Verified { first_seq: 0, last_seq: 0, last_hash: GENESIS.into(), segments: full.len(), torn: false };
     for Segment { first, last, path } in full {
-        let first_here = verified.check(&path)?;
+        let lines = pack::open(&path).map_err(failed)?;
+        let first_here = verified.check(&path, lines)?;
         if verified.torn || verified.last_seq != last || first_here != Some(first) {
             return Err(broken(&path, 0, "its name and its records do not agree"));
         }
     }
-    let current = folder.join(CURRENT);
-    if current.exists() {
-        verified.check(&current)?;
+    if let Some(opened) = opened
+        && is_still(&current, &opened)
+    {
+        verified.check(&current, BufReader::new(opened))?;
     }
     Ok(verified)
 }
 
+/// Whether the file has still this name; one that has become a segment since it was opened is in the list.
+fn is_still(path: &Path, opened: &File) -> bool {
+    let at = |found: Metadata| (found.dev(), found.ino());
+    path.metadata().ok().map(at) == opened.metadata().ok().map(at)
+}
+
 impl Verified {
     /// Goes on through one file; the number of its first record comes back.
-    fn check(&mut self, path: &Path) -> Result<Option<u64>, EgressError> {
-        let unreadable = |source| EgressError::Audit { doing: "read", path: path.into(), source };
-        let mut lines = pack::open(path).map_err(unreadable)?;
+    fn check(&mut self, path: &Path, mut lines: impl BufRead) -> Result<Option<u64>, EgressError> {
         let (mut first_here, mut number, mut line) = (None, 0, Vec::new());
         loop {
             line.clear();

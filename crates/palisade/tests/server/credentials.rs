@@ -156,7 +156,8 @@ async fn every_tool_reaches_a_managed_host_and_none_sees_the_secret() {
     // One that looks everywhere it can: files, environments, command lines, and what the server shows of itself.
     commands.push(
         "echo \"token $THING_TOKEN\"; grep -rslF \"$(echo sk-liv)e-a1B2\" /workspace /tmp /etc /skills /dev/shm 2>/dev/null; \
-         cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' '\\n' | grep -F \"$(echo sk-liv)e-a1B2\"; \
+         shown=$(cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' '\\n'); \
+         case \"$shown\" in *sk-liv\"\"e-a1B2*) echo \"a process shows it\";; *THING_TOKEN=*) ;; *) echo \"nothing is shown\";; esac; \
          echo looked"
             .into(),
     );
