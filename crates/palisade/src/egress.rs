@@ -17,9 +17,16 @@ use crate::serve::{account, egress, logging, models, stop_signal};
 const GRACE: Duration = Duration::from_secs(10);
 
 #[derive(Args)]
-#[command(
-    after_help = "The configuration needs, for this process:\n\n  [egress]\n  listen = \"0.0.0.0:3128\"        # or unix:/run/palisade/egress.sock\n  key = \"file:/etc/palisade/egress.key\"\n\nand for each server that goes through it the same key with via = \"ADDRESS\" instead of listen.\nSIGHUP reads the policy again; SIGTERM stops."
-)]
+#[command(after_help = "\
+The configuration needs, for this process:
+
+  [egress]
+  listen = \"0.0.0.0:3128\"        # or unix:/run/palisade/egress.sock
+  key = \"file:/etc/palisade/egress.key\"
+
+and for each server that goes through it the same key with via = \"ADDRESS\" instead of listen.
+It attaches the upstreams' keys and no credentials of the vault: those only the proxy inside `serve` attaches, for now.
+SIGHUP reads the policy again; SIGTERM stops.")]
 pub(crate) struct EgressArgs {
     /// The configuration: [egress], the upstreams and the tenants' lists
     #[arg(long, value_name = "FILE")]

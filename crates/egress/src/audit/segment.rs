@@ -1,5 +1,5 @@
-//! The files of the log: `current.jsonl`, and `segment-<first>-<last>.jsonl.zst` for what is full, without the `.zst` until it is packed. A kill at any point leaves whole records and
-//! at most one torn line, whose writer was never told that it was written.
+//! The files of the log: `current.jsonl`, and `segment-<first>-<last>.jsonl.zst` for what is full, without the `.zst` until it is packed.
+//! A kill at any point leaves whole records and at most one torn line, whose writer was never told that it was written.
 
 use std::{
     fs::{File, OpenOptions, TryLockError},

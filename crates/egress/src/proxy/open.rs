@@ -1,5 +1,5 @@
-//! The one way out: judge by name → limits → record → resolve → judge the addresses → dial → TLS, where the destination has it. Whatever is opened here is in the list that a new
-//! policy is held against, and leaves exactly one record at its end.
+//! The one way out: judge by name → limits → record → resolve → judge the addresses → dial → TLS, where the destination has it.
+//! Whatever is opened here is in the list that a new policy is held against, and leaves exactly one record at its end.
 
 use std::{
     collections::HashMap,

@@ -54,6 +54,9 @@ impl Egress {
         let source = PolicySource::new(config, file, upstreams.planner_endpoint()?)?;
         let hangups = policy::hangups()?;
         if let (Some(via), Some(key)) = (&config.egress.via, &key) {
+            tracing::warn!(
+                "egress.via: the proxy elsewhere attaches no credentials of the vault; without via, this server does"
+            );
             let way_out = WayOut::There(RemoteProxy::new(via.0.clone(), key.clone()));
             return Ok(Self { way_out, source, hangups, shipping: None });
         }
