@@ -107,10 +107,11 @@ async fn the_factorys_shutdown_ends_all() {
 async fn a_killed_pid_1_is_an_error_for_the_running_call_and_for_the_next() {
     let bench = Bench::new();
     let sandbox = bench.whole().await;
-    let request = RunRequest { command: "echo up; sleep 7121".into(), timeout_ms: 60_000, background: false };
+    // The shell stays: one that becomes its last command shows no command line at all for a moment.
+    let command = "echo up; sleep 7121; exit".into();
+    let request = RunRequest { command, timeout_ms: 60_000, background: false };
     let kill = |_: &[u8]| {
-        // The shell may already have become its last command.
-        let inside = host_processes("sleep 7121").into_iter().chain(host_processes("sleep\u{0}7121"));
+        let inside = host_processes("sleep 7121").into_iter();
         let parent =
             inside.filter_map(parent_of).find(|pid| host_processes("\u{0}--init").contains(pid)).unwrap();
         let parent = rustix::process::Pid::from_raw(parent).unwrap();
