@@ -22,7 +22,7 @@ pub(crate) fn test(args: TestArgs) -> Result<()> {
     let began = Instant::now();
     run(&mut cargo(&["fmt", "--all", "--check"]))?;
     run(Command::new("bash").current_dir(root()).arg("deploy/runtime.sh"))?;
-    require_packages()?;
+    require_packages("the tests")?;
     require_nextest()?;
     require_from_pip()?;
     let hand = build_hand()?;
@@ -43,29 +43,27 @@ pub(crate) fn test(args: TestArgs) -> Result<()> {
     Ok(())
 }
 
-/// What tests need beside the runtime: streams are tested behind the proxy that most operators have, and the store on
-/// both of its engines. Neither package's own service is used.
-fn require_packages() -> Result<()> {
+/// What tests and bench need beside the runtime: the proxy that most operators have, to be behind and beside, and the store's other
+/// engine. Neither package's own service is used.
+pub(crate) fn require_packages(purpose: &str) -> Result<()> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     // Debian keeps it where only root's PATH looks.
     let mut folders = std::env::split_paths(&path).chain(["/usr/sbin".into()]);
     if !folders.any(|folder| folder.join("nginx").is_file()) {
-        install("nginx-light", TESTS)?;
+        install("nginx-light", purpose)?;
     }
     let mut versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     if !versions.any(|version| version.path().join("bin/postgres").is_file()) {
         // The server's package makes and starts a cluster of its own unless it is told not to.
-        install("postgresql-common", TESTS)?;
+        install("postgresql-common", purpose)?;
         let settings = "/etc/postgresql-common/createcluster.conf";
         let mut text = std::fs::read_to_string(settings).unwrap_or_default();
         text.push_str("\ncreate_main_cluster = false\n");
         std::fs::write(settings, text).with_context(|| format!("writing {settings}"))?;
-        install("postgresql", TESTS)?;
+        install("postgresql", purpose)?;
     }
     Ok(())
 }
-
-const TESTS: &str = "the tests";
 
 /// Installs one of Debian's packages, for what is named.
 pub(crate) fn install(package: &str, purpose: &str) -> Result<()> {

@@ -165,7 +165,7 @@ impl Nginx {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
-            .context("starting nginx, which the files are compared with: apt-get install nginx-light")?;
+            .context("starting nginx, which the files are compared with")?;
         let nginx = Self { address, child, folder };
         let began = Instant::now();
         while TcpStream::connect(address).await.is_err() {

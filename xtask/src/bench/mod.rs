@@ -120,6 +120,7 @@ pub(crate) fn bench(args: BenchArgs) -> Result<()> {
     let measured = if args.egress {
         runtime.block_on(egress::measure(&counts.egress, &mut report))
     } else {
+        crate::test::require_packages("the bench")?;
         let palisade = build::build(&BuildArgs { debug: false })?.palisade;
         let palisade = palisade.to_str().context("the workspace's path is not UTF-8")?;
         match args.files {
