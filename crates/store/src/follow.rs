@@ -1,5 +1,6 @@
-//! A reader of a turn's events: a cursor over rows, woken by number. The live answer, a resume and a replay are
-//! this same cursor; a slow reader costs a cursor and never a queue.
+//! A reader of a turn's events: a cursor over rows. The live answer, a resume and a replay are this same cursor; a slow
+//! reader costs a cursor and never a queue. Whoever has read everything is woken with the latest commit in hand, which
+//! saves it the look at the table; anybody else reads rows.
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -18,10 +19,13 @@ const BATCH_MAX: i64 = 64;
 /// is always taken, and may be longer.
 const BATCH_BYTES_MAX: usize = 64 * 1024;
 
+/// The events of a turn's latest commit; `None` when another server wrote it, or nobody knows.
+type Latest = Option<Arc<[RenderedEvent]>>;
+
 /// Which turns somebody is waiting on.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Wakers {
-    turns: Arc<Mutex<HashMap<TurnId, watch::Sender<u64>>>>,
+    turns: Arc<Mutex<HashMap<TurnId, watch::Sender<Latest>>>>,
 }
 
 /// One reader's place in [`Wakers`]; the last one of a turn takes the turn with it.
@@ -29,30 +33,38 @@ pub(crate) struct Wakers {
 pub(crate) struct Subscription {
     wakers: Wakers,
     turn: TurnId,
-    changed: watch::Receiver<u64>,
+    changed: watch::Receiver<Latest>,
 }
 
 impl Wakers {
-    pub(crate) fn wake(&self, turn: &TurnId, seq: u64) {
+    /// Wakes whoever follows `turn`, with what was committed here.
+    pub(crate) fn hand_over(&self, turn: &TurnId, events: Vec<RenderedEvent>) {
         if let Some(waker) = self.lock().get(turn) {
-            waker.send_replace(seq);
+            waker.send_replace(Some(events.into()));
+        }
+    }
+
+    /// Wakes whoever follows `turn`: another server has written.
+    pub(crate) fn wake(&self, turn: &TurnId) {
+        if let Some(waker) = self.lock().get(turn) {
+            waker.send_replace(None);
         }
     }
 
     /// Everybody is to look: something may have been missed.
     pub(crate) fn wake_all(&self) {
         for waker in self.lock().values() {
-            waker.send_modify(|_| {});
+            waker.send_replace(None);
         }
     }
 
     pub(crate) fn subscribe(&self, turn: &TurnId) -> Subscription {
-        let changed = self.lock().entry(turn.clone()).or_insert_with(|| watch::channel(0).0).subscribe();
+        let changed = self.lock().entry(turn.clone()).or_insert_with(|| watch::channel(None).0).subscribe();
         Subscription { wakers: self.clone(), turn: turn.clone(), changed }
     }
 
     // The map is whole after any panic, so a poisoned lock is still good.
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<TurnId, watch::Sender<u64>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<TurnId, watch::Sender<Latest>>> {
         self.turns.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -61,7 +73,7 @@ impl Drop for Subscription {
     fn drop(&mut self) {
         let mut turns = self.wakers.lock();
         // Under the lock, so that of two that leave together the second sees that nobody is left.
-        self.changed = watch::channel(0).1;
+        self.changed = watch::channel(None).1;
         if turns.get(&self.turn).is_some_and(|waker| waker.receiver_count() == 0) {
             turns.remove(&self.turn);
         }
@@ -107,11 +119,15 @@ impl Follower {
 
     /// The next events, at least one; waits for them. `None` after the terminal event. Safe to cancel: an event
     /// that was not returned will be returned by the next call.
-    pub async fn next(&mut self) -> Result<Option<Vec<RenderedEvent>>, StoreError> {
+    pub async fn next(&mut self) -> Result<Option<Arc<[RenderedEvent]>>, StoreError> {
         while !self.ended {
             // Marked as seen before the read: what is committed after it wakes us again.
-            self.subscription.changed.borrow_and_update();
-            let events = self.batch().await?;
+            let latest = self.subscription.changed.borrow_and_update().clone();
+            let is_next = |events: &Arc<[RenderedEvent]>| events.first().is_some_and(|it| it.seq == self.next);
+            let events = match latest.filter(is_next) {
+                Some(events) => events,
+                None => self.batch().await?.into(),
+            };
             if events.first().is_some_and(|first| first.seq != self.next) {
                 return Err(StoreError::Evicted(self.turn.clone()));
             }

@@ -125,35 +125,76 @@ async fn take_key(db: &mut Connection, new: &NewTurn, key: &IdempotencyKey) -> R
     if taken == 0 { Err(StoreError::KeyTaken) } else { Ok(()) }
 }
 
-/// Writes many appends with few statements: one answer for each, with its place. An `Err` is of all of them.
+/// Writes many appends with few statements: one answer for each. An `Err` is of all of them.
 pub(crate) async fn append_all(
     db: &mut Connection,
-    appends: &[(usize, &Commit)],
-) -> Result<Vec<(usize, Result<u64, StoreError>)>, StoreError> {
-    let Some((_, last)) = appends.last() else { return Ok(Vec::new()) };
-    // The number of placeholders is a power of two, so that few statements are prepared; the last stands in for
-    // those that are not there.
-    let asked = appends.len().next_power_of_two();
-    let find = format!(
-        "SELECT id, generation FROM turn WHERE id IN {} AND state = 'running' ORDER BY id{}",
-        placeholders(1, 1, asked),
-        db.for_update()
-    );
-    let mut find = query_built(find);
-    for at in 0..asked {
-        find = find.bind(appends.get(at).map_or(last, |(_, commit)| commit).turn.as_str());
-    }
-    let owned: HashSet<(String, i64)> =
-        find.all(&mut *db).await.map_err(writing("a turn's fence"))?.into_iter().collect();
-    let is_owned = |commit: &Commit| owned.contains(&(commit.turn.as_str().to_owned(), commit.generation));
-    let ours = appends.iter().filter(|(_, commit)| is_owned(commit));
-    let events: Vec<_> = ours.flat_map(|(_, commit)| of_turn(&commit.turn, &commit.events)).collect();
+    appends: &[&Commit],
+) -> Result<Vec<Result<u64, StoreError>>, StoreError> {
+    let owned = Owned::look(db, appends).await?;
+    let ours = appends.iter().filter(|commit| owned.has(commit));
+    let events: Vec<_> = ours.flat_map(|commit| of_turn(&commit.turn, &commit.events)).collect();
     append_events(db, &events).await?;
-    let answer = |commit: &Commit| match is_owned(commit) {
-        true => Ok(0),
-        false => Err(StoreError::Fenced(commit.turn.clone())),
-    };
-    Ok(appends.iter().map(|(at, commit)| (*at, answer(commit))).collect())
+    Ok(appends.iter().map(|commit| owned.answer(commit)).collect())
+}
+
+/// The same as one statement that is a transaction by itself: for a database where nobody else writes, so that the fences can be looked
+/// at again behind it. Each statement changes threads twice on SQLite, which costs more than what it does. `None`: they are too many.
+pub(crate) async fn append_all_at_once(
+    db: &mut Connection,
+    appends: &[&Commit],
+) -> Result<Option<Vec<Result<u64, StoreError>>>, StoreError> {
+    let rows: usize = appends.iter().map(|commit| commit.events.len()).sum();
+    if rows == 0 || rows > ROWS_PER_INSERT_MAX {
+        return Ok(None);
+    }
+    let mut insert = query_built(format!(
+        "INSERT INTO event (turn_id, seq, kind, data)
+         SELECT column1, column3, column4, column5 FROM (VALUES {})
+         WHERE EXISTS (SELECT 1 FROM turn WHERE id = column1 AND generation = column2 AND state = 'running')",
+        placeholders(1, rows, 5)
+    ));
+    for commit in appends {
+        for event in &commit.events {
+            insert = insert.bind(commit.turn.as_str()).bind(commit.generation);
+            insert = insert.bind(event.seq.cast_signed()).bind(&event.kind).bind(&event.data);
+        }
+    }
+    if insert.execute(&mut *db).await.map_err(writing("events"))? == rows as u64 {
+        return Ok(Some(appends.iter().map(|_| Ok(0)).collect()));
+    }
+    let owned = Owned::look(db, appends).await?;
+    Ok(Some(appends.iter().map(|commit| owned.answer(commit)).collect()))
+}
+
+/// The running turns of some commits, with the attempts that own them.
+struct Owned(HashSet<(String, i64)>);
+
+impl Owned {
+    /// Looks at all fences at once, and holds them.
+    async fn look(db: &mut Connection, appends: &[&Commit]) -> Result<Self, StoreError> {
+        let Some(last) = appends.last() else { return Ok(Self(HashSet::new())) };
+        // The number of placeholders is a power of two, so that few statements are prepared; the last stands in for
+        // those that are not there.
+        let asked = appends.len().next_power_of_two();
+        let mut find = query_built(format!(
+            "SELECT id, generation FROM turn WHERE id IN {} AND state = 'running' ORDER BY id{}",
+            placeholders(1, 1, asked),
+            db.for_update()
+        ));
+        for at in 0..asked {
+            find = find.bind(appends.get(at).unwrap_or(last).turn.as_str());
+        }
+        let found = find.all(db).await.map_err(writing("a turn's fence"))?;
+        Ok(Self(found.into_iter().collect()))
+    }
+
+    fn has(&self, commit: &Commit) -> bool {
+        self.0.contains(&(commit.turn.as_str().to_owned(), commit.generation))
+    }
+
+    fn answer(&self, commit: &Commit) -> Result<u64, StoreError> {
+        if self.has(commit) { Ok(0) } else { Err(StoreError::Fenced(commit.turn.clone())) }
+    }
 }
 
 /// A commit with items or an end; one of events alone comes here when it must be written for itself.

@@ -11,7 +11,7 @@ use crate::error::Fault;
 use crate::follow::Wakers;
 use crate::link::Link;
 use crate::notices::Told;
-use crate::turns::append_all;
+use crate::turns::{append_all, append_all_at_once};
 use crate::write::{Commit, NewTurn, Write, apply};
 use crate::{StoreError, ledger};
 
@@ -72,9 +72,10 @@ async fn write_groups(
     while waiting.recv_many(&mut group, GROUP_MAX).await > 0 {
         let (writes, replies): (Vec<Write>, Vec<Reply>) = group.drain(..).unzip();
         let name = server.borrow().clone();
+        let is_last = writes.iter().any(|write| matches!(write, Write::Close));
         match write_group(&mut link, &name, &writes).await {
             Ok(answers) => {
-                for ((write, reply), answer) in writes.iter().zip(replies).zip(answers) {
+                for ((write, reply), answer) in writes.into_iter().zip(replies).zip(answers) {
                     if answer.is_ok() {
                         note(&wakers, &server, write);
                     }
@@ -93,7 +94,7 @@ async fn write_groups(
                 }
             }
         }
-        if writes.iter().any(|write| matches!(write, Write::Close)) {
+        if is_last {
             break;
         }
         groups = groups.wrapping_add(1);
@@ -183,6 +184,14 @@ async fn write_once(
     writes: &[Write],
     at_once: bool,
 ) -> Result<Vec<Answer>, Failed> {
+    if at_once
+        && !link.is_remote()
+        && let Some(appends) = writes.iter().map(Write::as_append).collect::<Option<Vec<_>>>()
+        && let Some(answers) =
+            append_all_at_once(link.connection().await.map_err(committing)?, &appends).await?
+    {
+        return Ok(answers);
+    }
     let (answers, group) = in_time(link.is_remote(), write_all(link, server, writes, at_once)).await?;
     let Some(group) = group else { return Ok(answers) };
     let is_remote = link.is_remote();
@@ -227,9 +236,9 @@ async fn write_all(
     }
     let mut answers: Vec<Option<Answer>> = writes.iter().map(|_| None).collect();
     if at_once {
-        let appends: Vec<(usize, &Commit)> =
-            writes.iter().enumerate().filter_map(|(at, write)| Some((at, write.as_append()?))).collect();
-        for (at, answer) in append_all(db, &appends).await? {
+        let appends = || writes.iter().zip(0..).filter_map(|(write, at)| Some((at, write.as_append()?)));
+        let commits: Vec<&Commit> = appends().map(|(_, commit)| commit).collect();
+        for ((at, _), answer) in appends().zip(append_all(db, &commits).await?) {
             answers[at] = Some(answer);
         }
     }
@@ -271,17 +280,17 @@ fn committing(source: sqlx::Error) -> StoreError {
 }
 
 /// What a write that is on the disk changes for those here.
-fn note(wakers: &Wakers, server: &watch::Sender<String>, write: &Write) {
+fn note(wakers: &Wakers, server: &watch::Sender<String>, write: Write) {
     match write {
         Write::Commit(Commit { turn, events, .. })
         | Write::EndUnsettled { commit: Commit { turn, events, .. }, .. }
-        | Write::StartTurn(NewTurn { id: turn, events, .. }) => {
-            if let Some(last) = events.last() {
-                wakers.wake(turn, last.seq);
-            }
+        | Write::StartTurn(NewTurn { id: turn, events, .. })
+            if !events.is_empty() =>
+        {
+            wakers.hand_over(&turn, events);
         }
         Write::RegisterServer { server: name } => {
-            server.send_replace(name.clone());
+            server.send_replace(name);
         }
         _ => {}
     }

@@ -226,7 +226,7 @@ async fn a_follower_gets_every_event_once_in_order_and_then_the_end(engine: Engi
     let reader = async {
         let mut seen = Vec::new();
         while let Some(events) = early.next().await.unwrap() {
-            seen.extend(events);
+            seen.extend_from_slice(&events);
         }
         seen
     };
@@ -241,7 +241,7 @@ async fn a_follower_gets_every_event_once_in_order_and_then_the_end(engine: Engi
     let mut late = f.store.follow(&turn_id(1), Some(150));
     let mut replayed = Vec::new();
     while let Some(events) = late.next().await.unwrap() {
-        replayed.extend(events);
+        replayed.extend_from_slice(&events);
     }
     assert_eq!(replayed, seen[151..], "a replay is the same bytes");
 }
