@@ -54,7 +54,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         credentials: Credentials::new(),
         vault: Arc::new(NoCredentials),
         settings,
-    });
+    })?;
     let principal = Principal::Session { tenant, session: SessionId::parse("sess_0123456789ab")? };
     let limits = DoorLimits { connections_max: arguments.connections_max, ..DoorLimits::default() };
     let door = proxy.door(principal, limits)?;

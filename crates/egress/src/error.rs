@@ -70,6 +70,13 @@ pub enum EgressError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The proxy's threads.
+    #[error("the threads of the egress proxy could not be started")]
+    Threads {
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
     /// No certificate authority is trusted, so no upstream could be.
     #[error(
         "no certificate authority was found: install ca-certificates, or name a file in [egress] ca_files"

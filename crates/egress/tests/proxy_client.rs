@@ -41,7 +41,8 @@ impl Way {
             credentials,
             vault: Arc::new(NoCredentials),
             settings: ProxySettings::default(),
-        });
+        })
+        .expect("a proxy");
         let door = proxy.door(Principal::Router, DoorLimits::default()).expect("a door");
         Self { client: ProxyClient::new(door), _folder: folder }
     }

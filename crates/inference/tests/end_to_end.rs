@@ -40,7 +40,8 @@ impl Way {
             credentials,
             vault: Arc::new(NoCredentials),
             settings: ProxySettings::default(),
-        });
+        })
+        .expect("a proxy");
         let door = proxy.door(Principal::Router, DoorLimits::default()).expect("a door");
         Self { client: ProxyClient::new(door), _audit: audit }
     }

@@ -123,7 +123,8 @@ impl Follower {
         while !self.ended {
             // Marked as seen before the read: what is committed after it wakes us again.
             let latest = self.subscription.changed.borrow_and_update().clone();
-            let is_next = |events: &Arc<[RenderedEvent]>| events.first().is_some_and(|it| it.seq == self.next);
+            let is_next =
+                |events: &Arc<[RenderedEvent]>| events.first().is_some_and(|it| it.seq == self.next);
             let events = match latest.filter(is_next) {
                 Some(events) => events,
                 None => self.batch().await?.into(),

@@ -48,14 +48,16 @@ pub struct AuditLog {
     finished: Mutex<mpsc::Receiver<()>>,
 }
 
-/// What the writer is asked for; the answer is whether it is done.
+/// What the writer is asked for; the answer, where somebody waits for one, is whether it is done.
 struct Entry {
     wanted: Wanted,
-    done: oneshot::Sender<bool>,
+    done: Option<oneshot::Sender<bool>>,
 }
 
 enum Wanted {
     Record(Box<Record>),
+    /// Only to be told when what came before is done.
+    Nothing,
     /// That what is there becomes a full segment, short as it may be.
     CloseSegment,
 }
@@ -107,6 +109,17 @@ impl AuditLog {
         self.ask(Wanted::Record(Box::new(record))).await
     }
 
+    /// Takes a record of what is over and cannot be refused any more; it waits for a place in the queue only. Should it not be written, the log
+    /// says so, and refuses what comes next.
+    pub async fn hand_over(&self, record: Record) -> Result<(), Reason> {
+        self.send(Wanted::Record(Box::new(record)), None).await
+    }
+
+    /// Returns when everything that was handed over before is in the file.
+    pub async fn flush(&self) -> Result<(), Reason> {
+        self.ask(Wanted::Nothing).await
+    }
+
     /// Makes what is in the current file a full segment, so that it can be shipped.
     pub async fn close_segment(&self) -> Result<(), Reason> {
         self.ask(Wanted::CloseSegment).await
@@ -114,11 +127,15 @@ impl AuditLog {
 
     async fn ask(&self, wanted: Wanted) -> Result<(), Reason> {
         let (done, answer) = oneshot::channel();
-        self.queue.send(Entry { wanted, done }).await.map_err(|_| Reason::AuditUnavailable)?;
+        self.send(wanted, Some(done)).await?;
         match answer.await {
             Ok(true) => Ok(()),
             Ok(false) | Err(_) => Err(Reason::AuditUnavailable),
         }
+    }
+
+    async fn send(&self, wanted: Wanted, done: Option<oneshot::Sender<bool>>) -> Result<(), Reason> {
+        self.queue.send(Entry { wanted, done }).await.map_err(|_| Reason::AuditUnavailable)
     }
 }
 
@@ -140,7 +157,7 @@ fn write_all(mut entries: channel::Receiver<Entry>, mut segments: Segments) {
     while entries.blocking_recv_many(&mut group, EGRESS_AUDIT_QUEUE_RECORDS_MAX) > 0 {
         let records = group.iter().filter_map(|entry| match &entry.wanted {
             Wanted::Record(record) => Some(&**record),
-            Wanted::CloseSegment => None,
+            Wanted::Nothing | Wanted::CloseSegment => None,
         });
         let mut outcome = segments.append(records);
         if outcome.is_ok() && group.iter().any(|entry| matches!(entry.wanted, Wanted::CloseSegment)) {
@@ -152,9 +169,9 @@ fn write_all(mut entries: channel::Receiver<Entry>, mut segments: Segments) {
                 "no audit record could be written: connections are refused"
             );
         }
-        for entry in group.drain(..) {
+        for done in group.drain(..).filter_map(|entry| entry.done) {
             // Whoever asked may have gone.
-            let _ = entry.done.send(outcome.is_ok());
+            let _ = done.send(outcome.is_ok());
         }
     }
     if let Err(error) = segments.sync() {

@@ -9,9 +9,10 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Shared,
     remote::RemoteDoor,
+    threads::Arrived,
     usage::{DoorLimits, Usage},
 };
-use crate::{EgressError, Principal, Stream, tls::Authority};
+use crate::{EgressError, Principal, tls::Authority};
 
 /// A way in for one principal: whoever connects here is that principal.
 #[derive(Clone)]
@@ -82,7 +83,10 @@ impl Door {
     /// Serves one connection.
     pub fn accept(&self, stream: UnixStream) {
         match &self.0 {
-            Kind::Here { shared, state } => shared.take_in(state.clone(), stream.into()),
+            // One that cannot be moved is gone, as its other end sees.
+            Kind::Here { shared, state } => {
+                drop(stream.try_into().map(|it| shared.take_in(state.clone(), it)))
+            }
             Kind::There(remote) => remote.pass_on(stream),
         }
     }
@@ -93,7 +97,7 @@ impl Door {
             Kind::Here { shared, state } => {
                 let served = state.clone();
                 let take_in =
-                    move |shared: &Arc<Shared>, stream: Stream, _| shared.take_in(served.clone(), stream);
+                    move |shared: &Arc<Shared>, stream: Arrived, _| shared.take_in(served.clone(), stream);
                 shared.listen(listener, state.closed.clone(), take_in);
             }
             Kind::There(remote) => remote.listen(listener),

@@ -10,6 +10,7 @@ mod open;
 mod pass;
 mod relay;
 mod remote;
+mod threads;
 mod tunnel;
 mod usage;
 
@@ -29,6 +30,7 @@ use open::OpenConnections;
 use palisade_protocol::limits as written;
 pub use pass::{PassDoor, PassKey};
 pub use remote::{ProxyAddress, RemoteProxy, WayOut};
+use threads::{Arrived, Threads};
 use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub use usage::DoorLimits;
@@ -118,6 +120,7 @@ struct Shared {
     open: OpenConnections,
     places: Arc<Semaphore>,
     buffers: Buffers,
+    threads: Threads,
     listeners: Mutex<Vec<SocketAddr>>,
     tasks: TaskTracker,
     /// No new connections.
@@ -130,12 +133,13 @@ struct Shared {
 }
 
 impl Proxy {
-    /// A proxy. It listens nowhere until a door does.
-    pub fn new(parts: ProxyParts) -> Self {
+    /// A proxy, with its threads. It listens nowhere until a door does.
+    pub fn new(parts: ProxyParts) -> Result<Self, EgressError> {
+        let threads = Threads::start().map_err(|source| EgressError::Threads { source })?;
         let started = jiff::Timestamp::now().as_nanosecond().to_le_bytes();
         let start_id = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &started);
         let start_id = start_id.as_ref().first_chunk().map_or(0, |bytes| u32::from_be_bytes(*bytes));
-        Self {
+        Ok(Self {
             shared: Arc::new(Shared {
                 policy: ArcSwap::from_pointee(parts.policy),
                 resolver: parts.resolver,
@@ -147,6 +151,7 @@ impl Proxy {
                 places: Arc::new(Semaphore::new(parts.settings.connections_max)),
                 settings: parts.settings,
                 buffers: Buffers::default(),
+                threads,
                 listeners: Mutex::default(),
                 tasks: TaskTracker::new(),
                 stopping: CancellationToken::new(),
@@ -154,7 +159,7 @@ impl Proxy {
                 start_id,
                 connections: AtomicU64::new(0),
             }),
-        }
+        })
     }
 
     /// A way in for this principal.
@@ -187,6 +192,9 @@ impl Proxy {
             self.shared.ending.cancel();
             self.shared.tasks.wait().await;
         }
+        if self.shared.audit.flush().await.is_err() {
+            tracing::error!("the last records of the egress proxy could not be written");
+        }
     }
 }
 
@@ -204,7 +212,7 @@ impl Shared {
         self: &Arc<Self>,
         listener: TcpListener,
         closed: CancellationToken,
-        take_in: impl Fn(&Arc<Self>, Stream, SocketAddr) + Send + 'static,
+        take_in: impl Fn(&Arc<Self>, Arrived, SocketAddr) + Send + 'static,
     ) {
         let address = listener.local_addr().ok();
         let listeners = |shared: &Self, change: &dyn Fn(&mut Vec<SocketAddr>)| {
@@ -219,8 +227,8 @@ impl Shared {
                     () = shared.stopping.cancelled() => break,
                     () = closed.cancelled() => break,
                 };
-                match accepted {
-                    Ok((stream, peer)) => take_in(&shared, stream.into(), peer),
+                match accepted.and_then(|(stream, peer)| Ok((stream.try_into()?, peer))) {
+                    Ok((stream, peer)) => take_in(&shared, stream, peer),
                     Err(error) => {
                         tracing::warn!(%error, "the egress proxy could not accept a connection");
                         tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -231,9 +239,26 @@ impl Shared {
         });
     }
 
-    fn take_in(self: &Arc<Self>, door: Arc<DoorState>, stream: Stream) {
-        if !self.stopping.is_cancelled() {
-            self.tasks.spawn(connection::serve(self.clone(), door, stream));
+    fn take_in(self: &Arc<Self>, door: Arc<DoorState>, stream: Arrived) {
+        let shared = self.clone();
+        self.serve(stream, async move |stream| connection::serve(shared, door, stream).await);
+    }
+
+    /// Serves a connection on one of the proxy's threads.
+    fn serve<F>(&self, stream: Arrived, serve: impl FnOnce(Stream) -> F + Send + 'static)
+    where
+        F: Future<Output = ()> + Send,
+    {
+        if self.stopping.is_cancelled() {
+            return;
         }
+        let Some(thread) = self.threads.next() else { return };
+        let serving = async move {
+            match stream.here() {
+                Ok(stream) => serve(stream).await,
+                Err(error) => tracing::warn!(%error, "the egress proxy could not take a connection"),
+            }
+        };
+        self.tasks.spawn_on(serving, thread);
     }
 }

@@ -264,10 +264,14 @@ impl Way {
         record.bytes_up = Some(self.traffic.up.load(Relaxed));
         record.bytes_down = Some(self.traffic.down.load(Relaxed));
         record.ms = Some(elapsed_ms(self.began));
-        if is_refusal(reason) {
+        // What was refused is recorded before anybody is told; what is over needs nobody to wait.
+        let recorded = if is_refusal(reason) {
             record.decision = "refuse";
-        }
-        if self.shared.audit.append(record).await.is_err() {
+            self.shared.audit.append(record).await
+        } else {
+            self.shared.audit.hand_over(record).await
+        };
+        if recorded.is_err() {
             tracing::error!(conn = self.record.conn, "a connection's close record could not be written");
         }
     }

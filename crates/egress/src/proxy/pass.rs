@@ -14,7 +14,7 @@ use palisade_protocol::id::{SessionId, TenantName};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::net::{TcpListener, UnixListener};
 
-use super::{ACCEPT_PAUSE, DoorState, Shared, connection, usage::DoorLimits};
+use super::{ACCEPT_PAUSE, DoorState, Shared, connection, threads::Arrived, usage::DoorLimits};
 use crate::{EgressError, Kind, Principal, Reason, Record, Stream};
 
 /// What the line begins with; the version is part of what is signed.
@@ -128,8 +128,8 @@ impl PassDoor {
     /// Serves whoever connects here until the proxy stops.
     pub fn listen(&self, listener: TcpListener) {
         let guard = self.guard.clone();
-        let take_in = move |shared: &Arc<Shared>, stream: Stream, peer: SocketAddr| {
-            shared.tasks.spawn(greet(shared.clone(), guard.clone(), stream, Some(peer.ip())));
+        let take_in = move |shared: &Arc<Shared>, stream: Arrived, peer: SocketAddr| {
+            take_in(shared, &guard, stream, Some(peer.ip()));
         };
         self.shared.listen(listener, self.shared.stopping.clone(), take_in);
     }
@@ -143,10 +143,8 @@ impl PassDoor {
         self.shared.tasks.spawn(async move {
             loop {
                 tokio::select! {
-                    accepted = listener.accept() => match accepted {
-                        Ok((stream, _)) => {
-                            shared.tasks.spawn(greet(shared.clone(), guard.clone(), stream.into(), None));
-                        }
+                    accepted = listener.accept() => match accepted.and_then(|(stream, _)| stream.try_into()) {
+                        Ok(stream) => take_in(&shared, &guard, stream, None),
                         Err(error) => {
                             tracing::warn!(%error, "the egress proxy could not accept a connection");
                             tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -158,6 +156,11 @@ impl PassDoor {
         });
         Ok(())
     }
+}
+
+fn take_in(shared: &Arc<Shared>, guard: &Arc<Guard>, stream: Arrived, peer: Option<IpAddr>) {
+    let (served, guard) = (shared.clone(), guard.clone());
+    shared.serve(stream, move |stream| greet(served, guard, stream, peer));
 }
 
 /// Reads the line and serves what it asks for.

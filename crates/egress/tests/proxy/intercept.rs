@@ -134,7 +134,8 @@ impl World {
             credentials: Credentials::new(),
             vault: vault.clone(),
             settings: ProxySettings::default(),
-        });
+        })
+        .expect("a proxy");
         Self { origin, proxy, vault, folder, _resolver: resolver }
     }
 

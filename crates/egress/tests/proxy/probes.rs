@@ -35,7 +35,8 @@ async fn no_probe_gets_through() {
         Resolver::new(resolver.address()).expect("a resolver"),
         AuditLog::open(folder.path(), AuditSettings::default()).expect("a log"),
         ProxySettings::default(),
-    ));
+    ))
+    .expect("a proxy");
     let door = proxy.door(session(), DoorLimits::default()).expect("a door");
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let entrance = listener.local_addr().expect("an address");

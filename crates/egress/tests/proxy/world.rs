@@ -116,7 +116,7 @@ impl Setup {
         let policy = Policy::build(&self.spec(origin.port())).expect("a policy");
         let asks = Resolver::with_timeout(resolver.address(), Duration::from_secs(2)).expect("a resolver");
         let audit = AuditLog::open(folder.path(), AuditSettings::default()).expect("a log");
-        let proxy = Proxy::new(parts(policy, asks, audit, self.settings));
+        let proxy = Proxy::new(parts(policy, asks, audit, self.settings)).expect("a proxy");
         let door = proxy.door(self.principal.clone(), self.limits).expect("a door");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let entrance = listener.local_addr().expect("an address");

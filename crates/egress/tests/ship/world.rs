@@ -174,7 +174,8 @@ fn bucket(folder: &Path, endpoint: &str) -> ShipTarget {
         credentials: Credentials::new(),
         vault: Arc::new(NoCredentials),
         settings: ProxySettings::default(),
-    });
+    })
+    .expect("a proxy");
     let door = proxy.door(Principal::Service, DoorLimits::default()).expect("a door");
     ShipTarget::Bucket(Box::new(Bucket::new(&spec, ProxyClient::new(door)).expect("a bucket")))
 }

@@ -149,7 +149,7 @@ fn proxy(
         credentials,
         vault,
         settings: ProxySettings::default(),
-    }))
+    })?)
 }
 
 /// Servers that share a database share the data directory, too.

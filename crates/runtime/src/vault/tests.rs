@@ -124,7 +124,8 @@ impl Way {
             credentials: Credentials::new(),
             vault: Arc::new(NoCredentials),
             settings: ProxySettings::default(),
-        });
+        })
+        .unwrap();
         let door = proxy.door(Principal::Service, DoorLimits::default()).unwrap();
         Self { proxy, calls: ProxyServiceCalls::new(door), _audit: audit }
     }

@@ -1,6 +1,8 @@
 //! From a name to its addresses, by the one resolver that is configured: no search list, no hosts file, no cache. It must never ask
 //! anybody else, and only for a name that the policy has let through.
 
+mod ask;
+
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     time::Duration,
@@ -11,14 +13,9 @@ use hickory_resolver::{
     config::{
         ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
     },
-    net::{
-        NetError,
-        runtime::TokioRuntimeProvider,
-        udp::UdpClientStream,
-        xfer::{DnsRequestSender as _, FirstAnswer as _},
-    },
+    net::{NetError, runtime::TokioRuntimeProvider},
     proto::{
-        op::{DnsRequest, DnsRequestOptions, DnsResponse, Query, ResponseCode},
+        op::ResponseCode,
         rr::{Name, RData, Record, RecordType},
     },
 };
@@ -93,30 +90,20 @@ impl Resolver {
         }
     }
 
-    /// The records of both kinds, by two datagrams each way. What does not fit into one is left to the whole client, which asks over TCP;
-    /// it is not asked first, because the tasks that it starts for each look-up wake every thread there is.
+    /// The records of both kinds. What does not fit into a datagram is left to the whole client, which asks over TCP; it is not asked
+    /// first, because for each look-up it makes sockets and starts tasks of its own.
     async fn records(&self, question: &Name) -> Result<Vec<Record>, NetError> {
-        let answers = tokio::join!(self.ask(question, RecordType::A), self.ask(question, RecordType::AAAA));
-        let mut answers = match answers {
-            (Err(error), Err(_)) => return Err(error),
-            (v4, v6) => [v4, v6].into_iter().flatten(),
-        };
-        if answers.clone().any(|answer| answer.metadata.truncation) {
+        let kinds = [RecordType::A, RecordType::AAAA];
+        let answers = ask::ask(self.server, question, kinds, self.timeout / 2).await?;
+        if answers.is_empty() {
+            return Err(NetError::Timeout);
+        }
+        if answers.iter().any(|answer| answer.metadata.truncation) {
             let answer = self.client()?.lookup_ip(question.clone()).await?;
             return Ok(answer.as_lookup().answers().to_vec());
         }
-        let good = answers.by_ref().filter(|answer| answer.metadata.response_code == ResponseCode::NoError);
-        Ok(good.flat_map(|answer| answer.into_message().answers).collect())
-    }
-
-    /// One question from a port of its own.
-    async fn ask(&self, question: &Name, kind: RecordType) -> Result<DnsResponse, NetError> {
-        let request =
-            DnsRequest::from_query(Query::query(question.clone(), kind), DnsRequestOptions::default());
-        let mut stream = UdpClientStream::builder(self.server, TokioRuntimeProvider::default())
-            .with_timeout(Some(self.timeout / 2))
-            .build();
-        stream.send_message(request).first_answer().await
+        let good = answers.into_iter().filter(|it| it.metadata.response_code == ResponseCode::NoError);
+        Ok(good.flat_map(|answer| answer.answers).collect())
     }
 }
 
