@@ -211,7 +211,7 @@ impl Stream {
     }
 }
 
-const BUFFER_BYTES: usize = 64 * 1024;
+const BUFFER_BYTES: usize = 128 * 1024;
 const BUFFERS_KEPT_MAX: usize = 32;
 
 /// Buffers for the moments in which bytes pass; kept for the next, so that memory follows what moves and not what is open.
