@@ -98,9 +98,9 @@ fn load() -> f64 {
 fn cells(row: &Row) -> [String; 7] {
     let shown = |value: Option<f64>| value.map_or(String::new(), |value| amount(value, row.unit));
     let goal = match (row.goal_p50, row.goal_p99) {
-        (Some(p50), Some(p99)) => format!("≤ {p50} / {p99} {}", row.unit.name()),
-        (Some(p50), None) => format!("≤ {p50} {}", row.unit.name()),
-        (None, Some(p99)) => format!("p99 ≤ {p99} {}", row.unit.name()),
+        (Some(p50), Some(p99)) => format!("≤ {} / {} {}", short(p50), short(p99), row.unit.name()),
+        (Some(p50), None) => format!("≤ {} {}", short(p50), row.unit.name()),
+        (None, Some(p99)) => format!("p99 ≤ {} {}", short(p99), row.unit.name()),
         (None, None) => String::new(),
     };
     let met = row.is_met().map_or("", |met| if met { "met" } else { "missed" });
@@ -116,9 +116,16 @@ fn cells(row: &Row) -> [String; 7] {
     ]
 }
 
+/// A goal that was made of a measured floor has more digits than anybody reads.
+fn short(goal: f64) -> String {
+    let text = format!("{goal:.4}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
 fn amount(value: f64, unit: Unit) -> String {
     match unit {
         _ if value.is_nan() => "not known".to_owned(),
+        Unit::Milliseconds if value < 0.1 => format!("{value:.4} ms"),
         Unit::Milliseconds => format!("{value:.2} ms"),
         Unit::Kibibytes => format!("{value:.0} KiB"),
     }
@@ -151,6 +158,8 @@ mod tests {
         let memory = Row::mean("asleep", Unit::Kibibytes, 12.4, 200).goal(50.0);
         assert_eq!(cells(&memory), ["asleep", "12 KiB", "", "200", "≤ 50 KiB", "met", ""]);
         assert_eq!(cells(&Row::mean("awake", Unit::Kibibytes, f64::NAN, 20))[1], "not known");
+        let small = Row::mean("small", Unit::Milliseconds, 0.024_13, 9).goal(0.030_000_8);
+        assert_eq!(cells(&small)[1..5], ["0.0241 ms", "", "9", "≤ 0.03 ms"]);
     }
 
     #[test]
