@@ -14,8 +14,8 @@ use std::{
 };
 
 use palisade_egress::{
-    AuditLog, AuditSettings, Credentials, DoorLimits, HostRule, NoCredentials, Policy, PolicySpec, Principal,
-    Proxy, ProxyParts, ProxySettings, Resolver, TenantSpec, Trust,
+    AuditLog, AuditSettings, Credentials, DoorLimits, HostRule, NoCredentials, PolicySpec, Principal, Proxy,
+    ProxyParts, ProxySettings, Resolver, TenantSpec, Trust,
 };
 use palisade_protocol::id::{SessionId, TenantName};
 use tokio::net::TcpListener;
@@ -47,7 +47,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let tenant = TenantName::parse("example")?;
     let settings = ProxySettings { connections_max: arguments.connections_max, ..ProxySettings::default() };
     let proxy = Proxy::new(ProxyParts {
-        policy: Policy::build(&arguments.policy(tenant.clone()))?,
+        policy: arguments.policy(tenant.clone()),
         resolver: Resolver::new(arguments.resolver)?,
         audit: Arc::new(AuditLog::open(&arguments.audit, AuditSettings::default())?),
         trust: Trust::load(&arguments.trust)?,

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use futures_util::future::BoxFuture;
 use palisade_protocol::{CredentialName, id::TenantName};
 use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
 
 use crate::Reason;
 
@@ -26,7 +27,8 @@ pub trait CredentialSource: Send + Sync {
 }
 
 /// Why a credential cannot be attached. The request goes nowhere then.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum CredentialFault {
     /// The vault's key is not there.
     #[error("the vault is sealed")]

@@ -70,6 +70,14 @@ pub enum EgressError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The proxy in another process would not have the vault's rules.
+    #[error("the egress proxy at {proxy} did not take what the vault manages: {why}")]
+    NotLent {
+        /// Where it is.
+        proxy: String,
+        /// What it said.
+        why: String,
+    },
     /// The proxy's threads.
     #[error("the threads of the egress proxy could not be started")]
     Threads {

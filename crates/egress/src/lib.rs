@@ -33,9 +33,12 @@ pub use error::EgressError;
 pub use hello::{ClientHello, parse_client_hello};
 pub use host::{Host, HostName};
 pub use http::head::read_destination;
-pub use policy::{Endpoint, Grant, HostRule, Policy, PolicySpec, Principal, TenantSpec, check_host_pattern};
+pub use policy::{
+    Endpoint, Grant, HostRule, Policy, PolicySpec, Principal, TenantSpec, VaultRules, check_host_pattern,
+};
 pub use proxy::{
-    Door, DoorLimits, PassDoor, PassKey, Proxy, ProxyAddress, ProxyParts, ProxySettings, RemoteProxy, WayOut,
+    Door, DoorLimits, LentVault, PassDoor, PassKey, Proxy, ProxyAddress, ProxyParts, ProxySettings,
+    RemoteProxy, WayOut,
 };
 pub use reason::Reason;
 pub use resolver::{Addresses, Resolver};

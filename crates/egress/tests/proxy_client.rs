@@ -8,8 +8,7 @@ use futures_util::StreamExt;
 use http::{HeaderMap, Method, StatusCode};
 use palisade_egress::{
     AuditLog, AuditSettings, Credentials, DoorLimits, EgressError, Endpoint, NoCredentials, OutboundRequest,
-    OutboundResponse, Policy, PolicySpec, Principal, Proxy, ProxyClient, ProxyParts, ProxySettings, Resolver,
-    Trust,
+    OutboundResponse, PolicySpec, Principal, Proxy, ProxyClient, ProxyParts, ProxySettings, Resolver, Trust,
 };
 use palisade_testkit::origin::{Manner, Origin};
 use palisade_testkit::tls_origin::TlsOrigin;
@@ -34,7 +33,7 @@ impl Way {
         let mut credentials = Credentials::new();
         credentials.insert("local", "sk-test".into());
         let proxy = Proxy::new(ProxyParts {
-            policy: Policy::build(&spec).expect("a policy"),
+            policy: spec,
             resolver: Resolver::new("127.0.0.1:9".parse().expect("an address")).expect("a resolver"),
             audit: Arc::new(AuditLog::open(folder.path(), AuditSettings::default()).expect("a log")),
             trust: Trust::load(authorities).expect("authorities"),

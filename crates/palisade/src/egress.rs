@@ -1,13 +1,12 @@
 //! `palisade egress`: the proxy as a process of its own, for deployments in which it alone has a route to the world. It has the upstreams' keys, the
-//! policy and the log; the servers that pass connections to it have none of these.
+//! operator's policy and the log; the servers that pass connections to it have none of these, and lend it their vault.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
-use palisade_egress::{BucketSpec, NoCredentials, PassKey, WayOut};
+use palisade_egress::{BucketSpec, PassKey};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
@@ -25,7 +24,8 @@ The configuration needs, for this process:
   key = \"file:/etc/palisade/egress.key\"
 
 and for each server that goes through it the same key with via = \"ADDRESS\" instead of listen.
-It attaches the upstreams' keys and no credentials of the vault: those only the proxy inside `serve` attaches, for now.
+It attaches the upstreams' keys. Servers on the same machine, which come over a unix: socket, lend it their vault for as long as
+they run; over the network it attaches no credentials of the vault.
 SIGHUP reads the policy again; SIGTERM stops.")]
 pub(crate) struct EgressArgs {
     /// The configuration: [egress], the upstreams and the tenants' lists
@@ -65,9 +65,8 @@ async fn run(
     bucket: Option<BucketSpec>,
 ) -> Result<()> {
     let stop = stop_signal()?;
-    let egress =
-        egress::Egress::start(&config, Some(&file), &upstreams, Some(key), bucket, Arc::new(NoCredentials))
-            .await?;
+    let vault = egress::VaultOf::OtherServers;
+    let egress = egress::Egress::start(&config, Some(&file), &upstreams, Some(key), bucket, vault).await?;
     let (way_out, stopping) = (egress.way_out(), CancellationToken::new());
     let stopped = async {
         stop.await;
@@ -75,11 +74,7 @@ async fn run(
         stopping.cancel();
         egress::shut_down(&way_out, GRACE).await;
     };
-    let configure = async |spec| match &way_out {
-        WayOut::Here(proxy) => Ok(proxy.reload(&spec)?),
-        WayOut::There(_) => Ok(0),
-    };
-    tokio::join!(egress.keep(configure, stopping.clone()), stopped);
+    tokio::join!(egress.keep(stopping.clone()), stopped);
     tracing::info!("stopped");
     Ok(())
 }

@@ -1,12 +1,12 @@
-//! What the egress proxy may let through, as two sources have it: the operator's configuration, and the vault, whose credentials say
-//! where they may go. Whenever one of them changes, the whole is put together again; what is wrong changes nothing.
+//! The vault's part of what the egress proxy does: which hosts it manages, put in force whenever that changes. What is wrong changes
+//! nothing. The other part is the operator's, and the proxy has it from the configuration.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use palisade_egress::{CredentialFault, CredentialSource, EgressError, Endpoint, PolicySpec, Proxy, WayOut};
+use palisade_egress::{CredentialFault, CredentialSource, EgressError, Endpoint, VaultRules, WayOut};
 use palisade_protocol::{CredentialName, Error, TenantName};
 use palisade_vault::SecretString;
 use tokio::sync::watch;
@@ -14,6 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::vault::{Vault, VaultFault};
 
+/// Between two tries to lend the vault to a proxy that is not there.
+const LEND_PAUSE: Duration = Duration::from_secs(1);
 /// How long a change of the vault's waits for its policy.
 const CATCH_UP_MAX: Duration = Duration::from_secs(5);
 
@@ -21,18 +23,21 @@ const CATCH_UP_MAX: Duration = Duration::from_secs(5);
 pub struct EgressConfig {
     /// The proxy that everything leaves through.
     pub way_out: WayOut,
-    /// What the operator lets through. Of no meaning where the proxy is in another process, which has a policy of its own.
-    pub policy: PolicySpec,
+    /// Whether a proxy in another process borrows the vault: one on this machine does.
+    pub lends: bool,
     /// What the proxy asks for credentials; the vault is put behind it.
     pub vault: VaultSource,
 }
 
-/// The policy of a proxy in this process.
+/// The vault's part of the proxy's policy, kept in force: in this process, or lent to the proxy in another.
 pub struct EgressPolicy {
-    proxy: Proxy,
+    way_out: WayOut,
     vault: Vault,
-    /// The operator's part. Held while the whole is put together, so that an older one never comes last.
-    configured: tokio::sync::Mutex<PolicySpec>,
+    /// What a proxy in another process asks through us.
+    source: Arc<dyn CredentialSource>,
+    tenants: Vec<TenantName>,
+    /// Held while rules are read and put in force, so that older ones never come last.
+    applying: tokio::sync::Mutex<()>,
     /// Which of the vault's changes is in force.
     applied: watch::Sender<u64>,
 }
@@ -40,7 +45,7 @@ pub struct EgressPolicy {
 /// Why a policy was not put in force.
 #[derive(Debug, thiserror::Error)]
 pub enum PolicyError {
-    /// It is not one.
+    /// It is not one, or the proxy cannot be told.
     #[error("the policy is refused, and the old one stays")]
     Refused(#[from] EgressError),
     /// The credentials' part is not to be had.
@@ -49,50 +54,57 @@ pub enum PolicyError {
 }
 
 impl EgressPolicy {
-    /// For a proxy that has the operator's part already.
-    pub fn new(proxy: Proxy, vault: Vault, configured: PolicySpec) -> Self {
-        let (configured, applied) = (tokio::sync::Mutex::new(configured), watch::Sender::new(0));
-        Self { proxy, vault, configured, applied }
-    }
-
-    /// Takes another operator's part; how many connections that ended comes back.
-    pub async fn configure(&self, spec: PolicySpec) -> Result<usize, PolicyError> {
-        let mut configured = self.configured.lock().await;
-        let closed = self.proxy.reload(&self.whole(&spec).await?)?;
-        *configured = spec;
-        Ok(closed)
+    /// For these tenants.
+    pub fn new(way_out: WayOut, vault: Vault, source: VaultSource, tenants: Vec<TenantName>) -> Self {
+        let (applying, applied) = (tokio::sync::Mutex::default(), watch::Sender::new(0));
+        Self { way_out, vault, source: Arc::new(source), tenants, applying, applied }
     }
 
     /// Takes what the vault has now.
     pub async fn apply(&self) -> Result<(), PolicyError> {
-        let configured = self.configured.lock().await;
-        let whole = self.whole(&configured).await?;
-        self.proxy.reload(&whole)?;
+        let _applying = self.applying.lock().await;
+        let rules = self.rules().await?;
+        match &self.way_out {
+            WayOut::Here(proxy) => drop(proxy.manage(rules)?),
+            WayOut::There(proxy) => proxy.lend(&self.source, rules).await?,
+        }
         Ok(())
     }
 
-    async fn whole(&self, configured: &PolicySpec) -> Result<PolicySpec, PolicyError> {
-        let mut spec = configured.clone();
-        for (tenant, its) in &mut spec.tenants {
-            its.credentials = self.vault.credential_rules(tenant).await?;
+    async fn rules(&self) -> Result<VaultRules, Error> {
+        let mut rules = VaultRules::default();
+        for tenant in &self.tenants {
+            rules.credentials.push((tenant.clone(), self.vault.credential_rules(tenant).await?));
         }
         let endpoints = self.vault.token_endpoints().await?;
-        spec.tenant_services
-            .extend(endpoints.into_iter().map(|(host_port, tls)| Endpoint { host_port, tls }));
-        Ok(spec)
+        rules.token_endpoints =
+            endpoints.into_iter().map(|(host_port, tls)| Endpoint { host_port, tls }).collect();
+        Ok(rules)
     }
 
-    /// Follows the vault until told to stop: another server may have changed it.
+    /// Follows the vault until told to stop: another server may have changed it. A proxy in another process may be gone, and come back.
     pub async fn follow(&self, stop: CancellationToken) {
         let mut changes = self.vault.changes();
         loop {
             let count = *changes.borrow_and_update();
-            if let Err(error) = self.apply().await {
-                tracing::error!(error = %palisade_protocol::chain(&error), "the egress policy was not renewed");
+            let outcome = self.apply().await;
+            if let Err(error) = &outcome {
+                tracing::error!(error = %palisade_protocol::chain(error), "the egress policy was not renewed");
             }
             self.applied.send_replace(count);
+            let broke = async {
+                match &self.way_out {
+                    WayOut::Here(_) => std::future::pending().await,
+                    WayOut::There(proxy) => proxy.lending_broke().await,
+                }
+                // At once, when it only was started again.
+                if outcome.is_err() {
+                    tokio::time::sleep(LEND_PAUSE).await;
+                }
+            };
             tokio::select! {
                 changed = changes.changed() => if changed.is_err() { return },
+                () = broke => {}
                 () = stop.cancelled() => return,
             }
         }

@@ -173,15 +173,6 @@ impl Runtime {
         owner.is_none_or(|owner| owner.config.name == *ctx.tenant())
     }
 
-    /// Puts another operator's policy in force; how many connections that ended comes back.
-    pub async fn configure_egress(&self, spec: palisade_egress::PolicySpec) -> Result<usize, PolicyError> {
-        match &self.rooms.policy {
-            Some(policy) => policy.configure(spec).await,
-            // A proxy in another process reads its own.
-            None => Ok(0),
-        }
-    }
-
     /// Returns when what was just changed in the vault is in force at the door.
     pub async fn vault_applied(&self) {
         if let Some(policy) = &self.rooms.policy {

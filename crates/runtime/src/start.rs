@@ -136,16 +136,26 @@ impl Runtime {
         }
         // Before anything is done: a wrong key is told at once.
         let vault = Vault::open(store.clone(), config.vault, tasks.clone()).await?;
-        let EgressConfig { way_out, policy, vault: source } = config.egress;
+        let EgressConfig { way_out, lends, vault: source } = config.egress;
         source.open(vault.clone());
+        let names = config.tenants.iter().map(|tenant| tenant.name.clone()).collect();
+        let policy = || EgressPolicy::new(way_out.clone(), vault.clone(), source, names);
         let policy = match &way_out {
-            WayOut::Here(proxy) => {
-                let policy = Arc::new(EgressPolicy::new(proxy.clone(), vault.clone(), policy));
+            WayOut::There(_) if !lends => None,
+            WayOut::There(_) => {
+                let policy = Arc::new(policy());
+                // It may be started later; until then sessions have no way out.
+                if let Err(error) = policy.apply().await {
+                    tracing::warn!(error = %palisade_protocol::chain(&error), "the egress proxy has no vault yet");
+                }
+                Some(policy)
+            }
+            WayOut::Here(_) => {
+                let policy = Arc::new(policy());
                 // Before a turn goes on: what the vault manages is managed from the first connection on.
                 policy.apply().await?;
                 Some(policy)
             }
-            WayOut::There(_) => None,
         };
         let lease = Lease::take(&store, &config.data_dir).await?;
         let mut others = Others::default();

@@ -11,6 +11,7 @@ use palisade_protocol::{
 };
 pub use pattern::check_host_pattern;
 use pattern::{Patterns, Ports, Width};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     Destination, EgressError, Host, Reason, Scheme,
@@ -49,8 +50,17 @@ pub struct PolicySpec {
     pub tenants: Vec<(TenantName, TenantSpec)>,
 }
 
+/// The vault's part of a policy. It may come from another process.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VaultRules {
+    /// Each tenant's credentials.
+    pub credentials: Vec<(TenantName, Vec<CredentialRule>)>,
+    /// Where the server asks for tokens.
+    pub token_endpoints: Vec<Endpoint>,
+}
+
 /// Where an operator's own calls go.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endpoint {
     /// One host and one port.
     pub host_port: String,
@@ -87,6 +97,18 @@ pub struct TenantSpec {
     pub hosts: Vec<HostRule>,
     /// Credentials, and where each may go: those hosts are managed, and nobody brings one of his own there.
     pub credentials: Vec<CredentialRule>,
+}
+
+impl PolicySpec {
+    /// The operator's part and the vault's.
+    pub(crate) fn with(mut self, vault: &VaultRules) -> Self {
+        for (tenant, its) in &mut self.tenants {
+            let of_tenant = vault.credentials.iter().filter(|(name, _)| name == tenant);
+            its.credentials.extend(of_tenant.flat_map(|(_, rules)| rules).cloned());
+        }
+        self.tenant_services.extend(vault.token_endpoints.iter().cloned());
+        self
+    }
 }
 
 /// What a policy says about one destination that may be reached.

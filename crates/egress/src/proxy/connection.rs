@@ -119,6 +119,25 @@ impl Client {
         parse(&head, asked).map(Some)
     }
 
+    /// A line without its end. None: whoever sends it is gone, or it is too long, or no text. Nothing is lost where this is cancelled.
+    pub(super) async fn read_line(&mut self, bytes_max: usize) -> Option<String> {
+        let mut looked = 0;
+        loop {
+            if let Some(at) = memchr::memmem::find(&self.buffer[looked..], b"\r\n") {
+                let line = self.buffer.split_to(looked + at + 2);
+                return String::from_utf8(line[..looked + at].to_vec()).ok();
+            }
+            if self.buffer.len() > bytes_max {
+                return None;
+            }
+            looked = self.buffer.len().saturating_sub(1);
+            match self.stream.read_into(&mut self.buffer).await {
+                Ok(0) | Err(_) => return None,
+                Ok(_) => {}
+            }
+        }
+    }
+
     /// Says why, and lets the client hear it.
     pub(super) async fn answer_refusal(&mut self, reason: Reason) {
         let told = async {

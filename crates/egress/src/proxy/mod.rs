@@ -5,6 +5,7 @@ mod connection;
 mod door;
 mod forward;
 mod intercept;
+mod lend;
 mod meter;
 mod open;
 mod pass;
@@ -26,6 +27,7 @@ use std::{
 use arc_swap::ArcSwap;
 pub use door::Door;
 use door::DoorState;
+pub use lend::LentVault;
 use open::OpenConnections;
 use palisade_protocol::limits as written;
 pub use pass::{PassDoor, PassKey};
@@ -37,7 +39,7 @@ pub use usage::DoorLimits;
 
 use crate::{
     AuditLog, CredentialSource, Credentials, EgressError, Policy, PolicySpec, Principal, Resolver, Stream,
-    Trust, stream::Buffers,
+    Trust, VaultRules, stream::Buffers,
 };
 
 /// How long after a failed accept the next is tried: without descriptors it would fail again at once.
@@ -81,8 +83,8 @@ impl Default for ProxySettings {
 
 /// What a proxy is made of.
 pub struct ProxyParts {
-    /// Who may reach what.
-    pub policy: Policy,
+    /// Who may reach what, as the operator has it.
+    pub policy: PolicySpec,
     /// The one resolver.
     pub resolver: Resolver,
     /// Where everything is written down.
@@ -112,6 +114,8 @@ impl std::fmt::Debug for Proxy {
 struct Shared {
     settings: ProxySettings,
     policy: ArcSwap<Policy>,
+    /// What it was built of. Held while it is built anew, so that an older one never comes last.
+    parts: Mutex<(PolicySpec, VaultRules)>,
     resolver: Resolver,
     audit: Arc<AuditLog>,
     trust: Trust,
@@ -141,7 +145,8 @@ impl Proxy {
         let start_id = start_id.as_ref().first_chunk().map_or(0, |bytes| u32::from_be_bytes(*bytes));
         Ok(Self {
             shared: Arc::new(Shared {
-                policy: ArcSwap::from_pointee(parts.policy),
+                policy: ArcSwap::from_pointee(Policy::build(&parts.policy)?),
+                parts: Mutex::new((parts.policy, VaultRules::default())),
                 resolver: parts.resolver,
                 audit: parts.audit,
                 trust: parts.trust,
@@ -167,16 +172,21 @@ impl Proxy {
         Ok(Door::here(self.shared.clone(), Arc::new(DoorState::new(&self.shared, principal, limits)?)))
     }
 
-    /// A way in for whoever brings a pass that this key has signed.
-    pub fn pass_door(&self, key: PassKey, limits: DoorLimits) -> PassDoor {
-        PassDoor::new(self.shared.clone(), key, limits)
+    /// A way in for whoever brings a pass that this key has signed. Where `lent` is what the proxy asks for credentials, servers on this
+    /// machine put their vault behind it.
+    pub fn pass_door(&self, key: PassKey, limits: DoorLimits, lent: Option<LentVault>) -> PassDoor {
+        PassDoor::new(self.shared.clone(), key, limits, lent)
     }
 
-    /// Swaps the policy and ends what it does not allow any more; how many connections that were comes back. A spec with anything wrong in
-    /// it changes nothing.
-    pub fn reload(&self, spec: &PolicySpec) -> Result<usize, EgressError> {
-        self.shared.policy.store(Arc::new(Policy::build(spec)?));
-        Ok(self.shared.open.judge_again(&self.shared.policy.load()))
+    /// Swaps the operator's part of the policy and ends what is not allowed any more; how many connections that were comes back. A spec with
+    /// anything wrong in it changes nothing.
+    pub fn reload(&self, spec: PolicySpec) -> Result<usize, EgressError> {
+        self.shared.build(|parts| (spec, parts.1.clone()))
+    }
+
+    /// The same for the vault's part.
+    pub fn manage(&self, rules: VaultRules) -> Result<usize, EgressError> {
+        self.shared.build(|parts| (parts.0.clone(), rules))
     }
 
     /// Connections to upstreams that are open.
@@ -199,6 +209,18 @@ impl Proxy {
 }
 
 impl Shared {
+    fn build(
+        &self,
+        change: impl FnOnce(&(PolicySpec, VaultRules)) -> (PolicySpec, VaultRules),
+    ) -> Result<usize, EgressError> {
+        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = change(&parts);
+        let policy = Policy::build(&new.0.clone().with(&new.1))?;
+        *parts = new;
+        self.policy.store(Arc::new(policy));
+        Ok(self.open.judge_again(&self.policy.load()))
+    }
+
     fn connection_id(&self) -> String {
         format!("{:08x}-{}", self.start_id, self.connections.fetch_add(1, Relaxed))
     }

@@ -14,7 +14,7 @@ use palisade_protocol::id::{SessionId, TenantName};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::net::{TcpListener, UnixListener};
 
-use super::{ACCEPT_PAUSE, DoorState, Shared, connection, threads::Arrived, usage::DoorLimits};
+use super::{ACCEPT_PAUSE, DoorState, Shared, connection, lend, threads::Arrived, usage::DoorLimits};
 use crate::{EgressError, Kind, Principal, Reason, Record, Stream};
 
 /// What the line begins with; the version is part of what is signed.
@@ -113,16 +113,21 @@ pub struct PassDoor {
 struct Guard {
     key: PassKey,
     limits: DoorLimits,
+    /// Where servers put their vault. None: the proxy has one.
+    lent: Option<lend::LentVault>,
     doors: Mutex<HashMap<Principal, (Arc<DoorState>, Instant)>>,
     wrong: Mutex<HashMap<IpAddr, (Instant, u32)>>,
 }
 
 impl PassDoor {
-    pub(super) fn new(shared: Arc<Shared>, key: PassKey, limits: DoorLimits) -> Self {
-        Self {
-            shared,
-            guard: Arc::new(Guard { key, limits, doors: Mutex::default(), wrong: Mutex::default() }),
-        }
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        key: PassKey,
+        limits: DoorLimits,
+        lent: Option<lend::LentVault>,
+    ) -> Self {
+        let (doors, wrong) = (Mutex::default(), Mutex::default());
+        Self { shared, guard: Arc::new(Guard { key, limits, lent, doors, wrong }) }
     }
 
     /// Serves whoever connects here until the proxy stops.
@@ -166,14 +171,19 @@ fn take_in(shared: &Arc<Shared>, guard: &Arc<Guard>, stream: Arrived, peer: Opti
 /// Reads the line and serves what it asks for.
 async fn greet(shared: Arc<Shared>, guard: Arc<Guard>, stream: Stream, peer: Option<IpAddr>) {
     let mut client = connection::Client::new(stream);
-    let line = tokio::time::timeout(shared.settings.head_timeout, read_line(&mut client)).await;
+    let line = tokio::time::timeout(shared.settings.head_timeout, client.read_line(LINE_BYTES_MAX)).await;
     let line = line.ok().flatten().unwrap_or_default();
-    let Some((principal, asked)) = guard.key.check(&line) else {
+    // Secrets cross no network in the clear.
+    let is_allowed = |(_, asked): &(Principal, &str)| *asked != lend::VAULT || peer.is_none();
+    let Some((principal, asked)) = guard.key.check(&line).filter(is_allowed) else {
         let reason = guard.count_wrong(peer);
         let record = Record::new(Kind::Refused, shared.connection_id(), None);
         let reason = shared.record_refusal(record, reason).await;
         return client.answer_refusal(reason).await;
     };
+    if asked == lend::VAULT {
+        return borrow(&shared, &guard, client).await;
+    }
     let door = match guard.door(&shared, principal, asked == TRUST_ANCHOR) {
         Ok(door) => door,
         Err(error) => {
@@ -193,19 +203,14 @@ async fn greet(shared: Arc<Shared>, guard: Arc<Guard>, stream: Stream, peer: Opt
     connection::serve_client(shared, door, client).await;
 }
 
-async fn read_line(client: &mut connection::Client) -> Option<String> {
-    loop {
-        if let Some(end) = client.buffer.windows(2).position(|pair| pair == b"\r\n") {
-            let line = client.buffer.split_to(end + 2);
-            return String::from_utf8(line[..end].to_vec()).ok();
-        }
-        if client.buffer.len() > LINE_BYTES_MAX {
-            return None;
-        }
-        match client.stream.read_into(&mut client.buffer).await {
-            Ok(0) | Err(_) => return None,
-            Ok(_) => {}
-        }
+/// Takes a server's vault, where there is none.
+async fn borrow(shared: &Shared, guard: &Guard, mut client: connection::Client) {
+    let served = match &guard.lent {
+        Some(lent) => lend::serve(shared, lent, &mut client).await,
+        None => lend::decline(&mut client).await,
+    };
+    if let Err(error) = served {
+        tracing::warn!(%error, "a server's vault was lost");
     }
 }
 

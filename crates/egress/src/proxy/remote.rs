@@ -20,12 +20,13 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     ACCEPT_PAUSE, Door, DoorLimits, Proxy,
+    lend::Lending,
     pass::{PassKey, TRUST_ANCHOR},
 };
 use crate::{EgressError, Principal};
 
 /// For the proxy to take a connection, and to say what the authority is.
-const TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
 /// A certificate, in bytes of PEM: a name constraint for each of some hundred hosts fits.
 const ANCHOR_BYTES_MAX: u64 = 64 * 1024;
 /// Connections that one door passes on at a time; the proxy has limits of its own, this one bounds what waits for it.
@@ -54,13 +55,14 @@ impl std::fmt::Display for ProxyAddress {
 pub struct RemoteProxy {
     address: ProxyAddress,
     key: PassKey,
-    tasks: TaskTracker,
+    pub(super) tasks: TaskTracker,
+    pub(super) lending: Arc<Lending>,
 }
 
 impl RemoteProxy {
     /// The proxy there, which has the same key.
     pub fn new(address: ProxyAddress, key: PassKey) -> Self {
-        Self { address, key, tasks: TaskTracker::new() }
+        Self { address, key, tasks: TaskTracker::new(), lending: Arc::default() }
     }
 
     /// A way in for this principal.
@@ -75,20 +77,35 @@ impl RemoteProxy {
 
     async fn connect(&self, principal: &Principal, asked: &str) -> io::Result<Box<dyn Duplex>> {
         let connecting = async {
-            let mut stream: Box<dyn Duplex> = match &self.address {
-                ProxyAddress::Tcp(address) => {
-                    let stream = TcpStream::connect(address).await?;
-                    stream.set_nodelay(true)?;
-                    Box::new(stream)
-                }
-                ProxyAddress::Unix(path) => Box::new(UnixStream::connect(path).await?),
-            };
-            stream.write_all(self.key.line(principal, asked).as_bytes()).await?;
-            Ok(stream)
+            if matches!(principal, Principal::Session { .. }) {
+                self.lending.settled().await;
+            }
+            self.connect_at_once(principal, asked).await
         };
         tokio::time::timeout(TIMEOUT, connecting)
             .await
             .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    pub(super) async fn connect_at_once(
+        &self,
+        principal: &Principal,
+        asked: &str,
+    ) -> io::Result<Box<dyn Duplex>> {
+        let mut stream: Box<dyn Duplex> = match &self.address {
+            ProxyAddress::Tcp(address) => {
+                let stream = TcpStream::connect(address).await?;
+                stream.set_nodelay(true)?;
+                Box::new(stream)
+            }
+            ProxyAddress::Unix(path) => Box::new(UnixStream::connect(path).await?),
+        };
+        stream.write_all(self.key.line(principal, asked).as_bytes()).await?;
+        Ok(stream)
+    }
+
+    pub(super) fn unreachable(&self, source: io::Error) -> EgressError {
+        EgressError::Unreachable { proxy: self.address.to_string(), source }
     }
 }
 
@@ -119,7 +136,7 @@ impl WayOut {
     }
 }
 
-trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(super) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
 /// See [`Door`].
@@ -211,7 +228,7 @@ impl RemoteDoor {
 }
 
 async fn ask_for_anchor(proxy: &RemoteProxy, principal: &Principal) -> Result<Option<String>, EgressError> {
-    let unreachable = |source| EgressError::Unreachable { proxy: proxy.address.to_string(), source };
+    let unreachable = |source| proxy.unreachable(source);
     let stream = proxy.connect(principal, TRUST_ANCHOR).await.map_err(unreachable)?;
     let (mut stream, mut text) = (stream.take(ANCHOR_BYTES_MAX), String::new());
     let read = tokio::time::timeout(TIMEOUT, stream.read_to_string(&mut text));

@@ -11,7 +11,7 @@ use std::{
 use futures_util::future::BoxFuture;
 use palisade_egress::{
     AuditLog, AuditSettings, CredentialFault, CredentialSource, Credentials, Door, DoorLimits, HostRule,
-    Policy, PolicySpec, Principal, Proxy, ProxyParts, ProxySettings, Resolver, TenantSpec, Trust, verify,
+    PolicySpec, Principal, Proxy, ProxyParts, ProxySettings, Resolver, TenantSpec, Trust, verify,
 };
 use palisade_protocol::{
     CredentialName, CredentialRule, Injection,
@@ -125,7 +125,7 @@ impl World {
             vault.0.lock().expect("no panic").insert(name.into(), value);
         }
         let proxy = Proxy::new(ProxyParts {
-            policy: Policy::build(&spec(origin.port())).expect("a policy"),
+            policy: spec(origin.port()),
             resolver: Resolver::with_timeout(resolver.address(), Duration::from_secs(2)).expect("a resolver"),
             audit: Arc::new(
                 AuditLog::open(&folder.path().join("audit"), AuditSettings::default()).expect("a log"),
@@ -605,7 +605,7 @@ async fn an_authority_is_one_sessions_and_for_its_hosts() {
     let mut changed = spec(world.origin.port());
     let later = credential("thing", format!("plain.test:{}", world.origin.port()), PLACEHOLDER);
     changed.tenants[0].1.credentials.push(later);
-    world.proxy.reload(&changed).expect("good");
+    world.proxy.reload(changed).expect("good");
     assert!(!one.is_current().await);
     let stream = world.tunnel(&one, "plain.test").await;
     assert!(handshake(stream, "plain.test", one.trust_anchor().expect("one"), &[]).await.is_err());

@@ -26,12 +26,12 @@ async fn a_new_policy_ends_what_it_does_not_allow() {
         removed.push(world.tunnel("raw.test").await);
     }
     let bad = PolicySpec { allow_addresses: vec!["169.254.0.0/16".into()], ..Setup::default().spec(port) };
-    world.proxy.reload(&bad).expect_err("refused");
+    world.proxy.reload(bad).expect_err("refused");
     assert_eq!(world.proxy.open_connections(), 40);
 
     let began = Instant::now();
     let ended =
-        world.proxy.reload(&Setup { tenant: without_raw, ..Setup::default() }.spec(port)).expect("good");
+        world.proxy.reload(Setup { tenant: without_raw, ..Setup::default() }.spec(port)).expect("good");
     assert_eq!(ended, 20);
     for tunnel in &mut removed {
         read_to_end(tunnel).await;
@@ -52,7 +52,7 @@ async fn a_new_policy_ends_what_it_does_not_allow() {
     fn offline(_port: u16) -> TenantSpec {
         TenantSpec { offline: true, ..TenantSpec::default() }
     }
-    world.proxy.reload(&Setup { tenant: offline, ..Setup::default() }.spec(port)).expect("good");
+    world.proxy.reload(Setup { tenant: offline, ..Setup::default() }.spec(port)).expect("good");
     for tunnel in &mut kept {
         read_to_end(tunnel).await;
     }
@@ -79,9 +79,9 @@ async fn a_storm_of_reloads_disturbs_nobody() {
         if number % 3 == 0 {
             let wrong = palisade_egress::Endpoint { host_port: "*".into(), tls: false };
             let bad = PolicySpec { upstreams: vec![wrong], ..spec };
-            world.proxy.reload(&bad).expect_err("refused");
+            world.proxy.reload(bad).expect_err("refused");
         } else {
-            assert_eq!(world.proxy.reload(&spec).expect("good"), 0);
+            assert_eq!(world.proxy.reload(spec).expect("good"), 0);
         }
         if number % 30 == 0 {
             tunnel.write_all(b"x").await.expect("sent");

@@ -152,9 +152,9 @@ async fn passes_say_who_asks() {
     let key = |text: &str| PassKey::new(&text.repeat(32).into()).expect("long enough");
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let entrance = listener.local_addr().expect("an address");
-    world.proxy.pass_door(key("k"), DoorLimits::default()).listen(listener);
+    world.proxy.pass_door(key("k"), DoorLimits::default(), None).listen(listener);
     let socket = world.folder.path().join("egress.sock");
-    world.proxy.pass_door(key("k"), DoorLimits::default()).listen_at(&socket).expect("a socket");
+    world.proxy.pass_door(key("k"), DoorLimits::default(), None).listen_at(&socket).expect("a socket");
     let request = world.fill(&get("http://allowed.test:PORT/", "allowed.test:PORT"));
     let ask = async |first: &str| {
         let mut stream = tokio::net::TcpStream::connect(entrance).await.expect("it listens");

@@ -7,6 +7,7 @@ mod authority;
 mod framing;
 mod headers;
 mod intercept;
+mod lend;
 mod lifecycle;
 mod limits;
 mod probes;

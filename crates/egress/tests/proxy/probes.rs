@@ -1,7 +1,7 @@
 //! The probes of the scoreboard, which sends them to other proxies too: here none gets through.
 
 use palisade_egress::{
-    AuditLog, AuditSettings, DoorLimits, Policy, PolicySpec, Proxy, ProxySettings, Resolver, TenantSpec,
+    AuditLog, AuditSettings, DoorLimits, PolicySpec, Proxy, ProxySettings, Resolver, TenantSpec,
 };
 use palisade_protocol::id::TenantName;
 use palisade_testkit::{
@@ -31,7 +31,7 @@ async fn no_probe_gets_through() {
     };
     let folder = tempfile::tempdir().expect("a folder");
     let proxy = Proxy::new(parts(
-        Policy::build(&spec).expect("a policy"),
+        spec,
         Resolver::new(resolver.address()).expect("a resolver"),
         AuditLog::open(folder.path(), AuditSettings::default()).expect("a log"),
         ProxySettings::default(),

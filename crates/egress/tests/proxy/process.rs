@@ -5,7 +5,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use palisade_egress::{AuditLog, AuditSettings, DoorLimits, Policy, Proxy, ProxySettings, Resolver, verify};
+use palisade_egress::{AuditLog, AuditSettings, DoorLimits, Proxy, ProxySettings, Resolver, verify};
 use palisade_testkit::{
     origin::{Manner, Origin},
     resolver::FakeResolver,
@@ -38,7 +38,6 @@ async fn proxy_process() {
     let variable = |name| std::env::var(name).expect("started by another test");
     let folder = PathBuf::from(variable(FOLDER));
     let policy = Setup::default().spec(variable(ORIGIN_PORT).parse().expect("a port"));
-    let policy = Policy::build(&policy).expect("a policy");
     let resolver = Resolver::new(variable(RESOLVER).parse().expect("an address")).expect("a resolver");
     let audit = AuditLog::open(&folder.join("audit"), AuditSettings::default()).expect("a log");
     let settings = ProxySettings { connections_max: 20_000, ..ProxySettings::default() };

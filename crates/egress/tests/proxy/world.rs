@@ -3,8 +3,8 @@
 use std::{net::SocketAddr, time::Duration};
 
 use palisade_egress::{
-    AuditLog, AuditSettings, Credentials, Door, DoorLimits, Endpoint, HostRule, NoCredentials, Policy,
-    PolicySpec, Principal, Proxy, ProxyParts, ProxySettings, Resolver, TenantSpec, Trust, verify,
+    AuditLog, AuditSettings, Credentials, Door, DoorLimits, Endpoint, HostRule, NoCredentials, PolicySpec,
+    Principal, Proxy, ProxyParts, ProxySettings, Resolver, TenantSpec, Trust, verify,
 };
 use palisade_protocol::id::{SessionId, TenantName};
 use palisade_testkit::{
@@ -50,7 +50,7 @@ pub(crate) fn session() -> Principal {
 
 /// A proxy without a vault.
 pub(crate) fn parts(
-    policy: Policy,
+    policy: PolicySpec,
     resolver: Resolver,
     audit: AuditLog,
     settings: ProxySettings,
@@ -113,7 +113,7 @@ impl Setup {
             resolver.set_addresses(name, &["127.0.0.1"]);
         }
         let folder = tempfile::tempdir().expect("a folder");
-        let policy = Policy::build(&self.spec(origin.port())).expect("a policy");
+        let policy = self.spec(origin.port());
         let asks = Resolver::with_timeout(resolver.address(), Duration::from_secs(2)).expect("a resolver");
         let audit = AuditLog::open(folder.path(), AuditSettings::default()).expect("a log");
         let proxy = Proxy::new(parts(policy, asks, audit, self.settings)).expect("a proxy");

@@ -11,7 +11,7 @@ use std::{
 };
 
 use palisade_egress::{
-    AuditLog, AuditSettings, Bucket, BucketSpec, Credentials, DoorLimits, NoCredentials, Policy, PolicySpec,
+    AuditLog, AuditSettings, Bucket, BucketSpec, Credentials, DoorLimits, NoCredentials, PolicySpec,
     Principal, Proxy, ProxyClient, ProxyParts, ProxySettings, Resolver, ShipTarget, Trust, verify,
 };
 use palisade_testkit::wait_for;
@@ -167,7 +167,7 @@ fn bucket(folder: &Path, endpoint: &str) -> ShipTarget {
     let services = vec![spec.service().expect("a URL")];
     let own = AuditLog::open_free(&folder.join("of-the-proxy"), AuditSettings::default()).expect("a log");
     let proxy = Proxy::new(ProxyParts {
-        policy: Policy::build(&PolicySpec { services, ..PolicySpec::default() }).expect("a policy"),
+        policy: PolicySpec { services, ..PolicySpec::default() },
         resolver: Resolver::new("127.0.0.1:9".parse().expect("an address")).expect("a resolver"),
         audit: Arc::new(own),
         trust: Trust::load(&[]).expect("authorities"),

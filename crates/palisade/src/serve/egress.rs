@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use palisade_egress::{
-    AuditLog, AuditSettings, Bucket, BucketSpec, CredentialSource, Credentials, DoorLimits, PassKey, Policy,
-    PolicySpec, Principal, Proxy, ProxyAddress, ProxyClient, ProxyParts, ProxySettings, RemoteProxy,
+    AuditLog, AuditSettings, Bucket, BucketSpec, CredentialSource, Credentials, DoorLimits, LentVault,
+    PassKey, PolicySpec, Principal, Proxy, ProxyAddress, ProxyClient, ProxyParts, ProxySettings, RemoteProxy,
     Resolver, ShipTarget, Trust, WayOut,
 };
+use palisade_runtime::VaultSource;
 use tokio::net::TcpListener;
 use tokio::signal::unix::Signal;
 use tokio_util::sync::CancellationToken;
@@ -23,6 +24,19 @@ use crate::config::{Config, EgressSection};
 pub(crate) fn read_key(section: &EgressSection) -> Result<Option<PassKey>> {
     let key = section.key.as_ref().map(|key| Ok::<_, anyhow::Error>(PassKey::new(&key.read()?)?)).transpose();
     key.context("reading [egress] key")
+}
+
+/// Whose vault the proxy in this process attaches credentials of.
+pub(crate) enum VaultOf {
+    /// Its own server's.
+    ThisServer(VaultSource),
+    /// That of the servers that go through it.
+    OtherServers,
+}
+
+/// Whether this server lends its vault: to a proxy on this machine, for secrets cross no network in the clear.
+pub(crate) fn lends(config: &Config) -> bool {
+    config.egress.via.as_ref().is_some_and(|via| matches!(via.0, ProxyAddress::Unix(_)))
 }
 
 /// The way out of this server, and what keeps it.
@@ -49,22 +63,31 @@ impl Egress {
         upstreams: &Upstreams,
         key: Option<PassKey>,
         bucket: Option<BucketSpec>,
-        vault: Arc<dyn CredentialSource>,
+        vault: VaultOf,
     ) -> Result<Self> {
         let source = PolicySource::new(config, file, upstreams.planner_endpoint()?)?;
         let hangups = policy::hangups()?;
         if let (Some(via), Some(key)) = (&config.egress.via, &key) {
-            tracing::warn!(
-                "egress.via: the proxy elsewhere attaches no credentials of the vault; without via, this server does"
-            );
+            if !lends(config) {
+                tracing::warn!(
+                    "egress.via: a proxy over the network attaches no credentials of the vault; one at a unix: socket does"
+                );
+            }
             let way_out = WayOut::There(RemoteProxy::new(via.0.clone(), key.clone()));
             return Ok(Self { way_out, source, hangups, shipping: None });
         }
         let log = Arc::new(audit_log(config)?);
-        let proxy = proxy(config, &source.spec(), log.clone(), upstreams.credentials(), vault)?;
+        let (vault, lent): (Arc<dyn CredentialSource>, _) = match vault {
+            VaultOf::ThisServer(vault) => (Arc::new(vault), None),
+            VaultOf::OtherServers => {
+                let lent = LentVault::default();
+                (Arc::new(lent.clone()), Some(lent))
+            }
+        };
+        let proxy = proxy(config, source.spec(), log.clone(), upstreams.credentials(), vault)?;
         let shipping = Shipping::of(config, bucket, &proxy, log)?;
         if let (Some(listen), Some(key)) = (&config.egress.listen, key) {
-            listen_at(&proxy, &listen.0, key).await?;
+            listen_at(&proxy, &listen.0, key, lent).await?;
         }
         Ok(Self { way_out: WayOut::Here(proxy), source, hangups, shipping })
     }
@@ -74,25 +97,16 @@ impl Egress {
         self.way_out.clone()
     }
 
-    /// What the operator lets through.
-    pub(crate) fn policy(&self) -> PolicySpec {
-        self.source.spec()
-    }
-
     /// Keeps the policy, and ships the log, until told to stop. A proxy in another process keeps its own.
-    pub(crate) async fn keep(
-        self,
-        configure: impl AsyncFn(PolicySpec) -> Result<usize>,
-        stop: CancellationToken,
-    ) {
+    pub(crate) async fn keep(self, stop: CancellationToken) {
         let shipping = async {
             if let Some(Shipping { log, target, every }) = self.shipping {
                 palisade_egress::ship(log, target, every, stop.clone()).await;
             }
         };
         let policy = async {
-            if matches!(self.way_out, WayOut::Here(_)) {
-                policy::keep(configure, self.source, self.hangups, stop.clone()).await;
+            if let WayOut::Here(proxy) = &self.way_out {
+                policy::keep(proxy, self.source, self.hangups, stop.clone()).await;
             }
         };
         tokio::join!(shipping, policy);
@@ -135,14 +149,14 @@ pub(crate) async fn shut_down(way_out: &WayOut, grace: Duration) {
 /// A proxy of this process.
 fn proxy(
     config: &Config,
-    spec: &PolicySpec,
+    spec: PolicySpec,
     audit: Arc<AuditLog>,
     credentials: Credentials,
     vault: Arc<dyn CredentialSource>,
 ) -> Result<Proxy> {
     let section = &config.egress;
     Ok(Proxy::new(ProxyParts {
-        policy: Policy::build(spec)?,
+        policy: spec,
         resolver: Resolver::new(section.resolver()?)?,
         audit,
         trust: Trust::load(&section.ca_files)?,
@@ -163,8 +177,8 @@ fn audit_log(config: &Config) -> Result<AuditLog> {
 }
 
 /// Takes other servers' connections in.
-async fn listen_at(proxy: &Proxy, at: &ProxyAddress, key: PassKey) -> Result<()> {
-    let door = proxy.pass_door(key, DoorLimits::default());
+async fn listen_at(proxy: &Proxy, at: &ProxyAddress, key: PassKey, lent: Option<LentVault>) -> Result<()> {
+    let door = proxy.pass_door(key, DoorLimits::default(), lent);
     let told = || format!("[egress] listen: cannot listen on {at}");
     match at {
         ProxyAddress::Tcp(address) => {

@@ -13,7 +13,6 @@ mod vault;
 use std::io::{IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -118,7 +117,7 @@ async fn run(prepared: Prepared) -> Result<()> {
     let address = listener.local_addr()?;
     let upstreams = upstreams.or_planner().await?;
     let source = VaultSource::default();
-    let asked = Arc::new(source.clone());
+    let asked = egress::VaultOf::ThisServer(source.clone());
     let egress = egress::Egress::start(&config, file.as_deref(), &upstreams, pass_key, bucket, asked).await?;
     let way_out = egress.way_out();
     let models = models::start(&config, upstreams, &way_out).await?;
@@ -137,7 +136,7 @@ async fn run(prepared: Prepared) -> Result<()> {
         demo_planner: models.is_demo_planner,
         router: models.router,
         sandbox: sandboxes,
-        egress: EgressConfig { way_out: way_out.clone(), policy: egress.policy(), vault: source },
+        egress: EgressConfig { way_out: way_out.clone(), lends: egress::lends(&config), vault: source },
         bundled_skills: load_skills(&installed),
         client_tool_timeout_s: config.client_tools.timeout_s,
         events_retention_s: config.events.retention_s,
@@ -157,8 +156,6 @@ async fn run(prepared: Prepared) -> Result<()> {
         tracing::info!("stopping: no new turns, running ones reach a durable point");
         begun.cancel();
     };
-    let configured = runtime.clone();
-    let configure = async |spec| Ok(configured.configure_egress(spec).await?);
     let operator = admin::serve(runtime.clone(), config.data_dir.clone());
     let drained = async {
         drain.cancelled().await;
@@ -168,7 +165,7 @@ async fn run(prepared: Prepared) -> Result<()> {
         palisade_gateway::serve(listener, palisade_gateway::router(runtime.clone()), stopping),
         drained,
         operator,
-        egress.keep(configure, drain.clone())
+        egress.keep(drain.clone())
     );
     egress::shut_down(&way_out, PROXY_GRACE).await;
     served.context("serving")?;

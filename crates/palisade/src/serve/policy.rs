@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use palisade_egress::{Endpoint, PolicySpec, TenantSpec};
+use palisade_egress::{Endpoint, PolicySpec, Proxy, TenantSpec};
 use palisade_protocol::TenantName;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -57,9 +57,9 @@ pub(crate) fn hangups() -> Result<Signal> {
     signal(SignalKind::hangup()).context("listening for SIGHUP")
 }
 
-/// Keeps the policy until told to stop. `configure` puts one in force and says how many connections that ended.
+/// Keeps the policy until told to stop.
 pub(crate) async fn keep(
-    configure: impl AsyncFn(PolicySpec) -> Result<usize>,
+    proxy: &Proxy,
     mut source: PolicySource,
     mut hangups: Signal,
     stop: CancellationToken,
@@ -70,7 +70,7 @@ pub(crate) async fn keep(
             () = stop.cancelled() => return,
         }
         let reloaded = match source.read_again() {
-            Ok(()) => configure(source.spec()).await,
+            Ok(()) => proxy.reload(source.spec()).map_err(Into::into),
             Err(error) => Err(error),
         };
         match reloaded {

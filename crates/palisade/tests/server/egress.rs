@@ -7,6 +7,7 @@ use std::process::Stdio;
 use palisade_testkit::origin::{Manner, Origin};
 use palisade_testkit::resolver::FakeResolver;
 use palisade_testkit::stream::TurnStream;
+use palisade_testkit::tls_origin::TlsOrigin;
 use palisade_testkit::upstream::{Answer, ScriptedUpstream};
 use palisade_testkit::{Server, wait_for};
 use reqwest::Method;
@@ -388,6 +389,67 @@ async fn the_proxy_may_be_a_process_of_its_own() {
     let events = server.send(&id, "again").await.rest().await;
     assert_eq!(events.last().unwrap().kind, "message.completed", "{events:?}");
     assert_eq!(bash(&server, &upstream, &outside.curl("allowed.test")).await, "hello from outside");
+}
+
+const SECRET: &str = "sk-live-z9Y8x7W6v5U4";
+
+/// The server's vault, attached by the proxy of another process: while it is lent, after either was started again, and not without it.
+#[tokio::test]
+async fn a_proxy_of_its_own_borrows_the_vault() {
+    let told = |request: &str| {
+        let told = request.lines().find(|line| line.to_ascii_lowercase().starts_with("authorization"));
+        let body = format!("you said {}", told.unwrap_or("nothing"));
+        format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
+    };
+    let (outside, upstream) = (Outside::new().await, ScriptedUpstream::start().await.unwrap());
+    let origin = TlsOrigin::start(&["api.test"], told).await.unwrap();
+    outside.resolver.set_addresses("api.test", &["127.0.0.1"]);
+    let authorities = tempfile::Builder::new().prefix("palisade-test-").tempdir_in("/tmp").unwrap();
+    std::fs::set_permissions(authorities.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .unwrap();
+    let authority = authorities.path().join("origin.pem");
+    std::fs::write(&authority, origin.authority_pem()).unwrap();
+    let allow = outside.allow(&["allowed.test"]);
+    let allow_both = allow.replace("allow = [", &format!("allow = [\"api.test:{}\", ", origin.port()));
+    let config = proxy_config(&upstream, &outside).replace(&allow, &allow_both);
+    let mut proxy = Proxy::start(&format!("{config}\nca_files = [{authority:?}]\n")).await;
+    let config = split(&upstream, &outside, &format!("via = \"{}\"", proxy.socket()));
+    let config =
+        config.replace("env:EGRESS_KEY", &format!("file:{}/egress.key", proxy.folder.path().display()));
+    std::fs::write(proxy.folder.path().join("egress.key"), KEY).unwrap();
+    let mut server = Server::with_config(env!("CARGO_BIN_EXE_palisade"), &config).await;
+    let ask = format!("curl -sS --max-time 20 https://api.test:{}/", origin.port());
+    let asked = async |server: &Server| bash(server, &upstream, &ask).await;
+
+    let stored = json!({
+        "value": SECRET, "allowed_hosts": [format!("api.test:{}", origin.port())], "injection": {"type": "bearer"},
+    });
+    let put = server.request(Method::PUT, "/v1/vault/thing").json(&stored).send().await.unwrap();
+    assert_eq!(put.status(), 201);
+    let attached = |said: &str| {
+        let got = origin.requests().pop().unwrap_or_default();
+        said == "you said Authorization: Bearer [redacted:thing]" && got.contains(SECRET)
+    };
+    let said = asked(&server).await;
+    assert!(attached(&said), "{said}");
+
+    proxy.kill().await;
+    proxy.restart().await;
+    let said = asked(&server).await;
+    assert!(attached(&said), "after the proxy was started again: {said}");
+
+    server.kill().await;
+    server.restart().await;
+    let said = asked(&server).await;
+    assert!(attached(&said), "after the server was started again: {said}");
+
+    let deleted = server.request(Method::DELETE, "/v1/vault/thing").send().await.unwrap();
+    assert!(deleted.status().is_success());
+    // Nobody opens this TLS any more, and its authority is not one of the sandbox's.
+    let said = asked(&server).await;
+    assert!(said.contains("certificate"), "{said}");
+    let found = Command::new("grep").args(["-rl", SECRET]).arg(proxy.folder.path()).output().await.unwrap();
+    assert_eq!(String::from_utf8_lossy(&found.stdout), "", "what was lent is nowhere on the proxy's disk");
 }
 
 /// A network of the server's own, in which there is a loopback and nothing else; gone with the value.

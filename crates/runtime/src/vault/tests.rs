@@ -12,8 +12,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use palisade_egress::{
-    AuditLog, AuditSettings, Credentials, DoorLimits, Endpoint, NoCredentials, Policy, PolicySpec, Principal,
-    Proxy, ProxyParts, ProxySettings, Resolver, Trust,
+    AuditLog, AuditSettings, Credentials, DoorLimits, Endpoint, NoCredentials, PolicySpec, Principal, Proxy,
+    ProxyParts, ProxySettings, Resolver, Trust,
 };
 use palisade_protocol::{CredentialName, Injection, TenantName};
 use palisade_store::{OpenStore, Store, StoreUrl};
@@ -117,7 +117,7 @@ impl Way {
     fn new() -> Self {
         let audit = tempfile::tempdir().unwrap();
         let proxy = Proxy::new(ProxyParts {
-            policy: Policy::build(&PolicySpec::default()).unwrap(),
+            policy: PolicySpec::default(),
             resolver: Resolver::new("127.0.0.1:9".parse().unwrap()).unwrap(),
             audit: Arc::new(AuditLog::open(audit.path(), AuditSettings::default()).unwrap()),
             trust: Trust::load(&[]).unwrap(),
@@ -134,7 +134,7 @@ impl Way {
 impl ServiceCalls for Way {
     fn post_form(&self, call: FormPost) -> BoxFuture<'static, Result<(u16, Bytes), ServiceFault>> {
         let services = vec![Endpoint::of_url(&call.url).unwrap()];
-        self.proxy.reload(&PolicySpec { services, ..PolicySpec::default() }).unwrap();
+        self.proxy.reload(PolicySpec { services, ..PolicySpec::default() }).unwrap();
         self.calls.post_form(call)
     }
 }
