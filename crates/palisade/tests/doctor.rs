@@ -87,6 +87,41 @@ mod tests {
     }
 
     #[test]
+    fn the_doctor_looks_at_secrets_and_at_the_door() {
+        let folder = tempfile::tempdir().unwrap();
+        open_to_all(folder.path());
+        let file = config(folder.path(), &hand());
+        let sandbox = std::fs::read_to_string(&file).unwrap();
+        let report = |more: &str| {
+            std::fs::write(&file, format!("{sandbox}{more}")).unwrap();
+            checks(&palisade(folder.path(), "/usr/bin:/bin", &["doctor", "--config", &file, "--json"]))
+        };
+        let nothing = report("");
+        for name in ["secrets", "authorities", "resolver"] {
+            assert_eq!(state(&nothing, name), "good", "{nothing:#}");
+        }
+        let model = "[[upstream]]\nname = \"m\"\ndialect = \"openai-chat\"\nbase_url = \"http://model.test/v1\"\n\
+                     [model.m]\nupstream = \"m\"\nupstream_model = \"m\"\n";
+        // Nobody listens at the port of "discard".
+        let unknown = report(&format!("{model}[egress]\nresolver = \"127.0.0.1:9\"\n"));
+        assert_eq!(state(&unknown, "resolver"), "weaker", "{unknown:#}");
+        let absent = report(
+            "[vault]\nkey = \"file:/nowhere/vault.key\"\n[egress]\nca_files = [\"/nowhere/ca.pem\"]\n",
+        );
+        assert_eq!(
+            (state(&absent, "secrets"), state(&absent, "authorities")),
+            ("broken", "broken"),
+            "{absent:#}"
+        );
+        let key = folder.path().join("egress.key");
+        std::fs::write(&key, "k".repeat(32)).unwrap();
+        let via =
+            format!("[egress]\nvia = \"unix:/nowhere/egress.sock\"\nkey = \"file:{}\"\n", key.display());
+        let elsewhere = report(&via);
+        assert_eq!(state(&elsewhere, "egress proxy"), "weaker", "{elsewhere:#}");
+    }
+
+    #[test]
     fn b42_a_server_without_sandboxes_does_not_start() {
         let folder = tempfile::tempdir().unwrap();
         std::os::unix::fs::symlink("/bin/false", folder.path().join("bwrap")).unwrap();

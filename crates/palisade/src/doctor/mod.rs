@@ -1,9 +1,10 @@
-//! `palisade doctor`: every precondition of a sandbox by name, what is weaker than it should be, and how to mend it. It
+//! `palisade doctor`: every precondition of a server by name, what is weaker than it should be, and how to mend it. It
 //! looks with the eyes of the uid that the server takes, and at last makes a sandbox the way the server does.
 //!
 //! It must change nothing that is not its own, and never call something good that it has not seen.
 
 mod checks;
+mod door;
 mod system;
 
 use std::os::unix::fs::{PermissionsExt as _, chown};
@@ -17,7 +18,7 @@ use rustix::process::getuid;
 use serde::Serialize;
 
 use crate::config::Config;
-use crate::serve::{account, install, sandbox_config};
+use crate::serve::{account, egress, install, sandbox_config};
 
 #[derive(Args)]
 pub(crate) struct DoctorArgs {
@@ -99,6 +100,8 @@ fn look(args: &DoctorArgs) -> Result<Vec<Check>> {
     let uid = if is_root { config.sandbox.run_as } else { getuid().as_raw() };
     let cgroups = Cgroups::prepare(uid);
     let hand = lend_hand(&config, uid);
+    let secrets = door::secrets(&config);
+    let key = egress::read_key(&config.egress);
     account::become_uid(&config)?;
 
     checks.extend(system::checks());
@@ -108,6 +111,8 @@ fn look(args: &DoctorArgs) -> Result<Vec<Check>> {
     checks.extend(checks::headroom(&config.data_dir));
     checks.extend(checks::runtime(&config));
     checks.extend(try_sandbox(&config, cgroups, hand));
+    checks.push(secrets);
+    checks.extend(door::checks(&config, key));
     Ok(checks)
 }
 
@@ -199,8 +204,8 @@ fn tell(checks: &[Check], worst: State, json: bool) {
         "{}",
         match worst {
             State::Good => "everything is as it should be",
-            State::Weaker => "sandboxes can be made; what is weaker than it should be is marked",
-            State::Broken => "no sandbox can be made here, and the server does not start without",
+            State::Weaker => "the server starts; what is weaker than it should be is marked",
+            State::Broken => "the server does not start here; what is broken is marked",
         }
     );
 }

@@ -4,11 +4,11 @@ pub(crate) mod account;
 pub(crate) mod admin;
 pub(crate) mod egress;
 pub(crate) mod install;
-mod keys;
+pub(crate) mod keys;
 pub(crate) mod logging;
 pub(crate) mod models;
 mod policy;
-mod vault;
+pub(crate) mod vault;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::net::SocketAddr;
