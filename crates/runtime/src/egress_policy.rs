@@ -85,12 +85,18 @@ impl EgressPolicy {
     /// Follows the vault until told to stop: another server may have changed it. A proxy in another process may be gone, and come back.
     pub async fn follow(&self, stop: CancellationToken) {
         let mut changes = self.vault.changes();
+        let mut told = None;
         loop {
             let count = *changes.borrow_and_update();
             let outcome = self.apply().await;
-            if let Err(error) = &outcome {
-                tracing::error!(error = %palisade_protocol::chain(error), "the egress policy was not renewed");
+            let why = outcome.as_ref().err().map(|error| palisade_protocol::chain(error).to_string());
+            // A proxy that stays away is told of once.
+            match &why {
+                Some(error) if told != why => tracing::error!(error, "the egress policy was not renewed"),
+                None if told.is_some() => tracing::info!("the egress policy is in force"),
+                _ => {}
             }
+            told = why;
             self.applied.send_replace(count);
             let broke = async {
                 match &self.way_out {

@@ -144,13 +144,13 @@ async fn no_session_is_faster_than_the_rules() {
     let lent = remote.lend(&vault(), rules("allowed.test")).await;
     assert!(matches!(lent, Err(EgressError::Unreachable { .. })), "{lent:?}");
     remote.lending_broke().await;
-    let waiting = remote.clone();
-    // Had it not waited, it would have found nobody.
-    let door = tokio::spawn(async move { waiting.door(session()).await });
-    tokio::task::yield_now().await;
-    proxy.listen(Some(proxy.lent.clone()));
-    remote.lend(&vault(), rules("allowed.test")).await.expect("lent");
-    let door = door.await.expect("no panic").expect("a door");
+    let lending = async {
+        proxy.listen(Some(proxy.lent.clone()));
+        remote.lend(&vault(), rules("allowed.test")).await.expect("lent");
+    };
+    // The door is asked for first: had it not waited, it would have found nobody.
+    let (door, ()) = tokio::join!(biased; remote.door(session()), lending);
+    let door = door.expect("a door");
     assert!(door.trust_anchor().is_some());
 }
 
