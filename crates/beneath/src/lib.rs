@@ -84,7 +84,7 @@ impl Root {
 
     /// The directory at `path`, by the file look-up; what is missing of it is made. A link on the way is
     /// followed where it stays beneath the root; nothing is ever made through a dangling one. Says how many of
-    /// the last levels are new, for `Directory::remove_made`.
+    /// the last levels are new, for `Directory::remove_made`. After an error nothing new is left.
     pub fn create_dir_all(&self, path: &Path) -> io::Result<(Directory, usize)> {
         let mut missing = Vec::new();
         let mut existing = path;
@@ -103,9 +103,21 @@ impl Root {
             }
         };
         let mut made = 0;
-        for name in missing.into_iter().rev() {
-            made = if directory.make(name)? { made + 1 } else { 0 };
-            directory = directory.enter(name)?;
+        for (level, name) in missing.iter().rev().enumerate() {
+            let step = directory.make(name).and_then(|is_new| Ok((is_new, directory.enter(name)?)));
+            match step {
+                Ok((is_new, entered)) => {
+                    made = if is_new { made + 1 } else { 0 };
+                    directory = entered;
+                }
+                Err(error) => {
+                    // Only a name that can be there is looked for: one that is too long shows when it is made. What cannot be taken back is
+                    // somebody else's by now.
+                    let names = missing[missing.len() - level..].iter().take(made).copied();
+                    let _ = directory.remove_made(names);
+                    return Err(error);
+                }
+            }
         }
         Ok((directory, made))
     }

@@ -224,6 +224,11 @@ fn what_was_made_is_taken_back_while_it_is_empty() {
     made().remove_made(names).unwrap();
     assert!(home.path().join("root/dir/sub").exists() && !home.path().join("root/dir/x").exists());
 
+    // A name that is too long shows only when it is made, below others that were.
+    let long = format!("in-dir/x/y/{}/z", "n".repeat(300));
+    assert_eq!(errno(root.create_dir_all(Path::new(&long))), Some(Errno::NAMETOOLONG));
+    assert!(!home.path().join("root/dir/x").exists(), "an error leaves nothing");
+
     let kept = made();
     std::fs::write(home.path().join("root/dir/x/file"), "").unwrap();
     assert_eq!(errno(kept.remove_made(names)), Some(Errno::NOTEMPTY));

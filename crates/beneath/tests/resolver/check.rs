@@ -43,6 +43,7 @@ pub(crate) struct Tree {
     home: PathBuf,
     root: Root,
     inside: HashSet<(u64, u64)>,
+    inside_names: usize,
     outside_names: usize,
 }
 
@@ -78,8 +79,8 @@ impl Tree {
         let root = Root::open(&at("root")).expect("opening the root");
         let mut inside = HashSet::new();
         collect(&at("root"), &mut inside);
-        let outside_names = names(&at("outside"));
-        Self { home: home.to_owned(), root, inside, outside_names }
+        let [inside_names, outside_names] = ["root", "outside"].map(|side| names(&at(side)));
+        Self { home: home.to_owned(), root, inside, inside_names, outside_names }
     }
 
     /// # Panics
@@ -130,7 +131,7 @@ impl Tree {
             "{} made something",
             path.display()
         );
-        let Ok((directory, levels)) = made else { return };
+        let Ok((directory, levels)) = made else { return self.check_taken_back(path) };
         let is_at = std::fs::read_link(proc_path(&directory)).expect("asking where it is");
         assert!(
             is_at.starts_with(self.home.join("root")),
@@ -140,6 +141,11 @@ impl Tree {
         );
         let names: Vec<_> = path.iter().rev().take(levels).collect();
         directory.remove_made(names).expect("taking back what was made");
+        self.check_taken_back(path);
+    }
+
+    fn check_taken_back(&self, path: &Path) {
+        assert_eq!(names(&self.home.join("root")), self.inside_names, "{} left something", path.display());
     }
 }
 
@@ -183,5 +189,6 @@ fn collect(dir: &Path, into: &mut HashSet<(u64, u64)>) {
 
 fn names(dir: &Path) -> usize {
     let entries = std::fs::read_dir(dir).expect("reading a folder").flatten();
-    entries.map(|entry| 1 + if entry.path().is_dir() { names(&entry.path()) } else { 0 }).sum()
+    let is_dir = |entry: &std::fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
+    entries.map(|entry| 1 + if is_dir(&entry) { names(&entry.path()) } else { 0 }).sum()
 }

@@ -29,6 +29,7 @@ fn no_path_leads_out() {
         b"\x01.",
         b"\x01..",
         b"\x01./././",
+        &[&b"\x01new/"[..], &[b'n'; 300], b"/x"].concat(),
     ] {
         tree.check(seed);
     }
