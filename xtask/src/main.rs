@@ -3,6 +3,7 @@
 mod bench;
 mod build;
 mod demo;
+mod fuzz;
 mod peers;
 mod process;
 mod scoreboard;
@@ -27,6 +28,8 @@ enum Command {
     Bench(bench::BenchArgs),
     /// Format, lints, layering and every test: what CI runs
     Test(test::TestArgs),
+    /// Look for faults with libFuzzer: what `test --long` ends with
+    Fuzz(fuzz::FuzzArgs),
     /// Build the server and the sandbox's static executor
     Build(build::BuildArgs),
     /// A part of `bench`, which starts it
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         Command::BenchCage(args) => bench::cage::child(&args),
         Command::BenchRelay(args) => bench::egress::bare::child(&args),
         Command::Test(args) => test::test(args),
+        Command::Fuzz(args) => fuzz::fuzz(&args),
         Command::Build(args) => build::build(&args).map(drop),
         Command::Openapi => test::write_openapi(),
         Command::Scoreboard => scoreboard::scoreboard(),

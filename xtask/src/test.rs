@@ -10,7 +10,7 @@ use crate::build::{build_hand, cargo, root, run, say};
 
 #[derive(clap::Args)]
 pub(crate) struct TestArgs {
-    /// Also the races and kills that take long
+    /// Also the races and kills that take long, and the fuzz targets for a minute each
     #[arg(long)]
     long: bool,
     /// Only tests whose names contain this
@@ -38,6 +38,9 @@ pub(crate) fn test(args: TestArgs) -> Result<()> {
     run(&mut tests)?;
     if args.filter.is_none() {
         run(Command::new("bash").current_dir(root()).arg("skills/run-tests.sh"))?;
+    }
+    if args.long && args.filter.is_none() {
+        crate::fuzz::fuzz(&crate::fuzz::FuzzArgs { seconds: 60, target: None })?;
     }
     say(&format!("everything passed in {} s", began.elapsed().as_secs()));
     Ok(())
