@@ -18,6 +18,8 @@ use serde_json::{Value, json};
 use super::floor::{self, SANDBOX_UID};
 use super::row::{Row, Unit};
 use crate::build::{run, say};
+use crate::peers::{SANDBOX_RUNTIME, sandbox_runtime_folder};
+use crate::test::install;
 
 /// Processes of the sandbox that is killed.
 const PROCESSES: usize = 64;
@@ -65,20 +67,17 @@ pub(super) fn measure(hand: &Path, count: usize, idle: usize, spawn: &Row, cage:
     Ok(rows)
 }
 
-/// `@anthropic-ai/sandbox-runtime` for each command, where npm has it and what it needs is there.
-pub(super) fn peer(count: usize, target: &Path) -> Option<Row> {
-    let missing = ["npm", "node", "socat", "rg", "bwrap"].into_iter().find(|program| !is_on_path(program));
-    if let Some(program) = missing {
-        say(&format!("bench: the peer sandbox-runtime is not measured: there is no {program}"));
-        return None;
-    }
-    let measured = install_peer(target).and_then(|program| {
+/// `@anthropic-ai/sandbox-runtime` for each command, where it can be had.
+pub(super) fn peer(count: usize) -> Option<Row> {
+    let measured = install_peer().and_then(|folder| {
+        let program = folder.join("node_modules").join(SANDBOX_RUNTIME).join("dist/cli.js");
         let samples = floor::timed(count, || {
             let mut command = Command::new("node");
             command.arg(&program).args(["bash", "-c", "true"]).env("HOME", "/tmp").current_dir("/tmp");
             floor::run_as_sandbox(&mut command)
-        })?;
-        Ok(Row::times("sandbox-runtime … bash -c true", samples))
+        });
+        std::fs::remove_dir_all(&folder).context("removing the peer's copy")?;
+        Ok(Row::times("sandbox-runtime … bash -c true", samples?))
     });
     match measured {
         Ok(row) => Some(row),
@@ -89,19 +88,17 @@ pub(super) fn peer(count: usize, target: &Path) -> Option<Row> {
     }
 }
 
-fn install_peer(target: &Path) -> Result<PathBuf> {
-    let folder = target.join("bench-peers");
-    let program = folder.join("node_modules/@anthropic-ai/sandbox-runtime/dist/cli.js");
-    if !program.is_file() {
-        let mut npm = Command::new("npm");
-        npm.args(["install", "--no-audit", "--no-fund", "--silent", "--prefix"]).arg(&folder);
-        run(npm.arg("@anthropic-ai/sandbox-runtime"))?;
+fn install_peer() -> Result<PathBuf> {
+    for (program, package) in [("socat", "socat"), ("rg", "ripgrep")] {
+        if !is_on_path(program) {
+            install(package, "the comparison")?;
+        }
     }
-    // Where the uid can look, whatever folders lie above this one.
+    // Where the uid can look, whatever folders lie above.
     let reachable = std::env::temp_dir().join(format!("palisade-bench-peers-{}", std::process::id()));
-    run(Command::new("cp").arg("-r").arg(&folder).arg(&reachable))?;
+    run(Command::new("cp").arg("-r").arg(sandbox_runtime_folder()?).arg(&reachable))?;
     run(Command::new("chmod").args(["-R", "a+rX"]).arg(&reachable))?;
-    Ok(reachable.join("node_modules/@anthropic-ai/sandbox-runtime/dist/cli.js"))
+    Ok(reachable)
 }
 
 fn is_on_path(program: &str) -> bool {

@@ -189,7 +189,7 @@ async fn measure(palisade: &str, counts: &Counts, report: &mut Report) -> Result
     say("bench: sandboxes");
     let hand = Path::new(palisade).with_file_name("palisade-hand");
     report.figures(cage::measure(&hand, counts.spawns, counts.idle_sandboxes, &spawn, &cage)?);
-    report.floors(cage::peer(counts.spawns / 4, &build::root().join("target")));
+    report.floors(cage::peer(counts.spawns / 4));
     say("bench: egress");
     egress::measure(&counts.egress, report).await?;
     say("bench: money");

@@ -23,7 +23,9 @@ pub(crate) use bare::bare;
 pub(crate) use debian::{squid, tinyproxy};
 pub(crate) use envoy::envoy;
 pub(crate) use ours::{Ours, build_ours};
-pub(crate) use sandbox_runtime::sandbox_runtime;
+pub(crate) use sandbox_runtime::{
+    PACKAGE as SANDBOX_RUNTIME, installed as sandbox_runtime_folder, sandbox_runtime,
+};
 
 use crate::process;
 

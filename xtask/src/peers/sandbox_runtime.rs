@@ -11,7 +11,8 @@ use serde_json::json;
 use super::{Allowed, RunningProxy, Start, folder, free_address, version, with_hosts};
 use crate::build::{root, run};
 
-const PACKAGE: &str = "@anthropic-ai/sandbox-runtime";
+/// Its name at npm.
+pub(crate) const PACKAGE: &str = "@anthropic-ai/sandbox-runtime";
 /// Said, because npm would take an older one for an older Node.
 const VERSION: &str = "0.0.83";
 
@@ -33,7 +34,7 @@ createHttpProxyServer({ filter, lookupFor: port => guard.lookupFor(port) }).list
 "#;
 
 pub(crate) fn sandbox_runtime(allowed: &Allowed) -> Result<RunningProxy> {
-    let library = library()?;
+    let library = installed()?.join("node_modules").join(PACKAGE);
     let (folder, address) = (folder("sandbox-runtime")?, free_address()?);
     let script = folder.join("proxy.mjs");
     fs::write(&script, SCRIPT).context("writing the peer's start")?;
@@ -45,13 +46,13 @@ pub(crate) fn sandbox_runtime(allowed: &Allowed) -> Result<RunningProxy> {
     Start { name, folder, address, command }.run()
 }
 
-fn library() -> Result<PathBuf> {
+/// The folder it is installed in, its own `node_modules` below.
+pub(crate) fn installed() -> Result<PathBuf> {
     let folder = root().join("target/bench-peers/sandbox-runtime");
-    let library = folder.join("node_modules").join(PACKAGE);
-    if !library.join("package.json").is_file() {
+    if !folder.join("node_modules").join(PACKAGE).join("package.json").is_file() {
         let mut npm = Command::new("npm");
         npm.args(["install", "--no-audit", "--no-fund", "--silent", "--prefix"]).arg(&folder);
         run(npm.arg(format!("{PACKAGE}@{VERSION}")))?;
     }
-    Ok(library)
+    Ok(folder)
 }
