@@ -139,23 +139,20 @@ impl Runtime {
         let EgressConfig { way_out, lends, vault: source } = config.egress;
         source.open(vault.clone());
         let names = config.tenants.iter().map(|tenant| tenant.name.clone()).collect();
-        let policy = || EgressPolicy::new(way_out.clone(), vault.clone(), source, names);
-        let policy = match &way_out {
-            WayOut::There(_) if !lends => None,
-            WayOut::There(_) => {
-                let policy = Arc::new(policy());
-                // It may be started later; until then sessions have no way out.
-                if let Err(error) = policy.apply().await {
+        let is_here = matches!(way_out, WayOut::Here(_));
+        let policy = if is_here || lends {
+            let policy = Arc::new(EgressPolicy::new(way_out.clone(), vault.clone(), source, names));
+            // Before a turn goes on: what the vault manages is managed from the first connection on.
+            match policy.apply().await {
+                // A proxy elsewhere may be started later; until then sessions have no way out.
+                Err(error) if !is_here => {
                     tracing::warn!(error = %palisade_protocol::chain(&error), "the egress proxy has no vault yet");
                 }
-                Some(policy)
+                applied => applied?,
             }
-            WayOut::Here(_) => {
-                let policy = Arc::new(policy());
-                // Before a turn goes on: what the vault manages is managed from the first connection on.
-                policy.apply().await?;
-                Some(policy)
-            }
+            Some(policy)
+        } else {
+            None
         };
         let lease = Lease::take(&store, &config.data_dir).await?;
         let mut others = Others::default();
