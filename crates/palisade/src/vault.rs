@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::admin::socket::{Socket, encoded};
-use crate::admin::{carry_out, shown, time};
+use crate::admin::{Server, carry_out, shown, time};
 use crate::client::table::Table;
 
 /// Credentials that are attached to requests as they leave.
@@ -35,12 +35,8 @@ root can open. No command shows a value.")]
 pub(crate) struct Vault {
     #[command(subcommand)]
     action: Action,
-    /// The data directory of the running server.
-    #[arg(long, default_value = "palisade-data", global = true, value_name = "DIR")]
-    data_dir: PathBuf,
-    /// The server's JSON instead of text.
-    #[arg(long, global = true)]
-    json: bool,
+    #[command(flatten)]
+    at: Server,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -149,9 +145,9 @@ impl Given {
 
 /// Carries the command out.
 pub(crate) fn vault(args: Vault) -> Result<()> {
-    let json = args.json;
+    let json = args.at.json;
     carry_out(async {
-        let socket = Socket::open(&args.data_dir)?;
+        let socket = Socket::open(&args.at.data_dir)?;
         match args.action {
             Action::Set(set) => self::set(&socket, *set, json).await,
             Action::List { tenant } => list(&socket, tenant.as_deref(), json).await,

@@ -30,12 +30,19 @@ root can open.")]
 pub(crate) struct Admin {
     #[command(subcommand)]
     action: Action,
+    #[command(flatten)]
+    at: Server,
+}
+
+/// What the operator's commands have in common.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Server {
     /// The data directory of the running server.
     #[arg(long, default_value = "palisade-data", global = true, value_name = "DIR")]
-    data_dir: PathBuf,
-    /// The server's JSON instead of a table.
+    pub(crate) data_dir: PathBuf,
+    /// The server's JSON instead of text.
     #[arg(long, global = true)]
-    json: bool,
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -53,10 +60,10 @@ enum Action {
 /// Carries the command out.
 pub(crate) fn admin(args: Admin) -> Result<()> {
     carry_out(async {
-        let socket = Socket::open(&args.data_dir)?;
+        let socket = Socket::open(&args.at.data_dir)?;
         match args.action {
-            Action::Credits(credits) => credits::credits(&socket, credits, args.json).await,
-            Action::Usage => usage::usage(&socket, args.json).await,
+            Action::Credits(credits) => credits::credits(&socket, credits, args.at.json).await,
+            Action::Usage => usage::usage(&socket, args.at.json).await,
             Action::Audit(audit) => audit::audit(&socket, audit).await,
         }
     })
