@@ -79,6 +79,15 @@ impl Client {
             .json(&json!({"message": self.message}))
     }
 
+    /// Asks for the turn to be cancelled; whether it was told that it will be.
+    pub(crate) async fn cancel(&self, server: &Server) -> bool {
+        let Some(turn) = self.turn() else { return false };
+        let path = format!("/v1/sessions/{}/responses/{turn}/cancel", self.session);
+        let status = server.request(Method::POST, &path).send().await.unwrap().status();
+        assert!(matches!(status.as_u16(), 200 | 202), "{status}");
+        status == 202
+    }
+
     /// The request that resumes a turn's stream.
     pub(crate) fn events(&self, server: &Server, turn: &str, after: Option<u64>) -> RequestBuilder {
         let path = format!("/v1/sessions/{}/responses/{turn}/events", self.session);

@@ -125,6 +125,10 @@ async fn run_seed(world: &mut World, seed: u64) {
         () = all_ended(&mut readers) => {}
     }
     precisely(delay(&mut rng)).await;
+    let is_cancelled = rng.percent(25) && clients[0].cancel(&world.server).await;
+    if is_cancelled {
+        world.tally.count("cancels that were acknowledged just before");
+    }
     let phase = clients[0].seen().last().map_or("nothing was seen".to_owned(), |event| event.kind.clone());
     match rng.within(0..100) {
         0..10 => {
@@ -149,8 +153,9 @@ async fn run_seed(world: &mut World, seed: u64) {
     all_ended(&mut readers).await;
     // A client whose first stream was cut comes back once; there is nothing more to cut it.
     all_ended(&mut world.read_on(&clients)).await;
-    for client in &clients {
-        check_turn(world, client, Expected::Completed).await;
+    for (number, client) in clients.iter().enumerate() {
+        let expected = if is_cancelled && number == 0 { Expected::Cancelled } else { Expected::Completed };
+        check_turn(world, client, expected).await;
     }
     check_no_effect_is_unaccounted_for(world);
     world.has_paid_once().await;

@@ -13,6 +13,8 @@ use crate::world::World;
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Expected {
     Completed,
+    /// An acknowledged cancel allows no other end, and costs nothing.
+    Cancelled,
     GivenUp,
 }
 
@@ -24,14 +26,15 @@ pub(crate) async fn check_turn(world: &mut World, client: &Client, expected: Exp
     check_replays(world, client, &seen).await;
     let account = check_stream(&seen);
     check_end(&seen, expected);
-    check_effects(world, &account);
+    check_effects(world, &account, expected);
     // The session is usable, and what the model is told is what the client has seen.
     let follow_up = world.server.send(&client.session, FOLLOW_UP).await.until("message.completed").await;
-    for end in [seen.last(), follow_up.last()].into_iter().flatten() {
+    let own = seen.last().filter(|_| expected != Expected::Cancelled);
+    for end in [own, follow_up.last()].into_iter().flatten() {
         world.tokens += end.data["usage"]["total_tokens"].as_u64().unwrap_or_default();
     }
     let messages = world.model.told(&client.message).latest;
-    check_conversation(&messages, client, &account);
+    check_conversation(world, &messages, client, &account, expected);
     if expected == Expected::Completed {
         check_texts(world, client, &account, &messages);
     }
@@ -72,17 +75,22 @@ fn check_end(seen: &[TurnEvent], expected: Expected) {
     let how = (end.kind.as_str(), end.data["code"].as_str());
     match expected {
         Expected::Completed => assert_eq!(how, ("message.completed", None), "{}", end.frame),
+        Expected::Cancelled => assert_eq!(how, ("message.cancelled", None), "{}", end.frame),
         Expected::GivenUp => {
             assert_eq!(how, ("message.error", Some("turn.too_many_attempts")), "{}", end.frame)
         }
     }
 }
 
-/// Every effect at most once; once if the call was told to have succeeded; never if it was not seen to start.
-fn check_effects(world: &mut World, account: &Account) {
+/// Every effect at most once; once if the call was told to have succeeded; never if it was not seen to start, or, but for a call that a
+/// cancel ended, has no result.
+fn check_effects(world: &mut World, account: &Account, expected: Expected) {
     let lines = std::fs::read_to_string(world.server.workspace().join("effects")).unwrap_or_default();
     for (id, call) in &account.calls {
-        call.check(id);
+        let is_cut = expected == Expected::Cancelled && call.result.is_none();
+        if !is_cut {
+            call.check(id);
+        }
         let Some(effect) = effect_of(call) else { continue };
         world.effects.insert(effect.clone());
         let happened = match call.name.as_str() {
@@ -101,6 +109,9 @@ fn check_effects(world: &mut World, account: &Account) {
                 assert!(!call.failed, "{id} failed: {content} {code:?}");
                 assert_eq!(happened, 1, "{effect} was told to have happened: {call:?}");
                 world.tally.count("effects that happened once");
+            }
+            None if is_cut => {
+                world.tally.count(format!("effects of calls that were cancelled: happened {happened} times"))
             }
             None => assert_eq!(happened, 0, "{effect} happened without a result: {call:?}"),
         }
@@ -122,7 +133,14 @@ fn effect_of(call: &CallAccount) -> Option<String> {
     matches!(call.name.as_str(), "Bash" | "Write").then(|| name.to_owned())
 }
 
-fn check_conversation(messages: &[Value], client: &Client, account: &Account) {
+fn check_conversation(
+    world: &World,
+    messages: &[Value],
+    client: &Client,
+    account: &Account,
+    expected: Expected,
+) {
+    let produced = world.model.told(&client.message).texts;
     let asked = messages.iter().filter(|message| message["content"] == client.message.as_str()).count();
     assert_eq!(asked, 1, "the message was taken once");
     let until = messages.iter().position(|message| message["content"] == FOLLOW_UP).unwrap();
@@ -143,8 +161,11 @@ fn check_conversation(messages: &[Value], client: &Client, account: &Account) {
                             .strip_prefix(text.as_str())
                             .is_some_and(|rest| account.texts.iter().any(|t| t == rest))
                     });
+                // The event after a cancel is the last, so that what stood behind a call in the same answer is not shown any more.
+                let was_cut =
+                    expected == Expected::Cancelled && produced.iter().any(|it| it.contains(content));
                 assert!(
-                    was_shown,
+                    was_shown || was_cut,
                     "said to the model and never shown whole: {content:?}; shown: {:?}",
                     account.texts
                 );
