@@ -180,9 +180,9 @@ impl Vault {
             if let Some(opened) = self.cached(tenant) {
                 return Ok(opened);
             }
-            let epoch = self.inner.epoch.load(Ordering::SeqCst);
+            let (epoch, seen) = (self.inner.epoch.load(Ordering::SeqCst), self.seen(tenant));
             match Opened::load(&self.inner.store, &kek, tenant).await {
-                Ok(opened) => return self.keep(tenant, opened, epoch),
+                Ok(opened) => return self.keep(tenant, opened, epoch, seen),
                 // Rows and keys are read one after the other, and may have been replaced in between.
                 Err(failure @ Failure::Vault(_)) => {
                     self.heed_keys().await;
@@ -199,20 +199,35 @@ impl Vault {
         cache.opened.get(tenant).cloned()
     }
 
-    fn keep(&self, tenant: &TenantName, opened: Opened, epoch: u64) -> Result<Arc<Opened>, Failure> {
+    /// The latest version that anybody here has read.
+    fn seen(&self, tenant: &TenantName) -> i64 {
+        let cache = self.inner.cache.read().unwrap_or_else(PoisonError::into_inner);
+        cache.seen.get(tenant).copied().unwrap_or_default()
+    }
+
+    /// `epoch` and `seen` are of before it was read: a version that somebody else has read meanwhile makes this one late and not wrong.
+    fn keep(
+        &self,
+        tenant: &TenantName,
+        opened: Opened,
+        epoch: u64,
+        seen: i64,
+    ) -> Result<Arc<Opened>, Failure> {
+        if opened.version < seen {
+            let why = "all of it was put back to an older version";
+            return Err(VaultError::Manifest { tenant: tenant.clone(), why }.into());
+        }
         let opened = Arc::new(opened);
         self.cache_mut(|cache| {
-            let seen = cache.seen.entry(tenant.clone()).or_default();
-            if opened.version < *seen {
-                let why = "all of it was put back to an older version";
-                return Err(VaultError::Manifest { tenant: tenant.clone(), why }.into());
+            let latest = cache.seen.entry(tenant.clone()).or_default();
+            if opened.version >= *latest {
+                *latest = opened.version;
+                if self.inner.epoch.load(Ordering::SeqCst) == epoch {
+                    cache.opened.insert(tenant.clone(), opened.clone());
+                }
             }
-            *seen = opened.version;
-            if self.inner.epoch.load(Ordering::SeqCst) == epoch {
-                cache.opened.insert(tenant.clone(), opened.clone());
-            }
-            Ok(opened)
-        })
+        });
+        Ok(opened)
     }
 
     fn forget(&self, tenant: &TenantName) {
