@@ -21,6 +21,9 @@ use crate::{CredentialFault, CredentialSource};
 /// How long a server may take for a secret; it may have to ask for a token first.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Servers that lend at a time.
+const LENDERS_MAX: usize = 64;
+
 type Answer = Result<SecretString, CredentialFault>;
 
 struct Question {
@@ -34,10 +37,14 @@ struct Question {
 pub struct LentVault(Arc<Mutex<Vec<mpsc::Sender<Question>>>>);
 
 impl LentVault {
-    fn add(&self, lender: mpsc::Sender<Question>) {
+    fn add(&self, lender: mpsc::Sender<Question>) -> io::Result<()> {
         let mut lenders = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         lenders.retain(|lender| !lender.is_closed());
+        if lenders.len() >= LENDERS_MAX {
+            return Err(io::Error::other("too many servers lend their vault at once"));
+        }
         lenders.push(lender);
+        Ok(())
     }
 
     fn latest(&self) -> Option<mpsc::Sender<Question>> {
@@ -82,7 +89,7 @@ pub(in super::super) async fn serve(
                         };
                         // Asked only once its rules are in force.
                         if matches!(told, FromProxy::InForce) && let Some(lender) = lender.take() {
-                            lent.add(lender);
+                            lent.add(lender)?;
                         }
                         client.stream.write_all(&line(&told)?).await?;
                     }
