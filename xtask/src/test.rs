@@ -30,7 +30,9 @@ pub(crate) fn test(args: TestArgs) -> Result<()> {
     let mut tests = cargo(&["nextest", "run", "--workspace"]);
     tests.env("PALISADE_HAND", &hand);
     if args.long {
-        tests.env("PALISADE_LONG_TESTS", "1");
+        let seed = property_seed()?;
+        say(&format!("property tests: PROPTEST_RNG_SEED={seed} repeats their cases"));
+        tests.env("PALISADE_LONG_TESTS", "1").env("PROPTEST_RNG_SEED", seed);
     }
     if let Some(filter) = &args.filter {
         tests.arg(filter);
@@ -44,6 +46,13 @@ pub(crate) fn test(args: TestArgs) -> Result<()> {
     }
     say(&format!("everything passed in {} s", began.elapsed().as_secs()));
     Ok(())
+}
+
+/// A new seed for the property tests' cases.
+fn property_seed() -> Result<String> {
+    let now =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).context("reading the clock")?;
+    Ok(now.as_nanos().to_string())
 }
 
 /// What tests and bench need beside the runtime: the proxy that most operators have, to be behind and beside, and the store's other

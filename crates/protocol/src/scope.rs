@@ -160,14 +160,19 @@ impl Scope {
         self.access(&WorkspacePath::root()) == Access::Write
     }
 
-    /// The longest granted root that contains `path`: where a resolver starts, so that links are followed only
-    /// beneath the same scope root.
+    /// The root that contains `path`, one of [`Self::roots`]: where a resolver starts, so that links are followed only
+    /// beneath the same root. A grant that a wider one covers is no root: it has no mount of its own inside either, so that
+    /// what becomes of its folder is the same on both sides.
     pub fn root_of(&self, path: &WorkspacePath) -> Option<&WorkspacePath> {
-        self.grants
-            .iter()
-            .map(|(root, _)| root)
-            .filter(|root| path.is_within(root))
-            .max_by_key(|r| r.as_bytes().len())
+        let mut widest = Access::None;
+        let mut found = None;
+        // Sorted, so that those above a path come one below the other.
+        for (root, access) in self.grants.iter().filter(|(root, _)| path.is_within(root)) {
+            if *access > widest {
+                (widest, found) = (*access, Some(root));
+            }
+        }
+        found
     }
 }
 
@@ -179,6 +184,17 @@ pub fn session_dir(session: &SessionId) -> WorkspacePath {
     let text = format!("{SESSIONS}/{session}");
     // A session id is hex after a fixed prefix, so this path is always valid.
     WorkspacePath::parse(text).unwrap_or_else(|_| WorkspacePath::root())
+}
+
+/// Whether `path` is the own folder of some session: `.sessions/<id>`, and nothing above or below it.
+pub fn is_session_dir(path: &WorkspacePath) -> bool {
+    let mut names = path.names();
+    names.next() == Some(SESSIONS.as_bytes())
+        && names
+            .next()
+            .and_then(|name| std::str::from_utf8(name).ok())
+            .is_some_and(|id| SessionId::parse(id).is_ok())
+        && names.next().is_none()
 }
 
 #[cfg(test)]
@@ -262,6 +278,9 @@ mod tests {
             let other = FileAccess { read, write }.scope_for(&id).unwrap();
             prop_assert_eq!(one.access(&path(&at)), other.access(&path(&at)));
             prop_assert_eq!(one.roots(), other.roots());
+            let at = path(&at);
+            let longest = one.roots().into_iter().filter(|(root, _)| at.is_within(root)).map(|(root, _)| root).next_back();
+            prop_assert_eq!(one.root_of(&at), longest);
         }
     }
 }

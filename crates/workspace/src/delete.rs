@@ -2,7 +2,7 @@
 
 use palisade_beneath::Kind;
 use palisade_protocol::WorkspacePath;
-use palisade_protocol::scope::Scope;
+use palisade_protocol::scope::{Scope, is_session_dir};
 use rustix::io::Errno;
 
 use crate::{Workspace, WorkspaceError};
@@ -12,7 +12,7 @@ impl Workspace {
     /// directory; one with content only when `recursive`.
     pub fn delete(&self, scope: &Scope, path: &WorkspacePath, recursive: bool) -> Result<(), WorkspaceError> {
         let place = self.writable(scope, path)?;
-        if scope.root_of(path) == Some(path) {
+        if scope.root_of(path) == Some(path) || is_session_dir(path) {
             return Err(WorkspaceError::Held(path.clone()));
         }
         let (Some(parent), Some(name)) = (place.below().parent(), place.below().file_name()) else {

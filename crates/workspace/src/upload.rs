@@ -9,7 +9,7 @@ use std::path::Path;
 
 use palisade_beneath::{Directory, Kind, Metadata};
 use palisade_protocol::WorkspacePath;
-use palisade_protocol::scope::Scope;
+use palisade_protocol::scope::{Scope, is_session_dir};
 use rustix::io::Errno;
 use serde::Serialize;
 
@@ -67,8 +67,10 @@ impl Workspace {
             Err(WorkspaceError::NotFound(_)) => self.remake_root(scope, path)?,
             place => place?,
         };
-        // A root of the scope is a directory, also while it is missing on the disk.
-        let (Some(parent), Some(name)) = (place.below().parent(), place.below().file_name()) else {
+        // A root of the scope and a session's own folder are directories, also while they are missing on the disk.
+        let (Some(parent), Some(name), false) =
+            (place.below().parent(), place.below().file_name(), is_session_dir(path))
+        else {
             return Err(WorkspaceError::IsDirectory(path.clone()));
         };
         let (parents, temporary, file) = make_temporary(&place, parent, path)?;

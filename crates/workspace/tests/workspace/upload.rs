@@ -85,6 +85,9 @@ fn what_stands_in_the_way_is_named() {
     ] {
         assert_eq!(code(tenant.put(&whole(), path, "new")), expected, "{path}");
     }
+    // A root of the scope is a directory also while it is missing; a grant that a wider one covers is a path like any other.
+    assert_eq!(code(tenant.put(&scope(&[], &["root"]), "root", "new")), "file.is_directory");
+    assert_eq!(code(tenant.put(&scope(&[], &["", "covered"]), "covered", "new")), "ok");
 }
 
 /// Case D04: the agent sees the temporary's name as soon as it is there.
