@@ -5,7 +5,8 @@
 //! Nothing here may depend on the caller's privileges: capabilities are another fence.
 
 use libc::{
-    BPF_ABS, BPF_JEQ, BPF_JGE, BPF_JMP, BPF_JSET, BPF_K, BPF_LD, BPF_RET, BPF_W, c_long, sock_filter,
+    BPF_ABS, BPF_ALU, BPF_AND, BPF_JEQ, BPF_JGE, BPF_JMP, BPF_JSET, BPF_K, BPF_LD, BPF_RET, BPF_W, c_long,
+    sock_filter,
 };
 
 #[cfg(not(target_arch = "x86_64"))]
@@ -45,6 +46,12 @@ const FAMILIES: [u32; 4] = [
 ];
 /// They put bytes into the terminal that a process was given, as if its owner had typed them.
 const TERMINAL_INJECTIONS: [u32; 2] = [0x5412, 0x541c];
+/// The second byte of a request's number says whose it is (linux/ioctl.h): those of btrfs, which are also every file
+/// system's for sharing blocks (`FICLONE`, `FIDEDUPERANGE`), and those of XFS, which are also every file system's for
+/// reserving blocks (`FS_IOC_RESVSP`) and for how much a write reserves (`FS_IOC_FSSETXATTR`).
+const STORAGE_REQUESTS: [u32; 2] = [0x9400, 0x5800];
+/// Where that byte stands in a request's number.
+const REQUEST_TYPE: u32 = 0xff00;
 /// The ordinary execution domain, and the question which one it is.
 const PERSONALITIES: [u32; 2] = [0, 0xffff_ffff];
 
@@ -119,6 +126,19 @@ const FORBIDDEN: &[c_long] = &[
     libc::SYS_set_mempolicy,
 ];
 
+/// EOPNOTSUPP, whatever the arguments, as on a file system that cannot do it: the C library and every program that
+/// copies files then write instead. They take disk without writing, past every limit of a file's size and in no time.
+const UNSUPPORTED: &[c_long] = &[
+    libc::SYS_fallocate,
+    // Some file systems count attributes for nobody.
+    libc::SYS_setxattr,
+    libc::SYS_lsetxattr,
+    libc::SYS_fsetxattr,
+    SYS_SETXATTRAT,
+];
+/// Linux 6.13, and not in the C library's list yet.
+const SYS_SETXATTRAT: c_long = 463;
+
 /// The program as the kernel takes it.
 pub(crate) fn program() -> Vec<u8> {
     let mut code = Code(Vec::new());
@@ -133,12 +153,15 @@ pub(crate) fn program() -> Vec<u8> {
     for number in FORBIDDEN {
         code.when(*number, &[ret(errno(libc::EPERM))]);
     }
+    for number in UNSUPPORTED {
+        code.when(*number, &[ret(errno(libc::EOPNOTSUPP))]);
+    }
     let bits = [load(argument_at(0)), jump(BPF_JSET, NEW_NAMESPACES, 0, 1), ret(errno(libc::EPERM)), allow()];
     code.when(libc::SYS_clone, &bits);
     code.when(libc::SYS_personality, &only(0, &PERSONALITIES));
     code.when(libc::SYS_socket, &only(0, &FAMILIES));
     code.when(libc::SYS_socketpair, &only(0, &FAMILIES));
-    code.when(libc::SYS_ioctl, &none_of(1, &TERMINAL_INJECTIONS));
+    code.when(libc::SYS_ioctl, &ioctl());
     code.0.push(allow());
     code.bytes()
 }
@@ -178,21 +201,24 @@ impl Code {
 
 /// Allowed where the argument is one of `values`.
 fn only(argument: u32, values: &[u32]) -> Vec<sock_filter> {
-    among(argument, values, allow(), ret(errno(libc::EPERM)))
-}
-
-/// Refused where the argument is one of `values`.
-fn none_of(argument: u32, values: &[u32]) -> Vec<sock_filter> {
-    among(argument, values, ret(errno(libc::EPERM)), allow())
-}
-
-fn among(argument: u32, values: &[u32], inside: sock_filter, outside: sock_filter) -> Vec<sock_filter> {
     let mut code = vec![load(argument_at(argument))];
-    for value in values {
-        code.extend([jump(BPF_JEQ, *value, 0, 1), inside]);
-    }
-    code.push(outside);
+    code.extend(where_among(values, allow()));
+    code.push(ret(errno(libc::EPERM)));
     code
+}
+
+/// No typing into terminals and no request that takes disk past the limits; all others are the drivers' to judge.
+fn ioctl() -> Vec<sock_filter> {
+    let mut code = vec![load(argument_at(1))];
+    code.extend(where_among(&TERMINAL_INJECTIONS, ret(errno(libc::EPERM))));
+    code.push(statement(BPF_ALU | BPF_AND | BPF_K, REQUEST_TYPE));
+    code.extend(where_among(&STORAGE_REQUESTS, ret(errno(libc::EOPNOTSUPP))));
+    code.push(allow());
+    code
+}
+
+fn where_among(values: &[u32], verdict: sock_filter) -> impl Iterator<Item = sock_filter> {
+    values.iter().flat_map(move |value| [jump(BPF_JEQ, *value, 0, 1), verdict])
 }
 
 fn load(offset: u32) -> sock_filter {
@@ -245,6 +271,7 @@ mod tests {
                     let from = k as usize;
                     accumulator = u32::from_ne_bytes(data[from..from + 4].try_into().unwrap());
                 }
+                _ if code == BPF_ALU | BPF_AND | BPF_K => accumulator &= k,
                 _ if code == BPF_RET | BPF_K => return k,
                 _ if code == BPF_JMP | BPF_K | BPF_JEQ => branch(accumulator == k),
                 _ if code == BPF_JMP | BPF_K | BPF_JGE => branch(accumulator >= k),
@@ -259,6 +286,7 @@ mod tests {
     }
 
     const EPERM: u32 = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
+    const EOPNOTSUPP: u32 = libc::SECCOMP_RET_ERRNO | libc::EOPNOTSUPP as u32;
     const ENOSYS: u32 = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
     const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
 
@@ -267,14 +295,18 @@ mod tests {
         for number in FORBIDDEN {
             assert_eq!(native(*number, &[]), EPERM, "{number}");
         }
+        for number in UNSUPPORTED {
+            assert_eq!(native(*number, &[]), EOPNOTSUPP, "{number}");
+        }
         assert_eq!(native(libc::SYS_clone3, &[]), ENOSYS);
         for number in [FIRST_UNKNOWN, FIRST_UNKNOWN + 1, 1_000, X32_BIT - 1] {
             assert_eq!(verdict(AUDIT_ARCH_X86_64, number, &[]), ENOSYS, "{number}");
         }
-        let known = 0..i64::from(FIRST_UNKNOWN);
         let zero_is_refused = [libc::SYS_socket, libc::SYS_socketpair, libc::SYS_clone3];
-        for number in known.filter(|number| !FORBIDDEN.contains(number) && !zero_is_refused.contains(number))
-        {
+        let is_refused = |number: &i64| {
+            [FORBIDDEN, UNSUPPORTED, &zero_is_refused].iter().any(|list| list.contains(number))
+        };
+        for number in (0..i64::from(FIRST_UNKNOWN)).filter(|number| !is_refused(number)) {
             assert_eq!(native(number, &[]), ALLOW, "{number}");
         }
     }
@@ -297,8 +329,21 @@ mod tests {
             assert_eq!(native(libc::SYS_socket, &[high | family]), expected, "{family}");
             assert_eq!(native(libc::SYS_socketpair, &[family]), expected, "{family}");
         }
-        for (request, expected) in [(0x5412, EPERM), (high | 0x5412, EPERM), (0x541c, EPERM), (0x5413, ALLOW)]
-        {
+        for (request, expected) in [
+            (0x5412, EPERM),
+            (high | 0x5412, EPERM),
+            (0x541c, EPERM),
+            (0x5413, ALLOW),
+            // FICLONE, FIDEDUPERANGE, BTRFS_IOC_SUBVOL_CREATE, FS_IOC_RESVSP64, FS_IOC_FSSETXATTR; then FIONREAD and
+            // FS_IOC_GETFLAGS.
+            (0x4004_9409, EOPNOTSUPP),
+            (high | 0xc018_9436, EOPNOTSUPP),
+            (0x5000_940e, EOPNOTSUPP),
+            (0x4030_582a, EOPNOTSUPP),
+            (0x401c_5820, EOPNOTSUPP),
+            (0x541b, ALLOW),
+            (0x8008_6601, ALLOW),
+        ] {
             assert_eq!(native(libc::SYS_ioctl, &[0, request]), expected, "{request:#x}");
         }
         for (flags, expected) in [

@@ -154,7 +154,7 @@ async fn b26_b32_files_have_a_size_and_processes_a_number_of_them() {
          for size in [2**42, 2**30 + 1]:\n\
          \x20   try: os.ftruncate(fd, size)\n\
          \x20   except OSError as e: print(e.strerror)\n\
-         try: os.posix_fallocate(fd, 0, 2**30 + 1)\nexcept OSError as e: print(e.strerror)\n\
+         try: os.posix_fallocate(fd, 2**30, 1)\nexcept OSError as e: print(e.strerror)\n\
          os.ftruncate(fd, 2**30)\nos.unlink('giant')";
     assert_eq!(python(&sandbox, program).await, "File too large\nFile too large\nFile too large");
     assert_eq!(

@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod agreement;
 #[cfg(test)]
+mod disk;
+#[cfg(test)]
 mod files;
 #[cfg(test)]
 mod kernel;

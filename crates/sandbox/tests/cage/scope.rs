@@ -74,7 +74,6 @@ async fn a03_a_read_scope_refuses_every_kind_of_write() {
         "ln -s x ref/new",
         "mkfifo ref/new",
         "rmdir ref/empty",
-        "python3 -c 'import os; os.setxattr(\"ref/a.txt\", \"user.x\", b\"1\")'",
         "python3 -c 'import os; fd = os.open(\"ref/a.txt\", os.O_RDONLY); os.fchmod(fd, 0o777)'",
         "exec 5< ref/a.txt; echo x > /proc/self/fd/5",
     ] {
