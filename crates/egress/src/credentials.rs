@@ -83,6 +83,23 @@ impl Credentials {
         self.by_name.insert(name.into(), key);
     }
 
+    /// The names that have another key here than there.
+    pub(crate) fn differing(&self, other: &Self) -> Vec<String> {
+        let key = |keys: &Self, name: &str| keys.by_name.get(name).map(|key| key.expose_secret().to_owned());
+        let mut names: Vec<String> =
+            self.by_name.keys().filter(|name| key(self, name) != key(other, name)).cloned().collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// These keys, and of the others those that are not among them.
+    pub(crate) fn over(mut self, others: &Self) -> Self {
+        for (name, key) in &others.by_name {
+            self.by_name.entry(name.clone()).or_insert_with(|| key.clone());
+        }
+        self
+    }
+
     /// The `Authorization` field for one call.
     pub(crate) fn bearer(&self, name: &[u8]) -> Result<Vec<u8>, Reason> {
         let name = std::str::from_utf8(name).map_err(|_| Reason::CredentialMissing)?;

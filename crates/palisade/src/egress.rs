@@ -10,6 +10,7 @@ use palisade_egress::{BucketSpec, PassKey};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
+use crate::serve::reload::{self, Reload};
 use crate::serve::{account, egress, logging, models, stop_signal};
 
 /// What connections may still take after SIGTERM.
@@ -65,8 +66,11 @@ async fn run(
     bucket: Option<BucketSpec>,
 ) -> Result<()> {
     let stop = stop_signal()?;
+    let hangups = reload::hangups()?;
     let vault = egress::VaultOf::OtherServers;
-    let egress = egress::Egress::start(&config, Some(&file), &upstreams, Some(key), bucket, vault).await?;
+    let egress = egress::Egress::start(&config, &upstreams, Some(key), bucket, vault).await?;
+    let (document, policy) = (config.document, egress.policy());
+    let reload = Reload { file: Some(file), document, policy, server: None };
     let (way_out, stopping) = (egress.way_out(), CancellationToken::new());
     let stopped = async {
         stop.await;
@@ -74,7 +78,7 @@ async fn run(
         stopping.cancel();
         egress::shut_down(&way_out, GRACE).await;
     };
-    tokio::join!(egress.keep(stopping.clone()), stopped);
+    tokio::join!(egress.keep(stopping.clone()), reload.keep(hangups, stopping.clone()), stopped);
     tracing::info!("stopped");
     Ok(())
 }

@@ -1,6 +1,8 @@
 //! What an operator does beside the configuration: credits, usage of everybody, the audit's export. Not for callers
 //! with a key: who reaches this has the server's data directory.
 
+use std::sync::Arc;
+
 use palisade_protocol::audit::AuditEvent;
 use palisade_protocol::money::{CREDITS_PER_POSTING_MAX, CreditMode, MICRO};
 use palisade_protocol::rate::{RateLimits, Used};
@@ -94,8 +96,8 @@ impl Admin {
 
     /// The tenant of this name; without a name the only one there is.
     pub fn tenant(&self, name: Option<&str>) -> Result<TenantName, Error> {
-        let tenants = &self.runtime.rooms.tenants;
-        let mut names: Vec<&TenantName> = tenants.keys().collect();
+        let live = self.runtime.rooms.live();
+        let mut names: Vec<&TenantName> = live.tenants.keys().collect();
         names.sort();
         let found = match name {
             Some(name) => names.iter().find(|tenant| tenant.as_str() == name),
@@ -118,13 +120,14 @@ impl Admin {
     /// Every ledger, by name.
     pub async fn ledgers(&self) -> Result<Vec<LedgerSummary>, Error> {
         let rooms = &self.runtime.rooms;
+        let live = rooms.live();
         let summary = |state: LedgerState| {
             let spends =
-                |tenant: &&crate::tenant::Tenant| tenant.config.ledger.as_ref() == Some(&state.ledger);
+                |tenant: &&Arc<crate::tenant::Tenant>| tenant.config.ledger.as_ref() == Some(&state.ledger);
             let mut tenants: Vec<TenantName> =
-                rooms.tenants.values().filter(spends).map(|tenant| tenant.config.name.clone()).collect();
+                live.tenants.values().filter(spends).map(|tenant| tenant.config.name.clone()).collect();
             tenants.sort();
-            let mode = rooms.billing.ledger(&state.ledger).map(|terms| terms.mode);
+            let mode = live.billing.ledger(&state.ledger).map(|terms| terms.mode);
             LedgerSummary { mode, tenants, state }
         };
         Ok(rooms.store.ledgers().await?.into_iter().map(summary).collect())
@@ -178,8 +181,9 @@ impl Admin {
     /// What every caller has used that has used anything in the last day.
     pub async fn usage(&self) -> Result<Vec<CallerSummary>, Error> {
         let rooms = &self.runtime.rooms;
+        let live = rooms.live();
         let summary = |usage: palisade_store::CallerUsage| CallerSummary {
-            limits: rooms.tenants.get(&usage.tenant).map(|tenant| tenant.config.rate),
+            limits: live.tenants.get(&usage.tenant).map(|tenant| tenant.config.rate),
             tenant: usage.tenant,
             caller: usage.caller,
             bucket: usage.bucket,

@@ -1,7 +1,7 @@
 //! The vault's part of what the egress proxy does: which hosts it manages, put in force whenever that changes. What is wrong changes
 //! nothing. The other part is the operator's, and the proxy has it from the configuration.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -35,7 +35,7 @@ pub struct EgressPolicy {
     vault: Vault,
     /// What a proxy in another process asks through us.
     source: Arc<dyn CredentialSource>,
-    tenants: Vec<TenantName>,
+    tenants: Mutex<Vec<TenantName>>,
     /// Held while rules are read and put in force, so that older ones never come last.
     applying: tokio::sync::Mutex<()>,
     /// Which of the vault's changes is in force.
@@ -57,7 +57,7 @@ impl EgressPolicy {
     /// For these tenants.
     pub fn new(way_out: WayOut, vault: Vault, source: VaultSource, tenants: Vec<TenantName>) -> Self {
         let (applying, applied) = (tokio::sync::Mutex::default(), watch::Sender::new(0));
-        Self { way_out, vault, source: Arc::new(source), tenants, applying, applied }
+        Self { way_out, vault, source: Arc::new(source), tenants: Mutex::new(tenants), applying, applied }
     }
 
     /// Takes what the vault has now.
@@ -71,10 +71,29 @@ impl EgressPolicy {
         Ok(())
     }
 
+    /// From now on for these tenants.
+    pub(crate) async fn serve(&self, tenants: Vec<TenantName>) -> Result<(), PolicyError> {
+        {
+            let mut served = self.lock();
+            if tenants.iter().all(|tenant| served.contains(tenant)) {
+                return Ok(());
+            }
+            *served = tenants;
+        }
+        self.apply().await
+    }
+
+    // The list is whole after any panic, so a poisoned lock is still good.
+    fn lock(&self) -> MutexGuard<'_, Vec<TenantName>> {
+        self.tenants.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn rules(&self) -> Result<VaultRules, Error> {
         let mut rules = VaultRules::default();
-        for tenant in &self.tenants {
-            rules.credentials.push((tenant.clone(), self.vault.credential_rules(tenant).await?));
+        let tenants = self.lock().clone();
+        for tenant in tenants {
+            let credentials = self.vault.credential_rules(&tenant).await?;
+            rules.credentials.push((tenant, credentials));
         }
         let endpoints = self.vault.token_endpoints().await?;
         rules.token_endpoints =

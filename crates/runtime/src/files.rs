@@ -75,7 +75,7 @@ impl Runtime {
         path: WorkspacePath,
         announced: Option<u64>,
     ) -> Result<FileUpload, Error> {
-        let tenant = self.rooms.tenant(ctx)?;
+        let tenant = &*self.rooms.tenant(ctx)?;
         let (bytes_max, storage) = (tenant.config.upload_bytes_max, tenant.storage.clone());
         let room = storage.clone();
         let upload = self
@@ -130,7 +130,7 @@ impl Runtime {
     }
 
     /// Whose files they are, and what of them the session may see.
-    async fn files_of(&self, ctx: &OpCtx, id: &SessionId) -> Result<(&Tenant, Arc<Scope>), Error> {
+    async fn files_of(&self, ctx: &OpCtx, id: &SessionId) -> Result<(Arc<Tenant>, Arc<Scope>), Error> {
         let tenant = self.rooms.tenant(ctx)?;
         let asked = match self.rooms.scopes.get(ctx.tenant(), id) {
             Ok(scope) => return Ok((tenant, scope)),

@@ -22,7 +22,7 @@ pub(crate) type Leftovers = HashSet<(TenantName, SessionId)>;
 /// Folders of sessions that are gone, or whose row is not there yet.
 pub(crate) async fn find(rooms: &Rooms) -> Result<Leftovers, StartError> {
     let mut found = Leftovers::new();
-    for (name, tenant) in &rooms.tenants {
+    for (name, tenant) in &rooms.live().tenants {
         let dirs = tenant.workspace.session_dirs();
         for id in dirs.map_err(|source| StartError::Workspace { tenant: name.to_string(), source })? {
             if rooms.store.session(name, &id).await?.is_none() {
@@ -37,7 +37,7 @@ pub(crate) async fn find(rooms: &Rooms) -> Result<Leftovers, StartError> {
 /// in the background, for a workspace may be large.
 pub(crate) async fn keep_away(rooms: Arc<Rooms>, dead: Leftovers) {
     remove(&rooms, &dead).await;
-    for tenant in rooms.tenants.values() {
+    for tenant in rooms.live().tenants.values() {
         let workspace = tenant.workspace.clone();
         tell(blocking(move || Ok(workspace.remove_unfinished_uploads(UPLOAD_LEFT_AFTER).map(drop)?)).await);
     }
@@ -67,7 +67,7 @@ fn judge(suspected: &Leftovers, found: Leftovers) -> (Leftovers, Leftovers) {
 
 async fn remove(rooms: &Rooms, dead: &Leftovers) {
     for (name, id) in dead {
-        let Some(tenant) = rooms.tenants.get(name) else { continue };
+        let Some(tenant) = rooms.live().tenants.get(name).cloned() else { continue };
         let (workspace, id) = (tenant.workspace.clone(), id.clone());
         tell(blocking(move || Ok(workspace.remove_session_dir(&id)?)).await);
     }

@@ -23,6 +23,7 @@ mod ready;
 mod recover;
 mod scopes;
 mod sessions;
+mod settings;
 mod skills;
 mod start;
 mod storage;
@@ -33,15 +34,14 @@ mod turn;
 mod usage;
 mod vault;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use palisade_egress::WayOut;
 use palisade_inference::Router;
-use palisade_protocol::{Error, SessionId, TenantName};
+use palisade_protocol::{Error, SessionId};
 use palisade_sandbox::SandboxFactory;
 use palisade_store::Store;
-use palisade_vault::Keys;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -58,6 +58,7 @@ pub use palisade_store::{AuditRange, ClientAnswer, LedgerEntry, StoreUrl};
 pub use palisade_vault::{ExposeSecret, KekKind, KeyMaterial, SecretString, VaultError};
 pub use ready::{PartState, Readiness};
 pub use sessions::BulkDelete;
+pub use settings::Settings;
 pub use skills::BundledSkill;
 pub use start::{RuntimeConfig, StartError};
 pub use storage::Headroom;
@@ -69,7 +70,6 @@ pub use vault::{
     VaultConfig, VaultFault, VaultStartError, VaultState,
 };
 
-use crate::billing::Billing;
 use crate::hands::Hands;
 use crate::tenant::Tenant;
 use crate::turn::Turns;
@@ -94,8 +94,8 @@ pub struct ModelInfo {
 /// Everything operations share.
 struct Rooms {
     store: Store,
-    tenants: HashMap<TenantName, Tenant>,
-    billing: Billing,
+    live: ArcSwap<settings::Live>,
+    data_dir: std::path::PathBuf,
     router: Router,
     sandboxes: SandboxFactory,
     way_out: WayOut,
@@ -114,19 +114,19 @@ struct Rooms {
     tasks: TaskTracker,
     /// Cancelled when the server drains: turns stop at their next durable point.
     draining: CancellationToken,
-    keys: Keys,
     vault: Vault,
     demo_planner: bool,
-    events_retention_s: f64,
-    session_idle_s: f64,
-    client_tool_timeout: std::time::Duration,
     _lock: lock::DataDirLock,
 }
 
 impl Rooms {
     /// The caller's tenant. A key that authenticated names a tenant that is there.
-    fn tenant(&self, ctx: &OpCtx) -> Result<&Tenant, Error> {
-        self.tenants.get(ctx.tenant()).ok_or_else(|| Error::bug(format!("no tenant {}", ctx.tenant())))
+    fn tenant(&self, ctx: &OpCtx) -> Result<Arc<Tenant>, Error> {
+        self.live()
+            .tenants
+            .get(ctx.tenant())
+            .cloned()
+            .ok_or_else(|| Error::bug(format!("no tenant {}", ctx.tenant())))
     }
 
     /// The record of the caller's session; somebody else's does not exist.
@@ -144,7 +144,8 @@ impl Runtime {
 
     /// The catalog, as the caller's tenant sees it.
     pub fn models(&self, ctx: &OpCtx) -> Vec<ModelInfo> {
-        let default = self.rooms.tenants.get(ctx.tenant()).map(|tenant| tenant.config.default_model.as_str());
+        let live = self.rooms.live();
+        let default = live.tenants.get(ctx.tenant()).map(|tenant| tenant.config.default_model.as_str());
         let models = self.rooms.router.catalog().models();
         models
             .map(|model| ModelInfo {
@@ -162,14 +163,15 @@ impl Runtime {
 
     /// Whose key this is.
     pub fn authenticate(&self, key: &str) -> Option<OpCtx> {
-        self.rooms.keys.authenticate(key).cloned().map(OpCtx::new)
+        self.rooms.live().keys.authenticate(key).cloned().map(OpCtx::new)
     }
 
     /// Whether a caller may use the endpoint of this name: one that belongs to a tenant is that tenant's alone (decision 31), every other
     /// is everybody's.
     pub fn is_endpoint_of(&self, ctx: &OpCtx, host: &str) -> bool {
-        let owns = |tenant: &&Tenant| tenant.config.hosts.iter().any(|name| name == host);
-        let owner = self.rooms.tenants.values().find(owns);
+        let live = self.rooms.live();
+        let owns = |tenant: &&Arc<Tenant>| tenant.config.hosts.iter().any(|name| name == host);
+        let owner = live.tenants.values().find(owns);
         owner.is_none_or(|owner| owner.config.name == *ctx.tenant())
     }
 

@@ -78,13 +78,13 @@ pub(crate) async fn end_due_sessions(rooms: Arc<Rooms>) {
 
 /// Destroys what is due now; how long until the next look.
 async fn look(rooms: &Arc<Rooms>) -> Result<Duration, StoreError> {
-    let due = rooms.store.due_sessions(now(), rooms.session_idle_s, BATCH_MAX).await?;
+    let due = rooms.store.due_sessions(now(), rooms.live().session_idle_s, BATCH_MAX).await?;
     let ended: Vec<bool> =
         stream::iter(due).map(|due| end_session(rooms, due)).buffer_unordered(AT_ONCE_MAX).collect().await;
     if ended.contains(&false) {
         return Ok(PAUSE_AFTER_FAILURE);
     }
-    let next = rooms.store.next_due(None, rooms.session_idle_s).await?;
+    let next = rooms.store.next_due(None, rooms.live().session_idle_s).await?;
     let until_next = next.and_then(|at| Duration::try_from_secs_f64((at - now()).max(0.0)).ok());
     Ok(until_next.unwrap_or(LOOK).clamp(PAUSE_MIN, LOOK))
 }
@@ -217,7 +217,7 @@ async fn destroy(rooms: &Rooms, tenant: &TenantName, id: &SessionId, cause: Caus
     match cause {
         // Decided by the store once more: a message may have come since it was found idle.
         Cause::Idle => {
-            rooms.store.delete_idle_session(tenant, id, now() - rooms.session_idle_s, true).await?;
+            rooms.store.delete_idle_session(tenant, id, now() - rooms.live().session_idle_s, true).await?;
         }
         Cause::DeletedIfIdle { inactive_since } => {
             rooms.store.delete_idle_session(tenant, id, inactive_since, false).await?;
@@ -241,7 +241,7 @@ async fn destroy(rooms: &Rooms, tenant: &TenantName, id: &SessionId, cause: Caus
     }
     rooms.doors.forget(id);
     // A tenant that is not configured any more has no open workspace; should it come back, its start cleans up.
-    if let Some(tenant) = rooms.tenants.get(tenant) {
+    if let Some(tenant) = rooms.live().tenants.get(tenant) {
         remove_folder(tenant, id).await;
     }
     tracing::info!(tenant = %tenant, session = %id, ?cause, "session destroyed");
@@ -298,7 +298,7 @@ pub(crate) fn expired_message(session: &Session) -> String {
 
 /// Until the tenant's next session ends by itself; what a client that was refused another one is told to wait.
 pub(crate) async fn seconds_to_next_end(rooms: &Rooms, tenant: &TenantName) -> u64 {
-    let next = match rooms.store.next_due(Some(tenant), rooms.session_idle_s).await {
+    let next = match rooms.store.next_due(Some(tenant), rooms.live().session_idle_s).await {
         Ok(next) => next,
         Err(error) => {
             tracing::warn!(error = %palisade_protocol::chain(&error), "what falls due next is not known");

@@ -50,13 +50,13 @@ impl Runtime {
         {
             return Ok(sent);
         }
-        let tenant = self.rooms.tenant(ctx)?;
+        let tenant = &*self.rooms.tenant(ctx)?;
         let session = self.rooms.session(ctx, id).await?;
         let keep = match self.rooms.store.session_context(id).await? {
             Some(context) => serde_json::from_value::<SessionKeep>(context).map_err(Error::bug)?,
             None => return Err(Error::no_such_session()),
         };
-        let account = self.rooms.billing.account(ctx, &tenant.config);
+        let account = self.rooms.live().billing.account(ctx, &tenant.config);
         let turn = TurnId::from_random(palisade_vault::random().map_err(Error::bug)?);
         // Before the turn is written: one that is written under a name that this server is about to lose stops.
         let lease_over = self.rooms.lease.over();

@@ -56,6 +56,7 @@ impl Runtime {
         );
         let missing = self
             .rooms
+            .live()
             .tenants
             .values()
             .find(|tenant| self.rooms.router.catalog().model(&tenant.config.default_model).is_none())

@@ -120,7 +120,7 @@ async fn job(
     listed: &Listed,
     lease_over: CancellationToken,
 ) -> Result<Result<TurnJob, String>, StoreError> {
-    let Some(tenant) = rooms.tenants.get(name) else {
+    let Some(tenant) = rooms.live().tenants.get(name).cloned() else {
         return Ok(Err("its tenant is not configured".to_owned()));
     };
     let Some(session) = rooms.store.session(name, &turn.session).await? else {
@@ -134,6 +134,6 @@ async fn job(
     let next_seq = rooms.store.last_seq(&turn.id).await?.map_or(0, |last| last + 1);
     let (step_seq, started_at) = (turn.step_seq, turn.started_at);
     let start = TurnStart { turn: turn.id.clone(), generation, next_seq, step_seq, started_at };
-    let job = TurnJob::new(rooms, tenant, (session, keep), start, listed, lease_over);
+    let job = TurnJob::new(rooms, &tenant, (session, keep), start, listed, lease_over);
     Ok(job.map_err(|error| error.message))
 }

@@ -24,7 +24,7 @@ pub struct BulkDelete {
 impl Runtime {
     /// Creates a session. Its scope's folders exist afterwards; its sandbox starts when it is first needed.
     pub async fn create_session(&self, ctx: &OpCtx, draft: SessionDraft) -> Result<Session, Error> {
-        let tenant = self.rooms.tenant(ctx)?;
+        let tenant = &*self.rooms.tenant(ctx)?;
         let ttl = checked_ttl(tenant, draft.ttl)?;
         check_metadata(&draft)?;
         let client_tools = palisade_agent::client_tools::read(&draft.tools)

@@ -5,16 +5,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use palisade_egress::WayOut;
 use palisade_inference::Router;
 use palisade_sandbox::{SandboxConfig, SandboxError, SandboxFactory};
 use palisade_store::{OpenStore, Store, StoreError, StoreUrl};
-use palisade_vault::Keys;
-use palisade_workspace::{Workspace, WorkspaceError};
+use palisade_workspace::WorkspaceError;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::billing::{Billing, LedgerConfig};
 use crate::clock::now;
 use crate::doors::Doors;
 use crate::egress_policy::{EgressConfig, EgressPolicy, PolicyError};
@@ -22,9 +21,8 @@ use crate::hands::Hands;
 use crate::lease::{self, Lease, Others};
 use crate::lock::DataDirLock;
 use crate::metrics::Metrics;
+use crate::settings::{Live, Settings};
 use crate::skills::BundledSkill;
-use crate::storage::Storage;
-use crate::tenant::{Tenant, TenantConfig};
 use crate::turn::Turns;
 use crate::vault::{Vault, VaultConfig, VaultStartError};
 use crate::{Rooms, Runtime, leftovers};
@@ -40,10 +38,8 @@ pub struct RuntimeConfig {
     pub data_dir: PathBuf,
     /// A database that several servers share, each with the same data directory; without it a file there.
     pub store: Option<StoreUrl>,
-    /// At least one.
-    pub tenants: Vec<TenantConfig>,
-    /// Who may call.
-    pub keys: Keys,
+    /// What can be changed later.
+    pub settings: Settings,
     /// Whether the models are the built-in stand-in; then the catalog says so.
     pub demo_planner: bool,
     /// The models, with the way out to them.
@@ -54,16 +50,6 @@ pub struct RuntimeConfig {
     pub egress: EgressConfig,
     /// Offered to every tenant.
     pub bundled_skills: Vec<BundledSkill>,
-    /// How long a client has to answer a call of its own tool, in seconds.
-    pub client_tool_timeout_s: u64,
-    /// How long a turn's events are kept after its end, in seconds.
-    pub events_retention_s: u64,
-    /// How long a session that is not persistent is kept after its last response, in seconds.
-    pub session_idle_s: u64,
-    /// What a credit is worth, in dollars: prices are dollars, ledgers are credits.
-    pub usd_per_credit: f64,
-    /// Every ledger that a tenant names.
-    pub ledgers: Vec<LedgerConfig>,
     /// Where credentials are kept, and with which key.
     pub vault: VaultConfig,
 }
@@ -138,7 +124,7 @@ impl Runtime {
         let vault = Vault::open(store.clone(), config.vault, tasks.clone()).await?;
         let EgressConfig { way_out, lends, vault: source } = config.egress;
         source.open(vault.clone());
-        let names = config.tenants.iter().map(|tenant| tenant.name.clone()).collect();
+        let names = config.settings.tenants.iter().map(|tenant| tenant.name.clone()).collect();
         let is_here = matches!(way_out, WayOut::Here(_));
         let policy = if is_here || lends {
             let policy = Arc::new(EgressPolicy::new(way_out.clone(), vault.clone(), source, names));
@@ -161,15 +147,11 @@ impl Runtime {
             // Whoever was here before has ended, or its lock would have stopped us.
             false => others.bury_all(&store, &config.data_dir).await.map(|()| true)?,
         };
-        let mut tenants = HashMap::new();
-        for tenant in config.tenants {
-            tenants.insert(tenant.name.clone(), open_tenant(&config.data_dir, tenant)?);
-        }
-        let billing = Billing::new(config.router.catalog(), config.usd_per_credit, config.ledgers)?;
+        let live = Live::open(config.settings, config.router.catalog(), &config.data_dir, &HashMap::new())?;
         let rooms = Arc::new(Rooms {
             store,
-            tenants,
-            billing,
+            live: ArcSwap::from_pointee(live),
+            data_dir: config.data_dir,
             router: config.router,
             sandboxes: SandboxFactory::new(config.sandbox)?,
             doors: Doors::new(way_out.clone()),
@@ -185,21 +167,15 @@ impl Runtime {
             metrics: Metrics::default(),
             tasks,
             draining: CancellationToken::new(),
-            keys: config.keys,
             vault,
             demo_planner: config.demo_planner,
-            client_tool_timeout: Duration::from_secs(config.client_tool_timeout_s),
             _lock: lock,
-            events_retention_s: config.events_retention_s as f64,
-            session_idle_s: config.session_idle_s as f64,
         });
         if is_shared {
             let keeper = rooms.clone();
             rooms.tasks.spawn(async move { lease::beat(keeper).await });
         }
-        for ledger in rooms.billing.ledgers() {
-            rooms.store.open_ledger(&ledger.name, ledger.opening, now()).await?;
-        }
+        rooms.open_ledgers(&rooms.live()).await?;
         // What another server is just making looks like a leftover.
         let leftovers = if is_alone { leftovers::find(&rooms).await? } else { HashSet::new() };
         let keeper = rooms.clone();
@@ -230,19 +206,6 @@ impl Runtime {
     }
 }
 
-fn open_tenant(data_dir: &std::path::Path, config: TenantConfig) -> Result<Tenant, StartError> {
-    let home = data_dir.join("tenants").join(config.name.as_str());
-    let (workspace_dir, skills_dir) = (home.join("workspace"), home.join("skills"));
-    for path in [&workspace_dir, &skills_dir] {
-        std::fs::create_dir_all(path).map_err(|source| StartError::Folder { path: path.clone(), source })?;
-    }
-    let workspace = Workspace::open(&workspace_dir, &config.locked)
-        .map_err(|source| StartError::Workspace { tenant: config.name.to_string(), source })?;
-    let workspace = Arc::new(workspace);
-    let storage = Arc::new(Storage::new(workspace.clone(), config.workspace_bytes_max));
-    Ok(Tenant { config, workspace, storage, workspace_dir, skills_dir })
-}
-
 async fn keep_house(rooms: Arc<Rooms>) {
     let mut tick = tokio::time::interval(HOUSEKEEPING);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -256,7 +219,7 @@ async fn keep_house(rooms: Arc<Rooms>) {
             tracing::error!(error = %palisade_protocol::chain(&error), "old usage was not swept");
         }
         while is_full_bite("keys", rooms.store.sweep_keys(now(), SWEEP_ROWS_MAX).await) {}
-        let ended_before = now() - rooms.events_retention_s;
+        let ended_before = now() - rooms.live().events_retention_s;
         while is_full_bite("events", rooms.store.sweep_events(ended_before, SWEEP_ROWS_MAX).await) {}
     }
 }

@@ -218,7 +218,7 @@ pub(crate) async fn keep(rooms: Arc<Rooms>) {
             () = rooms.draining.cancelled() => return,
             _ = tick.tick() => {}
         }
-        for tenant in rooms.tenants.values() {
+        for tenant in rooms.live().tenants.values() {
             let storage = tenant.storage.clone();
             let was_stopped = *storage.stops.borrow();
             let watched = {
@@ -238,7 +238,7 @@ pub(crate) async fn keep(rooms: Arc<Rooms>) {
 
 /// Whether less is free below a workspace than is kept for the server itself.
 pub(crate) async fn is_disk_low(rooms: &Rooms) -> bool {
-    let storages: Vec<_> = rooms.tenants.values().map(|tenant| tenant.storage.clone()).collect();
+    let storages: Vec<_> = rooms.live().tenants.values().map(|tenant| tenant.storage.clone()).collect();
     let is_low = |storage: &Arc<Storage>| {
         let volume = storage.workspace.volume();
         volume.is_ok_and(|volume| !volume.is_own && volume.free_bytes < reserved(&volume))

@@ -71,6 +71,7 @@ pub enum MemoryMode {
 }
 
 /// A tenant as the runtime holds it.
+#[derive(Clone)]
 pub(crate) struct Tenant {
     pub(crate) config: TenantConfig,
     pub(crate) workspace: Arc<Workspace>,

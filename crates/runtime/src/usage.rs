@@ -21,7 +21,7 @@ impl Runtime {
         }
         let [session_turn, response] =
             <[BucketReport; 2]>::try_from(reports).map_err(|_| Error::bug("a bucket has no report"))?;
-        let credits = match self.rooms.billing.terms(tenant) {
+        let credits = match self.rooms.live().billing.terms(tenant) {
             Some(terms) => {
                 let balance = self.rooms.store.balance(&terms.name).await?;
                 CreditsReport { enabled: true, mode: terms.mode, balance: balance.to_credits() }

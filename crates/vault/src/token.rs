@@ -40,7 +40,7 @@ pub enum InvalidKey {
 }
 
 /// Every key the server accepts, as hashes.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Keys {
     callers: HashMap<[u8; SHA256_OUTPUT_LEN], Caller>,
 }
@@ -63,6 +63,20 @@ impl Keys {
             None => Ok(()),
             Some(_) => Err(InvalidKey::Twice(token_id.to_owned())),
         }
+    }
+
+    /// The tokens, as `tenant.NAME.tokens.ID`, whose key is another one here than there, or is in one of the two alone.
+    pub fn differing(&self, other: &Self) -> impl Iterator<Item = String> {
+        let only_in = |some: &Self, others: &Self| {
+            let lacking =
+                some.callers.iter().filter(|(hash, caller)| others.callers.get(*hash) != Some(caller));
+            lacking
+                .map(|(_, caller)| format!("tenant.{}.tokens.{}", caller.tenant, caller.token_id))
+                .collect()
+        };
+        let mut all: std::collections::BTreeSet<String> = only_in(self, other);
+        all.append(&mut only_in(other, self));
+        all.into_iter()
     }
 
     /// Whose key this is. The look-up is by hash, so its timing says nothing about any key.

@@ -150,7 +150,7 @@ async fn exchange(
 ) -> Ended {
     let secret = match credential {
         None => None,
-        Some(Attached::Key(name)) => match shared.credentials.bearer(&name) {
+        Some(Attached::Key(name)) => match shared.credentials.load().bearer(&name) {
             Ok(value) => {
                 request.fields.retain(|(name, _)| !name.eq_ignore_ascii_case("authorization"));
                 request.fields.push(("Authorization".into(), value));

@@ -119,7 +119,7 @@ struct Shared {
     resolver: Resolver,
     audit: Arc<AuditLog>,
     trust: Trust,
-    credentials: Credentials,
+    credentials: ArcSwap<Credentials>,
     vault: Arc<dyn CredentialSource>,
     open: OpenConnections,
     places: Arc<Semaphore>,
@@ -150,7 +150,7 @@ impl Proxy {
                 resolver: parts.resolver,
                 audit: parts.audit,
                 trust: parts.trust,
-                credentials: parts.credentials,
+                credentials: ArcSwap::from_pointee(parts.credentials),
                 vault: parts.vault,
                 open: OpenConnections::default(),
                 places: Arc::new(Semaphore::new(parts.settings.connections_max)),
@@ -182,6 +182,14 @@ impl Proxy {
     /// anything wrong in it changes nothing.
     pub fn reload(&self, spec: PolicySpec) -> Result<usize, EgressError> {
         self.shared.build(|parts| (spec, parts.1.clone()))
+    }
+
+    /// From now on these are the upstreams' keys; one that is not named stays as it is. The names of those that are new.
+    pub fn renew_keys(&self, keys: Credentials) -> Vec<String> {
+        let before = self.shared.credentials.load_full();
+        let names = keys.differing(&before);
+        self.shared.credentials.store(Arc::new(keys.over(&before)));
+        names
     }
 
     /// The same for the vault's part.

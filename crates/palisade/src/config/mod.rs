@@ -1,6 +1,7 @@
 //! palisade.toml: what an operator may say, checked whole before anything starts. Unknown keys are refused with
 //! the line; secrets are named, never written here, and no error repeats a value that may be one after all.
 
+pub(crate) mod changes;
 mod credits;
 mod egress;
 mod mistake;
@@ -41,6 +42,9 @@ pub(crate) struct Config {
     pub(crate) client_tools: ClientToolsSection,
     pub(crate) sessions: SessionsSection,
     pub(crate) credits: CreditsSection,
+    /// The whole file, to be compared with a later one.
+    #[serde(skip)]
+    pub(crate) document: toml::Table,
 }
 
 /// `[[upstream]]`: where models are really served.
@@ -218,6 +222,7 @@ impl Default for Config {
             client_tools: ClientToolsSection::default(),
             sessions: SessionsSection::default(),
             credits: CreditsSection::default(),
+            document: toml::Table::new(),
         }
     }
 }
@@ -281,8 +286,9 @@ impl Config {
     }
 
     fn parse(text: &str) -> Result<Self> {
-        let config: Self =
-            toml::from_str(text).map_err(|error| anyhow::anyhow!(mistake::describe(&error, text)))?;
+        let described = |error: toml::de::Error| anyhow::anyhow!(mistake::describe(&error, text));
+        let mut config: Self = toml::from_str(text).map_err(described)?;
+        config.document = toml::from_str(text).map_err(described)?;
         config.check()?;
         Ok(config)
     }

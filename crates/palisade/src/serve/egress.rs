@@ -1,7 +1,6 @@
 //! The proxy from the configuration: in this process, or the way to the one in another. Where it is in another, this process has no
 //! upstream's key and no policy.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,11 +12,10 @@ use palisade_egress::{
 };
 use palisade_runtime::VaultSource;
 use tokio::net::TcpListener;
-use tokio::signal::unix::Signal;
 use tokio_util::sync::CancellationToken;
 
 use super::models::Upstreams;
-use super::policy::{self, PolicySource};
+use super::policy::PolicySource;
 use crate::config::{Config, EgressSection};
 
 /// The key between a server and a proxy in another process, where there is one.
@@ -43,7 +41,6 @@ pub(crate) fn lends(config: &Config) -> bool {
 pub(crate) struct Egress {
     way_out: WayOut,
     source: PolicySource,
-    hangups: Signal,
     /// Where copies of the log go, if anywhere.
     shipping: Option<Shipping>,
 }
@@ -59,14 +56,12 @@ impl Egress {
     /// Makes a proxy in this process, or finds the one in another.
     pub(crate) async fn start(
         config: &Config,
-        file: Option<&Path>,
         upstreams: &Upstreams,
         key: Option<PassKey>,
         bucket: Option<BucketSpec>,
         vault: VaultOf,
     ) -> Result<Self> {
-        let source = PolicySource::new(config, file, upstreams.planner_endpoint()?)?;
-        let hangups = policy::hangups()?;
+        let source = PolicySource::new(config, upstreams.planner_endpoint()?)?;
         if let (Some(via), Some(key)) = (&config.egress.via, &key) {
             if !lends(config) {
                 tracing::warn!(
@@ -74,7 +69,7 @@ impl Egress {
                 );
             }
             let way_out = WayOut::There(RemoteProxy::new(via.0.clone(), key.clone()));
-            return Ok(Self { way_out, source, hangups, shipping: None });
+            return Ok(Self { way_out, source, shipping: None });
         }
         let log = Arc::new(audit_log(config)?);
         let (vault, lent): (Arc<dyn CredentialSource>, _) = match vault {
@@ -89,7 +84,7 @@ impl Egress {
         if let (Some(listen), Some(key)) = (&config.egress.listen, key) {
             listen_at(&proxy, &listen.0, key, lent).await?;
         }
-        Ok(Self { way_out: WayOut::Here(proxy), source, hangups, shipping })
+        Ok(Self { way_out: WayOut::Here(proxy), source, shipping })
     }
 
     /// What everything leaves through.
@@ -97,19 +92,45 @@ impl Egress {
         self.way_out.clone()
     }
 
-    /// Keeps the policy, and ships the log, until told to stop. A proxy in another process keeps its own.
+    /// What a reload may change.
+    pub(crate) fn policy(&self) -> OperatorPolicy {
+        OperatorPolicy { way_out: self.way_out.clone(), source: self.source.clone() }
+    }
+
+    /// Ships the log until told to stop.
     pub(crate) async fn keep(self, stop: CancellationToken) {
-        let shipping = async {
-            if let Some(Shipping { log, target, every }) = self.shipping {
-                palisade_egress::ship(log, target, every, stop.clone()).await;
-            }
-        };
-        let policy = async {
-            if let WayOut::Here(proxy) = &self.way_out {
-                policy::keep(proxy, self.source, self.hangups, stop.clone()).await;
-            }
-        };
-        tokio::join!(shipping, policy);
+        if let Some(Shipping { log, target, every }) = self.shipping {
+            palisade_egress::ship(log, target, every, stop).await;
+        }
+    }
+}
+
+/// The operator's part of the policy and the upstreams' keys, in force in this process. A proxy in another process keeps its own.
+pub(crate) struct OperatorPolicy {
+    way_out: WayOut,
+    source: PolicySource,
+}
+
+/// What a new policy did.
+#[derive(Default)]
+pub(crate) struct Applied {
+    pub(crate) connections_closed: usize,
+    /// Upstreams whose key is another one.
+    pub(crate) new_keys: Vec<String>,
+}
+
+impl OperatorPolicy {
+    /// Looks whether this configuration has a policy that can be put in force.
+    pub(crate) fn prepare(&self, config: &Config) -> Result<PolicySource> {
+        self.source.renewed(config)
+    }
+
+    /// Puts it in force.
+    pub(crate) fn apply(&mut self, source: PolicySource, keys: Credentials) -> Result<Applied> {
+        self.source = source;
+        let WayOut::Here(proxy) = &self.way_out else { return Ok(Applied::default()) };
+        let connections_closed = proxy.reload(self.source.spec())?;
+        Ok(Applied { connections_closed, new_keys: proxy.renew_keys(keys) })
     }
 }
 

@@ -8,6 +8,7 @@ pub(crate) mod keys;
 pub(crate) mod logging;
 pub(crate) mod models;
 mod policy;
+pub(crate) mod reload;
 pub(crate) mod vault;
 
 use std::io::{IsTerminal as _, Write as _};
@@ -21,10 +22,11 @@ use palisade_egress::{BucketSpec, PassKey};
 use palisade_protocol::TenantName;
 use palisade_protocol::limits::{UPLOAD_BYTES_MAX, WORKSPACE_BYTES_MAX};
 use palisade_runtime::{
-    BundledSkill, EgressConfig, MemoryMode, Network, Runtime, RuntimeConfig, StoreUrl, TenantConfig,
-    TenantMode, VaultSource,
+    BundledSkill, EgressConfig, MemoryMode, Network, Runtime, RuntimeConfig, Settings, StoreUrl,
+    TenantConfig, TenantMode, VaultSource,
 };
 use palisade_sandbox::{Cgroups, Rootfs, SandboxConfig, SandboxFactory};
+use palisade_vault::Keys;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -110,6 +112,8 @@ struct Prepared {
 async fn run(prepared: Prepared) -> Result<()> {
     let Prepared { config, file, store, vault, admission, upstreams, pass_key, bucket, installed, sandboxes } =
         prepared;
+    // From here on it asks for the configuration to be read again, and does not end the server.
+    let hangups = reload::hangups()?;
     try_a_sandbox(&sandboxes).await?;
     let listener = TcpListener::bind(config.listen)
         .await
@@ -118,31 +122,20 @@ async fn run(prepared: Prepared) -> Result<()> {
     let upstreams = upstreams.or_planner().await?;
     let source = VaultSource::default();
     let asked = egress::VaultOf::ThisServer(source.clone());
-    let egress = egress::Egress::start(&config, file.as_deref(), &upstreams, pass_key, bucket, asked).await?;
+    let egress = egress::Egress::start(&config, &upstreams, pass_key, bucket, asked).await?;
     let way_out = egress.way_out();
     let models = models::start(&config, upstreams, &way_out).await?;
     let default_model = models.default_model.clone();
-    let tenants = match config.tenant.is_empty() {
-        true => vec![default_tenant(&default_model)?],
-        false => {
-            config.tenant.iter().map(|section| tenant(section, &default_model)).collect::<Result<_>>()?
-        }
-    };
+    let (catalog, keys) = (models.router.catalog().clone(), admission.keys);
     let runtime = Runtime::start(RuntimeConfig {
         data_dir: config.data_dir.clone(),
         store,
-        tenants,
-        keys: admission.keys,
+        settings: settings(&config, keys.clone(), &default_model)?,
         demo_planner: models.is_demo_planner,
         router: models.router,
         sandbox: sandboxes,
         egress: EgressConfig { way_out: way_out.clone(), lends: egress::lends(&config), vault: source },
         bundled_skills: load_skills(&installed),
-        client_tool_timeout_s: config.client_tools.timeout_s,
-        events_retention_s: config.events.retention_s,
-        session_idle_s: config.sessions.idle_s,
-        usd_per_credit: config.credits.usd_per_credit,
-        ledgers: config.ledgers()?,
         vault: vault.into_config(&config, &way_out).await?,
     })
     .await?;
@@ -156,16 +149,26 @@ async fn run(prepared: Prepared) -> Result<()> {
         tracing::info!("stopping: no new turns, running ones reach a durable point");
         begun.cancel();
     };
+    let server = reload::ServerPart {
+        runtime: runtime.clone(),
+        data_dir: config.data_dir.clone(),
+        catalog,
+        default_model,
+        keys,
+    };
+    let (document, policy) = (config.document, egress.policy());
+    let reload = reload::Reload { file, document, policy, server: Some(server) };
     let operator = admin::serve(runtime.clone(), config.data_dir.clone());
     let drained = async {
         drain.cancelled().await;
         tokio::time::timeout(DRAIN_MAX, draining.drain()).await
     };
-    let (served, drained, (), ()) = tokio::join!(
+    let (served, drained, (), (), ()) = tokio::join!(
         palisade_gateway::serve(listener, palisade_gateway::router(runtime.clone()), stopping),
         drained,
         operator,
-        egress.keep(drain.clone())
+        egress.keep(drain.clone()),
+        reload.keep(hangups, drain.clone())
     );
     egress::shut_down(&way_out, PROXY_GRACE).await;
     served.context("serving")?;
@@ -219,6 +222,23 @@ fn hello(address: SocketAddr, shown: &keys::Shown, is_demo_planner: bool, is_ter
     }
     lines.push(format!("docs         http://{address}/docs\n"));
     lines.join("\n")
+}
+
+/// The part of the configuration that can be read again while the server runs.
+fn settings(config: &Config, keys: Keys, default_model: &str) -> Result<Settings> {
+    let tenants = match config.tenant.is_empty() {
+        true => vec![default_tenant(default_model)?],
+        false => config.tenant.iter().map(|section| tenant(section, default_model)).collect::<Result<_>>()?,
+    };
+    Ok(Settings {
+        tenants,
+        keys,
+        usd_per_credit: config.credits.usd_per_credit,
+        ledgers: config.ledgers()?,
+        client_tool_timeout_s: config.client_tools.timeout_s,
+        events_retention_s: config.events.retention_s,
+        session_idle_s: config.sessions.idle_s,
+    })
 }
 
 fn default_tenant(default_model: &str) -> Result<TenantConfig> {

@@ -86,16 +86,7 @@ pub(crate) async fn start(config: &Config, read: Upstreams, way_out: &WayOut) ->
     let preferred = models.iter().find(|model: &&ModelConfig| model.name == DEFAULT_MODELS[0].0);
     let default_model = preferred.or(models.first()).map(|model| model.name.clone()).unwrap_or_default();
     let catalog = Catalog::new(upstreams, models)?;
-    for tenant in &config.tenant {
-        if let Some(model) = &tenant.default_model
-            && catalog.model(model).is_none()
-        {
-            anyhow::bail!(
-                "tenant {:?} has default_model = {model:?}, and there is no such [model]",
-                tenant.name.as_str()
-            );
-        }
-    }
+    check_defaults(config, &catalog)?;
     let door =
         way_out.door(Principal::Router, DoorLimits { bytes_max: u64::MAX, ..DoorLimits::default() }).await?;
     let transport = Arc::new(ProxyTransport::new(door));
@@ -107,6 +98,21 @@ pub(crate) async fn start(config: &Config, read: Upstreams, way_out: &WayOut) ->
         ..Timeouts::default()
     };
     Ok(Models { router: Router::new(catalog, transport, timeouts), default_model, is_demo_planner })
+}
+
+/// Every tenant's default is among these models.
+pub(crate) fn check_defaults(config: &Config, catalog: &Catalog) -> Result<()> {
+    for tenant in &config.tenant {
+        if let Some(model) = &tenant.default_model
+            && catalog.model(model).is_none()
+        {
+            anyhow::bail!(
+                "tenant {:?} has default_model = {model:?}, and there is no such [model]",
+                tenant.name.as_str()
+            );
+        }
+    }
+    Ok(())
 }
 
 fn configured_models(config: &Config) -> Vec<ModelConfig> {

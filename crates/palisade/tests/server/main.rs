@@ -21,6 +21,7 @@ mod life;
 mod lifetimes;
 mod load;
 mod proxy;
+mod reload;
 mod scope;
 mod sessions;
 mod shared;

@@ -60,7 +60,7 @@ impl Driver {
     /// Answers in the client's stead, and in the same place, so that of the two only one can be in time.
     async fn give_up_waiting(&mut self, calls: &[ToolCall]) -> Result<(), TurnEnd> {
         for call in calls.iter().filter(|call| self.time_left(call).is_zero()).cloned().collect::<Vec<_>>() {
-            let seconds = self.rooms.client_tool_timeout.as_secs();
+            let seconds = self.rooms.live().client_tool_timeout.as_secs();
             let content = format!("The client did not answer this call within {seconds} s.");
             let ours = ClientAnswer { call_id: call.id.clone(), content: content.clone(), is_error: true };
             match self.rooms.store.answer_calls(&self.job.start.turn, vec![ours]).await {
@@ -82,6 +82,6 @@ impl Driver {
             _ => None,
         });
         let waited = Duration::try_from_secs_f64(now() - asked.unwrap_or_default()).unwrap_or_default();
-        self.rooms.client_tool_timeout.saturating_sub(waited)
+        self.rooms.live().client_tool_timeout.saturating_sub(waited)
     }
 }

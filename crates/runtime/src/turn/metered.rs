@@ -14,7 +14,7 @@ impl Driver {
         if !self.job.is_prepaid {
             return Ok(());
         }
-        let estimate = self.rooms.billing.estimate(&self.job.session.model, prompt);
+        let estimate = self.rooms.live().billing.estimate(&self.job.session.model, prompt);
         let start = &self.job.start;
         match self.rooms.store.reserve(&start.turn, start.generation, estimate).await {
             Ok(()) => Ok(()),
@@ -52,7 +52,7 @@ impl Driver {
         MeteredCall {
             call: self.items[start..].iter().filter(answers).count() as i64 + 1,
             kind: EventType::Turn,
-            cost: self.rooms.billing.cost(&model, &usage),
+            cost: self.rooms.live().billing.cost(&model, &usage),
             model,
             usage,
             at: now(),

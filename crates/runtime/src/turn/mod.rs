@@ -79,6 +79,7 @@ impl TurnJob {
             lease_over,
             timeout: Duration::from_secs(tenant.config.turn_timeout_s),
             is_prepaid: rooms
+                .live()
                 .billing
                 .terms(&tenant.config)
                 .is_some_and(|terms| terms.mode == CreditMode::Hard),
