@@ -44,7 +44,7 @@ pub(crate) struct EgressArgs {
 pub(crate) fn egress(args: EgressArgs) -> Result<()> {
     let mut config = Config::load(Some(&args.config))?;
     config.data_dir = args.data_dir.unwrap_or(config.data_dir);
-    logging::start(args.log_format);
+    logging::start(args.log_format).context("starting the log")?;
     let Some(key) = egress::read_key(&config.egress)?.filter(|_| config.egress.listen.is_some()) else {
         bail!("[egress] needs listen and key for a proxy of its own; see --help");
     };
@@ -53,6 +53,7 @@ pub(crate) fn egress(args: EgressArgs) -> Result<()> {
     account::prepare_data_dir(&mut config)?;
     account::give_up_root(&config)?;
     account::raise_open_files()?;
+    logging::start_writing();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the executor")?;
     runtime.block_on(run(config, args.config, key, upstreams, bucket))

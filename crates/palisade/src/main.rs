@@ -58,12 +58,12 @@ fn main() -> ExitCode {
 }
 
 /// What failed, why, and what to do about it, on standard error.
-#[expect(clippy::print_stderr, reason = "this is where errors meet a person")]
 fn told(result: anyhow::Result<()>) -> ExitCode {
-    let Err(error) = result else { return ExitCode::SUCCESS };
-    eprintln!("error: {error}");
-    for cause in error.chain().skip(1) {
-        eprintln!("  because: {cause}");
-    }
+    let Err(error) = result else {
+        serve::logging::say_last("");
+        return ExitCode::SUCCESS;
+    };
+    let causes = error.chain().skip(1).map(|cause| format!("  because: {cause}\n"));
+    serve::logging::say_last(&format!("error: {error}\n{}", causes.collect::<String>()));
     ExitCode::FAILURE
 }

@@ -85,6 +85,40 @@ fn run_shows_the_turn_and_fetches_what_it_made() {
     assert_eq!(seen.last().unwrap(), &format!("DELETE /v1/sessions/{SESSION}"));
 }
 
+/// Names come from an agent: none is an option, a home or something else than it seems, here or in what is printed.
+#[test]
+fn names_of_files_mislead_nobody() {
+    let hostile = || Server::start(Plan { hostile_names: true, ..Plan::default() });
+    let folder = tempfile::tempdir().unwrap();
+    let run = output(&hostile(), folder.path(), &["run", "x", "--out", "."]);
+    assert!(run.status.success(), "{run:?}");
+    let saved =
+        ["_--checkpoint-action=exec=sh", "_-rf", "_~root", "a_2J_", "invoice_fdp.exe"].map(str::to_owned);
+    assert_eq!(names(&folder.path().join("charts")), saved);
+    let shown = stdout(&run);
+    assert!(shown.contains("→ ./charts/_-rf (1 B, in the workspace output/charts/-rf)"), "{shown}");
+    let misleads = |text: &str| text.contains(['\u{202e}', '\u{9b}', '\u{2028}']);
+    assert!(!misleads(&shown) && !misleads(&stderr(&run)), "{shown}");
+
+    let list = |args: &[&str]| stdout(&output(&hostile(), folder.path(), args));
+    for args in [
+        ["run", "x", "--json", "--out", "again"].as_slice(),
+        &["files", SESSION, "ls", "output/charts", "--json"],
+        &["files", SESSION, "ls", "output/charts"],
+    ] {
+        assert!(!misleads(&list(args)), "{args:?}");
+    }
+    let server = Server::start(Plan { hostile_names: true, after_turn: true, ..Plan::default() });
+    let listed =
+        stdout(&output(&server, folder.path(), &["files", SESSION, "ls", "output/charts", "--json"]));
+    assert!(
+        listed.contains("\\u202e") && listed.contains("\\u009b") && listed.contains("\\u2028"),
+        "{listed}"
+    );
+    let listed: Value = serde_json::from_str(&listed).unwrap();
+    assert_eq!(listed[3]["name"], "invoice\u{202e}fdp.exe", "the value is the same");
+}
+
 #[test]
 fn run_sends_what_a_session_needs_and_keeps_it_when_told() {
     let server = Server::start(Plan::default());

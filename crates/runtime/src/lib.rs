@@ -54,7 +54,7 @@ pub use files::{Entry, FileUpload, Opened, Page, ReadFile};
 pub use messages::{Cancelled, Sent, TurnStream};
 pub use metrics::Metrics;
 pub use palisade_agent::Network;
-pub use palisade_store::{AuditRange, ClientAnswer, LedgerEntry, StoreUrl};
+pub use palisade_store::{AuditRange, ClientAnswer, LedgerEntry, StoreError, StoreUrl};
 pub use palisade_vault::{ExposeSecret, KekKind, KeyMaterial, SecretString, VaultError};
 pub use ready::{PartState, Readiness};
 pub use sessions::BulkDelete;
@@ -194,21 +194,28 @@ impl Runtime {
     }
 
     /// Stops taking turns, lets running ones reach a durable point, ends every sandbox, and returns when every
-    /// task of the runtime has ended.
-    pub async fn drain(&self) {
+    /// task of the runtime has ended. An error says that the database could not be told; whoever starts next on it goes on
+    /// with the turns all the same.
+    pub async fn drain(&self) -> Result<(), StoreError> {
         self.rooms.draining.cancel();
+        self.rooms.store.hurry();
         self.rooms.turns.all_ended().await;
         self.rooms.hands.close_all().await;
         self.rooms.sandboxes.shutdown().await;
         self.rooms.vault.settle().await;
-        if let Err(error) = self.rooms.store.leave().await {
+        let left = self.rooms.store.leave().await;
+        if let Err(error) = &left {
             tracing::warn!(
-                error = %palisade_protocol::chain(&error),
+                error = %palisade_protocol::chain(error),
                 "the other servers will wait for this one's lease"
             );
         }
         self.rooms.store.close().await;
         self.rooms.tasks.close();
         self.rooms.tasks.wait().await;
+        match left {
+            Err(error) if error.is_unreachable() => Err(error),
+            _ => Ok(()),
+        }
     }
 }

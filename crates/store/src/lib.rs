@@ -123,7 +123,13 @@ impl Store {
         matches!(self.readers, Readers::Postgres(_))
     }
 
-    /// Finishes what was asked before, and ends the writer: every later write is [`StoreError::Stopped`].
+    /// The server stops: from now on a database that is away is waited for only a few seconds.
+    pub fn hurry(&self) {
+        self.writer.hurry();
+    }
+
+    /// Finishes what was asked before, and ends the writer: every later write is [`StoreError::Stopped`]. A database in
+    /// a file is then whole in that file alone.
     pub async fn close(&self) {
         // Stopped already is as good.
         let _ = self.writer.write(write::Write::Close).await;

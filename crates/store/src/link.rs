@@ -159,6 +159,29 @@ impl Link {
         }
     }
 
+    /// Puts what the write-ahead log holds into the database itself, so that its file alone is whole; waits for readers as
+    /// long as for a lock.
+    pub(crate) async fn fold_wal(&mut self) {
+        if self.is_remote() {
+            return;
+        }
+        let folded = match self.connection().await {
+            Ok(connection) => {
+                query("PRAGMA wal_checkpoint(TRUNCATE)").one::<(i64, i64, i64)>(connection).await
+            }
+            Err(error) => Err(error),
+        };
+        let why = match folded {
+            Ok((0, ..)) => return,
+            Ok(_) => "somebody still reads it".to_owned(),
+            Err(error) => palisade_protocol::chain(&error).to_string(),
+        };
+        tracing::warn!(
+            why,
+            "the write-ahead log was not folded into the database: copy palisade.db-wal with it"
+        );
+    }
+
     /// Where the database is, for people; without a password.
     pub(crate) fn place(&self) -> String {
         match &self.source {

@@ -3,6 +3,7 @@
 //! A write that was answered is on the disk. The queue is bounded; who writes faster than the disk waits. A database
 //! on another machine that cannot be reached is waited for, for a while; nothing is written twice by that.
 
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -31,6 +32,9 @@ const CONTENTION_PAUSE: Duration = Duration::from_millis(20);
 const GROUP_MAX_S: u64 = 10;
 /// How long a lost database is tried for. A lease is over by then, and whoever waits wants to know.
 const OUTAGE_MAX: Duration = Duration::from_secs(20);
+/// The same once the server stops, counted from there; what is tried after that gets the second.
+const STOP_OUTAGE_MAX: Duration = Duration::from_secs(5);
+const LAST_TRY_MAX: Duration = Duration::from_secs(1);
 /// Between two tries, doubling from the first to the second.
 const OUTAGE_PAUSE_MIN: Duration = Duration::from_millis(50);
 const OUTAGE_PAUSE_MAX: Duration = Duration::from_secs(1);
@@ -41,9 +45,27 @@ type Reply = oneshot::Sender<Answer>;
 #[derive(Clone, Debug)]
 pub(crate) struct Writer {
     queue: mpsc::Sender<(Write, Reply)>,
+    stop: Stop,
+}
+
+/// When the server began to stop: from then on a lost database is waited for no longer than [`STOP_OUTAGE_MAX`].
+#[derive(Clone, Debug, Default)]
+struct Stop(Arc<OnceLock<Instant>>);
+
+impl Stop {
+    /// How long a lost database may still be tried for, of this long altogether since `began`.
+    fn left(&self, began: Instant, whole: Duration) -> Duration {
+        let left = whole.saturating_sub(began.elapsed());
+        self.0.get().map_or(left, |stop| left.min(STOP_OUTAGE_MAX.saturating_sub(stop.elapsed())))
+    }
 }
 
 impl Writer {
+    /// From now on nobody waits long for a database that is away.
+    pub(crate) fn hurry(&self) {
+        self.stop.0.get_or_init(Instant::now);
+    }
+
     pub(crate) async fn write(&self, write: Write) -> Answer {
         let (reply, answer) = oneshot::channel();
         self.queue.send((write, reply)).await.map_err(|_| StoreError::Stopped)?;
@@ -58,13 +80,15 @@ pub(crate) fn start(
     server: watch::Sender<String>,
 ) -> (Writer, impl Future<Output = ()> + Send) {
     let (queue, waiting) = mpsc::channel(QUEUE_MAX);
-    (Writer { queue }, write_groups(link, wakers, server, waiting))
+    let stop = Stop::default();
+    (Writer { queue, stop: stop.clone() }, write_groups(link, wakers, server, stop, waiting))
 }
 
 async fn write_groups(
     mut link: Link,
     wakers: Wakers,
     server: watch::Sender<String>,
+    stop: Stop,
     mut waiting: mpsc::Receiver<(Write, Reply)>,
 ) {
     let mut group = Vec::with_capacity(GROUP_MAX);
@@ -73,7 +97,7 @@ async fn write_groups(
         let (writes, replies): (Vec<Write>, Vec<Reply>) = group.drain(..).unzip();
         let name = server.borrow().clone();
         let is_last = writes.iter().any(|write| matches!(write, Write::Close));
-        match write_group(&mut link, &name, &writes).await {
+        match write_group(&mut link, &name, &stop, &writes).await {
             Ok(answers) => {
                 for ((write, reply), answer) in writes.into_iter().zip(replies).zip(answers) {
                     if answer.is_ok() {
@@ -95,6 +119,7 @@ async fn write_groups(
             }
         }
         if is_last {
+            link.fold_wal().await;
             break;
         }
         groups = groups.wrapping_add(1);
@@ -119,11 +144,16 @@ impl From<StoreError> for Failed {
 }
 
 /// One transaction around the whole group, tried again where that helps. An `Err` means that none of it was written.
-async fn write_group(link: &mut Link, server: &str, writes: &[Write]) -> Result<Vec<Answer>, StoreError> {
+async fn write_group(
+    link: &mut Link,
+    server: &str,
+    stop: &Stop,
+    writes: &[Write],
+) -> Result<Vec<Answer>, StoreError> {
     let (began, mut pause) = (Instant::now(), OUTAGE_PAUSE_MIN);
     let (mut at_once, mut contentions) = (true, 0);
     loop {
-        let failed = match write_once(link, server, writes, at_once).await {
+        let failed = match write_once(link, server, stop, writes, at_once).await {
             Ok(answers) => return Ok(answers),
             Err(failed) => failed,
         };
@@ -137,7 +167,8 @@ async fn write_group(link: &mut Link, server: &str, writes: &[Write]) -> Result<
                 contentions += 1;
             }
             Fault::Lost
-                if link.is_remote() && (failed.in_doubt.is_some() || began.elapsed() < OUTAGE_MAX) =>
+                if link.is_remote()
+                    && (failed.in_doubt.is_some() || !stop.left(began, OUTAGE_MAX).is_zero()) =>
             {
                 tracing::warn!(
                     error = %palisade_protocol::chain(&failed.error),
@@ -147,7 +178,7 @@ async fn write_group(link: &mut Link, server: &str, writes: &[Write]) -> Result<
                 pause = (pause * 2).min(OUTAGE_PAUSE_MAX);
                 // Asked however long the COMMIT took to fail: nobody may be told that nothing was written.
                 if let Some((group, answers)) = failed.in_doubt
-                    && was_committed(link, group).await?
+                    && was_committed(link, stop, group).await?
                 {
                     return Ok(answers);
                 }
@@ -158,15 +189,15 @@ async fn write_group(link: &mut Link, server: &str, writes: &[Write]) -> Result<
 }
 
 /// Whether a group was committed whose COMMIT was not answered; asked until it is known, for a while.
-async fn was_committed(link: &mut Link, group: i64) -> Result<bool, StoreError> {
+async fn was_committed(link: &mut Link, stop: &Stop, group: i64) -> Result<bool, StoreError> {
     let began = Instant::now();
     loop {
         let asked = async { link.was_committed(group).await.map_err(committing) };
-        match in_time(true, asked).await {
+        match in_time(true, stop, asked).await {
             Ok(committed) => return Ok(committed),
             Err(error) => {
                 link.close().await;
-                if began.elapsed() >= OUTAGE_MAX {
+                if stop.left(began, OUTAGE_MAX).is_zero() {
                     return Err(StoreError::InDoubt {
                         source: sqlx::Error::Protocol(palisade_protocol::chain(&error).to_string()),
                     });
@@ -181,6 +212,7 @@ async fn was_committed(link: &mut Link, group: i64) -> Result<bool, StoreError> 
 async fn write_once(
     link: &mut Link,
     server: &str,
+    stop: &Stop,
     writes: &[Write],
     at_once: bool,
 ) -> Result<Vec<Answer>, Failed> {
@@ -192,14 +224,14 @@ async fn write_once(
     {
         return Ok(answers);
     }
-    let (answers, group) = in_time(link.is_remote(), write_all(link, server, writes, at_once)).await?;
+    let (answers, group) = in_time(link.is_remote(), stop, write_all(link, server, writes, at_once)).await?;
     let Some(group) = group else { return Ok(answers) };
     let is_remote = link.is_remote();
     let committing = async {
         let connection = link.connection().await.map_err(committing)?;
         connection.run("COMMIT").await.map_err(committing)
     };
-    match in_time(is_remote, committing).await {
+    match in_time(is_remote, stop, committing).await {
         Ok(()) => Ok(answers),
         Err(error) => Err(Failed { error, in_doubt: group.number.map(|number| (number, answers)) }),
     }
@@ -214,13 +246,15 @@ struct Group {
 /// Another machine may never answer; a file does.
 async fn in_time<T>(
     is_remote: bool,
+    stop: &Stop,
     work: impl Future<Output = Result<T, StoreError>>,
 ) -> Result<T, StoreError> {
     if !is_remote {
         return work.await;
     }
     let late = || StoreError::Commit { source: sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()) };
-    tokio::time::timeout(Duration::from_secs(GROUP_MAX_S), work).await.unwrap_or_else(|_| Err(late()))
+    let wait_max = stop.left(Instant::now(), Duration::from_secs(GROUP_MAX_S)).max(LAST_TRY_MAX);
+    tokio::time::timeout(wait_max, work).await.unwrap_or_else(|_| Err(late()))
 }
 
 /// Everything but the COMMIT; no group where there is nothing to commit.

@@ -25,6 +25,9 @@ pub const CREDITS: u32 = 1000;
 /// $1 for a million tokens, $0.01 for a credit.
 pub const CREDITS_PER_TOKEN: f64 = 0.0001;
 
+/// Names and values.
+type Environment = Vec<(String, String)>;
+
 /// A running server.
 pub struct Server {
     /// `http://127.0.0.1:<port>`.
@@ -32,6 +35,8 @@ pub struct Server {
     /// What it was started with.
     pub folder: Arc<tempfile::TempDir>,
     binary: PathBuf,
+    /// Beside what every server here gets.
+    environment: Environment,
     child: Child,
     client: Client,
 }
@@ -42,6 +47,19 @@ impl Server {
     /// # Panics
     /// When it does not come up; its log is printed.
     pub async fn start(binary: &str, upstream: &ScriptedUpstream, more: &str) -> Self {
+        Self::start_in(binary, upstream, more, &[]).await
+    }
+
+    /// The same, with more in its environment.
+    ///
+    /// # Panics
+    /// As [`Server::start`].
+    pub async fn start_in(
+        binary: &str,
+        upstream: &ScriptedUpstream,
+        more: &str,
+        environment: &[(&str, &str)],
+    ) -> Self {
         let config = format!(
             r#"
             [[upstream]]
@@ -66,7 +84,7 @@ impl Server {
             "#,
             upstream.base_url()
         );
-        Self::with_config(binary, &config).await
+        Self::launched(binary, &config, environment).await
     }
 
     /// Starts `binary` with this configuration, which names no address and no folder.
@@ -74,6 +92,10 @@ impl Server {
     /// # Panics
     /// As [`Server::start`].
     pub async fn with_config(binary: &str, config: &str) -> Self {
+        Self::launched(binary, config, &[]).await
+    }
+
+    async fn launched(binary: &str, config: &str, environment: &[(&str, &str)]) -> Self {
         let folder = Arc::new(new_folder());
         let hand = hand();
         let sandbox = if config.contains("[sandbox]") {
@@ -83,8 +105,9 @@ impl Server {
         };
         let config = format!("{config}\n{sandbox}");
         must("writing the configuration", std::fs::write(folder.path().join("palisade.toml"), config));
-        let (child, url) = launch(Path::new(binary), folder.path()).await;
-        Self { url, folder, binary: binary.into(), child, client: Client::new() }
+        let environment = environment.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+        let (child, url) = launch(Path::new(binary), folder.path(), &environment).await;
+        Self { url, folder, binary: binary.into(), environment, child, client: Client::new() }
     }
 
     /// Another server with the same configuration and the same folder.
@@ -93,8 +116,9 @@ impl Server {
     /// As [`Server::start`].
     pub async fn beside(&self) -> Self {
         let (folder, binary) = (self.folder.clone(), self.binary.clone());
-        let (child, url) = launch(&binary, folder.path()).await;
-        Self { url, folder, binary, child, client: Client::new() }
+        let environment = self.environment.clone();
+        let (child, url) = launch(&binary, folder.path(), &environment).await;
+        Self { url, folder, binary, environment, child, client: Client::new() }
     }
 
     /// Kills the server with SIGKILL and starts it again on the same folder.
@@ -110,14 +134,14 @@ impl Server {
 
     /// Starts it again on the same folder and kills it after this time, whether or not it listens by then.
     pub async fn restart_and_kill_after(&mut self, time: Duration) {
-        self.child = spawn(&self.binary, self.folder.path());
+        self.child = spawn(&self.binary, self.folder.path(), &self.environment);
         tokio::time::sleep(time).await;
         self.kill().await;
     }
 
     /// Starts it again on the same folder, once it has ended.
     pub async fn restart(&mut self) {
-        (self.child, self.url) = launch(&self.binary, self.folder.path()).await;
+        (self.child, self.url) = launch(&self.binary, self.folder.path(), &self.environment).await;
     }
 
     /// Sends SIGTERM and waits for the end.
@@ -239,7 +263,7 @@ fn new_folder() -> tempfile::TempDir {
     folder
 }
 
-fn spawn(binary: &Path, folder: &Path) -> Child {
+fn spawn(binary: &Path, folder: &Path, environment: &Environment) -> Child {
     let log = must(
         "opening the log",
         std::fs::File::options().create(true).append(true).open(folder.join("log.jsonl")),
@@ -252,6 +276,7 @@ fn spawn(binary: &Path, folder: &Path) -> Child {
             .arg(folder.join("palisade.toml"))
             .arg("--data-dir")
             .arg(folder.join("data"))
+            .envs(environment.iter().cloned())
             .env("ACME_KEY", KEY)
             .env("OTHER_KEY", OTHER_KEY)
             .env("SERVER_SECRET", "never-inside-a-sandbox")
@@ -264,8 +289,8 @@ fn spawn(binary: &Path, folder: &Path) -> Child {
 }
 
 #[expect(clippy::panic, reason = "a test tool")]
-async fn launch(binary: &Path, folder: &Path) -> (Child, String) {
-    let mut child = spawn(binary, folder);
+async fn launch(binary: &Path, folder: &Path, environment: &Environment) -> (Child, String) {
+    let mut child = spawn(binary, folder, environment);
     let Some(stdout) = child.stdout.take() else { panic!("the server has no standard output") };
     let mut lines = BufReader::new(stdout).lines();
     let url = loop {

@@ -35,8 +35,10 @@ pub enum InvalidKey {
         token_id: String,
     },
     /// Two tokens have the same key.
-    #[error("the key of token {0:?} is used twice")]
-    Twice(String),
+    #[error(
+        "the token {0:?} of tenant {1} has the same key as another token; every token needs one of its own"
+    )]
+    Twice(String, TenantName),
 }
 
 /// Every key the server accepts, as hashes.
@@ -61,7 +63,7 @@ impl Keys {
         let caller = Caller { tenant: tenant.clone(), token_id: token_id.to_owned() };
         match self.callers.insert(hash(key), caller) {
             None => Ok(()),
-            Some(_) => Err(InvalidKey::Twice(token_id.to_owned())),
+            Some(_) => Err(InvalidKey::Twice(token_id.to_owned(), tenant.clone())),
         }
     }
 
@@ -121,6 +123,6 @@ mod tests {
         }
         let key: SecretString = "pk_acme_0123456789abcdef0123".to_owned().into();
         keys.add(&tenant("acme"), "one", &key).unwrap();
-        assert!(matches!(keys.add(&tenant("acme"), "two", &key), Err(InvalidKey::Twice(_))));
+        assert!(matches!(keys.add(&tenant("acme"), "two", &key), Err(InvalidKey::Twice(..))));
     }
 }

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
+use crate::client::json_line;
 use socket::Socket;
 
 /// Credits, usage and the audit of a server on this machine.
@@ -84,7 +85,7 @@ pub(crate) fn carry_out(command: impl Future<Output = Result<()>>) -> Result<()>
 
 /// The answer for a machine, or what it tells a person.
 pub(crate) fn shown(json: bool, answer: &Value, told: impl FnOnce(Value) -> Result<String>) -> Result<()> {
-    let text = if json { format!("{answer}\n") } else { told(answer.clone())? };
+    let text = if json { json_line(&answer.to_string()) } else { told(answer.clone())? };
     write_out(text.as_bytes())
 }
 

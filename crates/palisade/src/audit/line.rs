@@ -7,6 +7,9 @@ use crate::client::one_line;
 /// What is shown of a client's own words, in columns.
 const WORDS_COLUMNS_MAX: usize = 80;
 
+/// What is shown of anything else.
+const LINE_PART_COLUMNS_MAX: usize = 300;
+
 /// The record as a line.
 pub(super) fn line(record: &Value) -> String {
     let text = |key: &str| record[key].as_str().unwrap_or_default();
@@ -37,6 +40,8 @@ pub(super) fn line(record: &Value) -> String {
     }
     parts.extend(record["ms"].as_u64().map(|ms| format!("{ms} ms")));
     parts.retain(|part| !part.is_empty());
+    // Each by itself, so that none can push the others out.
+    let parts: Vec<String> = parts.iter().map(|part| one_line(part, LINE_PART_COLUMNS_MAX)).collect();
     parts.join("  ")
 }
 
@@ -47,11 +52,11 @@ mod tests {
     #[test]
     fn a_record_is_one_readable_line() {
         let record = serde_json::json!({"ts": "2026-11-28T08:16:05.123Z", "kind": "refused", "decision": "refuse",
-            "principal": "session", "tenant": "acme", "session": "sess_0123456789ab", "host": "evil.test", "port": 443,
+            "principal": "session", "tenant": "acme", "session": "sess_0123456789ab", "host": "evil\u{202e}.test", "port": 443,
             "method": "CONNECT", "path": "x\u{1b}[31m\ny", "status": 403, "reason": "not-allowed"});
         assert_eq!(
             line(&record),
-            "08:16:05  REFUSED  acme/sess_0123456789ab  evil.test:443  CONNECT x y  403  not-allowed"
+            "08:16:05  REFUSED  acme/sess_0123456789ab  evil\\u{202e}.test:443  CONNECT x y  403  not-allowed"
         );
     }
 }

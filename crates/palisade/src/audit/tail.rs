@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result};
 use serde_json::Value;
 
 use super::{Place, line};
+use crate::client::json_line;
 
 /// What is read of a file's end for the first lines, in bytes.
 const END_BYTES_MAX: u64 = 4 * 1024 * 1024;
@@ -65,7 +66,7 @@ fn show(args: &TailArgs, lines: &[String]) -> Result<()> {
     for text in lines {
         match (args.json, serde_json::from_str::<Value>(text)) {
             (false, Ok(record)) => writeln!(out, "{}", line::line(&record))?,
-            _ => writeln!(out, "{text}")?,
+            _ => out.write_all(json_line(text).as_bytes())?,
         }
     }
     out.flush()?;

@@ -11,6 +11,7 @@ use tokio::io::AsyncWriteExt as _;
 
 use super::api::SILENCE_LIMIT;
 use super::error::ClientError;
+use super::text;
 
 /// Names tried before giving up: `deck.pptx`, `deck (2).pptx`, …
 const NAMES_MAX: u32 = 1000;
@@ -51,12 +52,18 @@ pub(super) async fn save(response: Response, target: &Target) -> Result<(PathBuf
     Ok((path, size))
 }
 
-/// A name from elsewhere as a name here: no separators, no control characters, not hidden, not too long.
+/// A name from elsewhere as a name here: no separators, nothing that steers a terminal or reorders what is read, no beginning that
+/// programs take for an option or shells for a home, not hidden, not too long.
 /// `None` for what should not be made here.
 pub(super) fn local_name(name: &str) -> Option<String> {
-    let clean: String = name.chars().map(|c| if c.is_control() || c == '/' { '_' } else { c }).collect();
+    let mut clean: String =
+        name.chars().map(|c| if c == '/' || text::misleads(c) { '_' } else { c }).collect();
     if clean.is_empty() || clean.starts_with('.') {
         return None;
+    }
+    // `tar cf x.tar *` and its like would take it for an option.
+    if clean.starts_with(['-', '~']) {
+        clean.insert(0, '_');
     }
     let (stem, extension) = split_extension(&clean);
     let room = NAME_BYTES_MAX.saturating_sub(extension.len());
@@ -192,6 +199,13 @@ mod tests {
     fn names_from_elsewhere_stay_harmless() {
         assert_eq!(local_name("Q3 deck.pptx").as_deref(), Some("Q3 deck.pptx"));
         assert_eq!(local_name("a/../b\u{1b}[2J").as_deref(), Some("a_.._b_[2J"));
+        assert_eq!(local_name("-rf").as_deref(), Some("_-rf"));
+        assert_eq!(
+            local_name("--checkpoint-action=exec=sh x.sh").as_deref(),
+            Some("_--checkpoint-action=exec=sh x.sh")
+        );
+        assert_eq!(local_name("~root").as_deref(), Some("_~root"));
+        assert_eq!(local_name("a\u{202e}xslx.exe\u{9b}\u{2028}").as_deref(), Some("a_xslx.exe__"));
         for hidden in ["", ".", "..", ".bashrc"] {
             assert_eq!(local_name(hidden), None, "{hidden}");
         }

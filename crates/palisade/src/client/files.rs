@@ -101,7 +101,7 @@ pub(super) async fn files(args: Files) -> Result<ExitCode, ClientError> {
 async fn list(api: &Api, session: &str, path: &OsStr, json: bool) -> Result<(), ClientError> {
     let answer = api.listing(session, &RemotePath::parse(path)?).await?;
     if json {
-        return write_out(&format!("{answer}\n"));
+        return write_out(&text::json_line(&answer.to_string()));
     }
     let entries: Vec<FileEntry> = understood("listing files", answer)?;
     if entries.is_empty() {
@@ -146,15 +146,20 @@ async fn get(
         (false, _) => remote_name,
     };
     // A hidden file that was asked for by name is wanted; it only may not replace one here.
-    let name = download::local_name(&name).or_else(|| download::local_name(name.trim_start_matches('.')));
-    let name = name.unwrap_or_else(|| "download".to_owned());
+    let local = download::local_name(&name).or_else(|| download::local_name(name.trim_start_matches('.')));
+    let local = local.unwrap_or_else(|| "download".to_owned());
+    let mut is_renamed = local != name;
     let target = match output {
-        Some(file) if !file.is_dir() => Target::Exactly(file),
-        folder => Target::Beside { folder: folder.unwrap_or_else(|| ".".into()), name },
+        Some(file) if !file.is_dir() => {
+            is_renamed = false;
+            Target::Exactly(file)
+        }
+        folder => Target::Beside { folder: folder.unwrap_or_else(|| ".".into()), name: local },
     };
     let (saved, size) = download::save(response, &target).await?;
     let saved = text::one_line(&saved.display().to_string(), 400);
-    write_out(&format!("→ {saved} ({})\n", text::size(size)))
+    let made_as = if is_renamed { format!(", in the workspace {path}") } else { String::new() };
+    write_out(&format!("→ {saved} ({}{made_as})\n", text::size(size)))
 }
 
 /// Whether the answer to a download is a folder's listing; a JSON file looks the same at first sight.

@@ -81,10 +81,11 @@ pub(super) async fn fetch(
     for path in after.since(before) {
         let names: Option<Vec<String>> =
             path.names().iter().skip(depth).map(|name| download::local_name(name)).collect();
-        let Some((name, folders)) = names.as_deref().and_then(<[String]>::split_last) else {
+        let Some(names) = names else {
             fetched.left.push(path.clone());
             continue;
         };
+        let Some((name, folders)) = names.split_last() else { continue };
         if fetched.saved.len() == FETCHED_MAX {
             fetched.left.push(path.clone());
             continue;
@@ -99,6 +100,7 @@ pub(super) async fn fetch(
             path: path.encoded().to_owned(),
             saved: saved.display().to_string(),
             size,
+            made_as: (path.names()[depth..] != names[..]).then(|| path.names().join("/")),
         });
     }
     Ok(fetched)

@@ -26,7 +26,7 @@ use std::error::Error as _;
 use std::process::ExitCode;
 
 use error::ClientError;
-pub(crate) use text::one_line;
+pub(crate) use text::{json_line, one_line};
 
 /// What a person or a script does with a server.
 #[derive(Debug, clap::Subcommand)]

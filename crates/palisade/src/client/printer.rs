@@ -79,11 +79,17 @@ impl Printer {
     /// The files that were fetched; a machine gets its last line here, even without any.
     pub(super) fn files(&mut self, session: &str, files: &[SavedFile]) -> Result<(), ClientError> {
         match &self.form {
-            Form::Json => write_out(&format!("{}\n", json!({"session": session, "files": files}))),
+            Form::Json => {
+                write_out(&text::json_line(&json!({"session": session, "files": files}).to_string()))
+            }
             Form::Human(_) => {
                 let lines = files.iter().map(|file| {
                     let saved = text::one_line(&file.saved, 400);
-                    format!("→ {saved} ({})\n", text::size(file.size))
+                    let made_as = match file.made_as.as_deref() {
+                        Some(name) => format!(", in the workspace {}", text::one_line(name, 400)),
+                        None => String::new(),
+                    };
+                    format!("→ {saved} ({}{made_as})\n", text::size(file.size))
                 });
                 write_out(&lines.collect::<String>())
             }
@@ -100,21 +106,15 @@ pub(super) struct SavedFile {
     pub saved: String,
     /// In bytes.
     pub size: u64,
+    /// Its path in the workspace in words, where the name here had to be another one.
+    #[serde(skip)]
+    pub made_as: Option<String>,
 }
 
 fn json_line(event: &TurnEvent) -> String {
     let data = if event.raw.contains('\n') { event.data.to_string() } else { event.raw.clone() };
     let kind = Value::from(event.kind.as_str());
-    let line = format!("{{\"id\":{},\"event\":{kind},\"data\":{data}}}\n", event.seq);
-    // The second half of the control characters may stand raw in JSON, and some terminals obey them.
-    if !line.contains(|c| ('\u{7f}'..='\u{9f}').contains(&c)) {
-        return line;
-    }
-    let escape = |c: char| match c {
-        '\u{7f}'..='\u{9f}' => format!("\\u{:04x}", u32::from(c)),
-        other => other.to_string(),
-    };
-    line.chars().map(escape).collect()
+    text::json_line(&format!("{{\"id\":{},\"event\":{kind},\"data\":{data}}}", event.seq))
 }
 
 /// Colours and redrawing: only on a terminal that can, and only if the person did not opt out.

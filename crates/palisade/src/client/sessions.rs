@@ -74,7 +74,7 @@ pub(super) async fn sessions(args: Sessions) -> Result<ExitCode, ClientError> {
 async fn list(api: &Api, json: bool) -> Result<(), ClientError> {
     let answer = api.sessions().await?;
     if json {
-        return write_out(&format!("{answer}\n"));
+        return write_out(&text::json_line(&answer.to_string()));
     }
     let records: Vec<SessionRecord> = understood("listing the sessions", answer)?;
     if records.is_empty() {
@@ -104,7 +104,7 @@ fn row(record: &SessionRecord, now_s: f64) -> Vec<String> {
 async fn show(api: &Api, id: &str, json: bool) -> Result<(), ClientError> {
     let answer = api.session(id).await?;
     if json {
-        return write_out(&format!("{answer}\n"));
+        return write_out(&text::json_line(&answer.to_string()));
     }
     let record: SessionRecord = understood("reading the session", answer)?;
     let now_s = now_s();
@@ -145,7 +145,7 @@ async fn delete(api: &Api, id: &str, json: bool) -> Result<(), ClientError> {
 async fn delete_idle(api: &Api, older_than: Option<&str>, json: bool) -> Result<(), ClientError> {
     let answer = api.delete_idle(older_than).await?;
     if json {
-        return write_out(&format!("{answer}\n"));
+        return write_out(&text::json_line(&answer.to_string()));
     }
     let deleted = answer.get("deleted").and_then(Value::as_u64).unwrap_or(0);
     write_out(&format!(

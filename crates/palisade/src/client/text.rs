@@ -33,6 +33,26 @@ fn steers_a_terminal(character: char) -> bool {
     reorders || breaks_lines || (character.is_control() && !matches!(character, '\n' | '\t'))
 }
 
+/// A line of JSON in which what could steer a terminal stands as `\\u009b`: the same value, for every reader of JSON. Such
+/// characters stand in nothing but its strings.
+pub(crate) fn json_line(json: &str) -> String {
+    let mut line = String::with_capacity(json.len() + 1);
+    for character in json.chars() {
+        match character >= '\u{7f}' && steers_a_terminal(character) {
+            // All of them have four digits.
+            true => line.push_str(&format!("\\u{:04x}", u32::from(character))),
+            false => line.push(character),
+        }
+    }
+    line.push('\n');
+    line
+}
+
+/// Whether a name could mislead a person or a terminal.
+pub(super) fn misleads(character: char) -> bool {
+    steers_a_terminal(character) || matches!(character, '\n' | '\t')
+}
+
 /// One line of at most `columns_max` columns: colours are dropped, newlines and tabs become spaces, the rest is
 /// made [`visible`], and what is too long ends in `…`.
 pub(crate) fn one_line(text: &str, columns_max: usize) -> String {
@@ -148,6 +168,19 @@ mod tests {
         assert_eq!(
             visible("\u{1b}]0;title\u{7}\u{9b}2J\u{202e}ok\n"),
             "\\x1b]0;title\\x07\\x9b2J\\u{202e}ok\n"
+        );
+    }
+
+    #[test]
+    fn json_is_the_same_value_and_steers_no_terminal() {
+        let hostile: String = (0..=0x2fff).filter_map(char::from_u32).chain("😀".chars()).collect();
+        let json = serde_json::json!({ &hostile: [&hostile] });
+        let line = json_line(&json.to_string());
+        assert!(!line.trim_end_matches('\n').chars().any(steers_a_terminal) && line.ends_with('\n'));
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&line).unwrap(), json);
+        assert_eq!(
+            json_line("{\"a\":\"\u{9b}2J\u{202e}\u{2028}é\"}"),
+            "{\"a\":\"\\u009b2J\\u202e\\u2028é\"}\n"
         );
     }
 

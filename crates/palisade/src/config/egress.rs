@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use palisade_egress::{BucketSpec, Endpoint, HostRule, ProxyAddress, TenantSpec};
+use palisade_protocol::TenantName;
 use serde::Deserialize;
 
 use super::{Config, Mode, SecretRef};
@@ -93,7 +94,7 @@ impl<'de> Deserialize<'de> for Listen {
         }
         let wrong =
             || serde::de::Error::custom("an address such as 127.0.0.1:3128, or unix:/an/absolute/path");
-        text.parse().map(|address| Self(ProxyAddress::Tcp(address))).map_err(|_| wrong())
+        super::address::parse(&text).map(|address| Self(ProxyAddress::Tcp(address))).map_err(|_| wrong())
     }
 }
 
@@ -143,6 +144,14 @@ impl EgressSection {
         Ok(())
     }
 
+    /// The secrets that it names.
+    pub(super) fn secrets(&mut self) -> Vec<&mut SecretRef> {
+        let bucket = self.ship.as_mut().and_then(|ship| ship.bucket.as_mut());
+        let of_bucket =
+            bucket.into_iter().flat_map(|bucket| [&mut bucket.access_key, &mut bucket.secret_key]);
+        self.key.iter_mut().chain(of_bucket).collect()
+    }
+
     /// The audit log's folder.
     pub(crate) fn audit_folder(&self, data_dir: &Path) -> PathBuf {
         data_dir.join(self.audit_dir.as_deref().unwrap_or(Path::new("audit")))
@@ -174,6 +183,23 @@ impl EgressSection {
 }
 
 impl TenantEgressSection {
+    /// What people paste from a browser's address line. The egress room looks at the rest.
+    pub(super) fn check(&self, tenant: &TenantName) -> Result<()> {
+        let hosts =
+            self.allow.iter().flatten().chain(&self.deny).chain(self.host.iter().map(|host| &host.name));
+        for written in hosts {
+            let host = written.split_once("://").map_or(written.as_str(), |(_, rest)| rest);
+            let host = host.split(['/', '?', '#']).next().unwrap_or_default();
+            if host != written {
+                bail!(
+                    "tenant {:?}: {written:?} is a URL or a path; write only the host: {host:?}",
+                    tenant.as_str()
+                );
+            }
+        }
+        Ok(())
+    }
+
     /// As the egress room wants it; credentials are the vault's to add.
     pub(crate) fn spec(&self, mode: Mode) -> TenantSpec {
         let rule = |host: &HostSection| HostRule {

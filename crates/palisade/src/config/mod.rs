@@ -1,6 +1,7 @@
 //! palisade.toml: what an operator may say, checked whole before anything starts. Unknown keys are refused with
 //! the line; secrets are named, never written here, and no error repeats a value that may be one after all.
 
+pub(crate) mod address;
 pub(crate) mod changes;
 mod credits;
 mod egress;
@@ -28,6 +29,7 @@ pub(crate) use vault::VaultSection;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Config {
+    #[serde(deserialize_with = "address::listen")]
     pub(crate) listen: SocketAddr,
     pub(crate) data_dir: PathBuf,
     pub(crate) store: StoreSection,
@@ -275,14 +277,26 @@ impl Config {
             config.sandbox.make_absolute(Path::new(""))?;
             return Ok(config);
         };
-        let text = std::fs::read_to_string(file)
-            .with_context(|| format!("the configuration {} cannot be read", file.display()))?;
+        let text =
+            text_of(file).with_context(|| format!("the configuration {} cannot be read", file.display()))?;
         let mut config = Self::parse(&text)
             .with_context(|| format!("the configuration {} is not valid", file.display()))?;
         let base = file.parent().unwrap_or(Path::new(""));
+        config.secrets().into_iter().for_each(|secret| secret.mean_from(base));
         config.sandbox.make_absolute(base)?;
         config.egress.make_absolute(base)?;
         Ok(config)
+    }
+
+    /// Every secret that is named.
+    fn secrets(&mut self) -> Vec<&mut SecretRef> {
+        let tokens = self.tenant.iter_mut().flat_map(|tenant| &mut tenant.tokens).map(|token| &mut token.key);
+        let mut all: Vec<_> = tokens.collect();
+        all.extend(self.upstream.iter_mut().filter_map(|upstream| upstream.api_key.as_mut()));
+        all.extend(self.egress.secrets());
+        all.extend(self.store.secret());
+        all.extend(self.vault.secrets());
+        all
     }
 
     fn parse(text: &str) -> Result<Self> {
@@ -299,7 +313,6 @@ impl Config {
         }
         self.sandbox.check()?;
         self.egress.check()?;
-        palisade_egress::Policy::build(&self.egress_policy()?).context("[egress] or [tenant.egress]")?;
         self.vault.check()?;
         if self.upstream.is_empty() && !self.model.is_empty() {
             bail!("there are [model] entries and no [[upstream]] that could serve them");
@@ -320,6 +333,15 @@ impl Config {
         if self.sessions.idle_s == 0 {
             bail!("[sessions] idle_s = 0: a session would end before its first answer could be read");
         }
+        self.upstream.iter().try_for_each(UpstreamSection::check)?;
+        for (name, model) in &self.model {
+            let PriceSection { input, output, cache_read } = model.price;
+            if [input, output, cache_read].iter().any(|usd| !usd.is_finite() || *usd < 0.0) {
+                bail!(
+                    "model {name:?} has a price that is none; write dollars for a million tokens, as in price = {{ input = 0.30, output = 5.0 }}"
+                );
+            }
+        }
         for (at, tenant) in self.tenant.iter().enumerate() {
             if self.tenant[..at].iter().any(|other| other.name == tenant.name) {
                 bail!("there are two tenants named {:?}", tenant.name.as_str());
@@ -331,9 +353,51 @@ impl Config {
             }
             tenant.limits.check(&tenant.name)?;
             tenant.check()?;
+            tenant.egress.check(&tenant.name)?;
         }
+        palisade_egress::Policy::build(&self.egress_policy()?).context("[egress] or [tenant.egress]")?;
         self.credits.check(self)?;
         self.ledgers().map(drop)?;
+        Ok(())
+    }
+}
+
+/// The file as text. People save it in every way that editors know.
+fn text_of(file: &Path) -> Result<String> {
+    let bytes = std::fs::read(file).map_err(|error| {
+        let cure = match error.kind() {
+            std::io::ErrorKind::IsADirectory => "it is a folder; name the file in it",
+            std::io::ErrorKind::NotFound => "there is no such file; is the path right?",
+            std::io::ErrorKind::PermissionDenied => "let the user that starts the server read it",
+            _ => "look at the path that --config names",
+        };
+        anyhow::Error::new(error).context(cure)
+    })?;
+    if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") || bytes.contains(&0) {
+        bail!("it is UTF-16 or no text at all; save it as UTF-8");
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let good = error.utf8_error().valid_up_to();
+        let line = error.as_bytes()[..good].iter().filter(|byte| **byte == b'\n').count() + 1;
+        anyhow::anyhow!("line {line}: a character there is not UTF-8; save the file as UTF-8 (it may be in Windows-1252 or Latin-1)")
+    })
+}
+
+impl UpstreamSection {
+    fn check(&self) -> Result<()> {
+        let (name, url) = (&self.name, self.base_url.trim_end_matches('/'));
+        if !url.starts_with("http://") && !url.starts_with("https://") {
+            bail!(
+                "[[upstream]] {name:?}: base_url begins with http:// or https://, as in http://127.0.0.1:11434/v1"
+            );
+        }
+        if let Some(call) =
+            ["/chat/completions", "/completions", "/models"].iter().find(|call| url.ends_with(*call))
+        {
+            bail!(
+                "[[upstream]] {name:?}: base_url ends before {call}, which every call adds itself; leave that away"
+            );
+        }
         Ok(())
     }
 }

@@ -1,7 +1,8 @@
 //! Where a secret comes from: the configuration names it and never holds it. What was written instead of a name may
 //! be the secret itself, so no error here repeats it.
 
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use secrecy::SecretString;
@@ -50,23 +51,51 @@ impl std::fmt::Display for SecretRef {
 }
 
 impl SecretRef {
+    /// A relative path is meant from the folder of the configuration that names it.
+    pub(super) fn mean_from(&mut self, folder: &Path) {
+        if let Self::File(path) = self {
+            *path = folder.join(&*path);
+        }
+    }
+
     /// The secret itself, without the line end that editors leave.
     pub(crate) fn read(&self) -> Result<SecretString> {
         let text = match self {
             Self::Env(name) => {
-                std::env::var(name).with_context(|| format!("the secret env:{name} is not set"))?
+                std::env::var(name).map_err(|error| match error {
+                    std::env::VarError::NotPresent => {
+                        anyhow::anyhow!("the secret env:{name} is not set; set {name} in the server's environment, or write file:PATH")
+                    }
+                    std::env::VarError::NotUnicode(_) => anyhow::anyhow!("the secret env:{name} is no text"),
+                })?
             }
-            Self::File(path) => std::fs::read_to_string(path)
-                .with_context(|| format!("the secret file:{} cannot be read", path.display()))?,
+            Self::File(path) => {
+                warn_if_open(path);
+                std::fs::read_to_string(path)
+                    .with_context(|| format!("the secret file:{} cannot be read", path.display()))?
+            }
         };
         let secret = text.trim_end_matches(['\r', '\n']);
         if secret.is_empty() {
-            bail!("the secret {self:?} is empty");
+            bail!("the secret {self} is empty; put the key there");
         }
         if secret.trim() != secret {
-            bail!("the secret {self:?} has white space around it, which no client could send");
+            bail!("the secret {self} has white space around it, which no client could send");
         }
         Ok(secret.to_owned().into())
+    }
+}
+
+/// A key that everybody on the machine may read is told of, and read: orchestrators mount secrets so, where nobody else is.
+pub(super) fn warn_if_open(path: &Path) {
+    const OTHERS: u32 = 0o007;
+    let mode = std::fs::metadata(path).map_or(0, |found| found.permissions().mode());
+    if mode & OTHERS != 0 {
+        tracing::warn!(
+            file = %path.display(),
+            mode = format!("{:o}", mode & 0o7777),
+            "EVERY USER OF THIS MACHINE MAY READ A SECRET: chmod 600 closes its file"
+        );
     }
 }
 

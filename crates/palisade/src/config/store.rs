@@ -43,6 +43,14 @@ impl StoreSection {
         self.url.is_some()
     }
 
+    /// The secret that it names.
+    pub(super) fn secret(&mut self) -> Option<&mut SecretRef> {
+        match &mut self.url {
+            Some(DatabaseUrl::Named(secret)) => Some(secret),
+            _ => None,
+        }
+    }
+
     /// Reads the secret, where it is one.
     pub(crate) fn url(&self) -> Result<Option<StoreUrl>> {
         let text = match &self.url {

@@ -29,6 +29,11 @@ impl VaultSection {
         Ok(())
     }
 
+    /// The secrets that it names.
+    pub(super) fn secrets(&mut self) -> impl Iterator<Item = &mut SecretRef> {
+        self.key.iter_mut().chain(&mut self.passphrase)
+    }
+
     /// How the named key is read; `None` where none is named.
     pub(crate) fn source(&self) -> Option<KeySource> {
         let (is_key, secret) = match (&self.key, &self.passphrase) {
@@ -49,6 +54,7 @@ fn key(secret: &SecretRef) -> Result<KeyMaterial> {
         SecretRef::Env(_) => Ok(KeyMaterial::of_kind(palisade_runtime::KekKind::Key, &secret.read()?)?),
         // May be no text at all.
         SecretRef::File(path) => {
+            super::secret::warn_if_open(path);
             let bytes = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
             Ok(KeyMaterial::key(&bytes)?)
         }

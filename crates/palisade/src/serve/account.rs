@@ -11,11 +11,24 @@ use rustix::process::{Gid, Uid, getuid};
 
 use crate::config::Config;
 
+/// Open files without which nothing works: the database, the sandboxes, and a few clients.
+const OPEN_FILES_MIN: u64 = 600;
+/// Open files with which a server is not the bottleneck.
+const OPEN_FILES_USUAL: u64 = 8192;
+
 /// Makes the data directory, closed to everybody else, and its path absolute.
 pub(crate) fn prepare_data_dir(config: &mut Config) -> Result<()> {
     let dir = &config.data_dir;
-    let making = || format!("making the data directory {}", dir.display());
+    let making = || {
+        let dir = dir.display();
+        format!(
+            "the data directory {dir} cannot be made; name a folder that this user may write, with data_dir or --data-dir"
+        )
+    };
     let is_new = !dir.exists();
+    if !is_new && !dir.is_dir() {
+        bail!("the data directory {} is a file; name a folder with data_dir or --data-dir", dir.display());
+    }
     if is_new {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).with_context(making)?;
     }
@@ -111,6 +124,22 @@ pub(crate) fn prepare_cgroups(config: &Config) -> Cgroups {
 pub(crate) fn raise_open_files() -> Result<()> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    const CURE: &str =
+        "raise it with LimitNOFILE= (systemd), --ulimit nofile= (containers) or ulimit -Hn (shells)";
+    match maximum {
+        Some(files) if files < OPEN_FILES_MIN => {
+            bail!(
+                "this process may open {files} files, and the server needs {OPEN_FILES_MIN} at least; {CURE}"
+            );
+        }
+        Some(files) if files < OPEN_FILES_USUAL => {
+            tracing::warn!(
+                files,
+                "few files may be open at a time, so few clients and sandboxes will find room; {CURE}"
+            );
+        }
+        _ => {}
+    }
     setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
         .context("raising the limit of open files")
 }

@@ -5,6 +5,7 @@ pub(crate) mod admin;
 pub(crate) mod egress;
 pub(crate) mod install;
 pub(crate) mod keys;
+mod listener;
 pub(crate) mod logging;
 pub(crate) mod models;
 mod policy;
@@ -27,11 +28,10 @@ use palisade_runtime::{
 };
 use palisade_sandbox::{Cgroups, Rootfs, SandboxConfig, SandboxFactory};
 use palisade_vault::Keys;
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, LimitsSection, Memory, Mode, TenantSection};
+use crate::config::{Config, LimitsSection, Memory, Mode, TenantSection, address};
 use install::Installed;
 use keys::Admission;
 
@@ -39,6 +39,9 @@ use keys::Admission;
 const DRAIN_MAX: Duration = Duration::from_secs(30);
 /// What is left of the proxy's connections after that has ended; what remains is recorded and cut.
 const PROXY_GRACE: Duration = Duration::from_secs(1);
+
+/// How long whoever reads standard output may take for the first lines.
+const HELLO_MAX: Duration = Duration::from_secs(1);
 
 #[derive(Args)]
 pub(crate) struct ServeArgs {
@@ -49,7 +52,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
     /// Where to listen; port 0 takes a free one [default: 127.0.0.1:8080]
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = address::parse)]
     listen: Option<SocketAddr>,
     /// How to log; json when standard error is not a terminal
     #[arg(long, value_enum)]
@@ -61,7 +64,7 @@ pub(crate) fn serve(args: ServeArgs) -> Result<()> {
     let mut config = Config::load(args.config.as_deref())?;
     config.data_dir = args.data_dir.unwrap_or(config.data_dir);
     config.listen = args.listen.unwrap_or(config.listen);
-    logging::start(args.log_format);
+    logging::start(args.log_format).context("starting the log")?;
     // As root, if that is what we are: secrets are read, folders made, programs put where the uid can reach them.
     let admission = Admission::read(&config)?;
     let upstreams = models::Upstreams::read(&config)?;
@@ -69,6 +72,7 @@ pub(crate) fn serve(args: ServeArgs) -> Result<()> {
     let bucket = egress::read_bucket(&config.egress)?;
     let store = config.store.url()?;
     let vault = vault::VaultKey::read(&config)?;
+    let port = listener::Taken::take(config.listen)?;
     account::prepare_data_dir(&mut config)?;
     let installed = install::install(&config)?;
     let cgroups = account::prepare_cgroups(&config);
@@ -76,6 +80,7 @@ pub(crate) fn serve(args: ServeArgs) -> Result<()> {
     account::close_memory()?;
     account::raise_open_files()?;
     // From here on we are nobody special, and may start threads.
+    logging::start_writing();
     let admission = admission.complete(&config)?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the executor")?;
@@ -84,6 +89,7 @@ pub(crate) fn serve(args: ServeArgs) -> Result<()> {
     runtime.block_on(run(Prepared {
         config,
         file,
+        port,
         store,
         vault,
         admission,
@@ -99,6 +105,7 @@ pub(crate) fn serve(args: ServeArgs) -> Result<()> {
 struct Prepared {
     config: Config,
     file: Option<PathBuf>,
+    port: listener::Taken,
     store: Option<StoreUrl>,
     vault: vault::VaultKey,
     admission: Admission,
@@ -110,14 +117,23 @@ struct Prepared {
 }
 
 async fn run(prepared: Prepared) -> Result<()> {
-    let Prepared { config, file, store, vault, admission, upstreams, pass_key, bucket, installed, sandboxes } =
-        prepared;
+    let Prepared {
+        config,
+        file,
+        port,
+        store,
+        vault,
+        admission,
+        upstreams,
+        pass_key,
+        bucket,
+        installed,
+        sandboxes,
+    } = prepared;
     // From here on it asks for the configuration to be read again, and does not end the server.
     let hangups = reload::hangups()?;
     try_a_sandbox(&sandboxes).await?;
-    let listener = TcpListener::bind(config.listen)
-        .await
-        .with_context(|| format!("cannot listen on {}", config.listen))?;
+    let listener = port.listen()?;
     let address = listener.local_addr()?;
     let upstreams = upstreams.or_planner().await?;
     let source = VaultSource::default();
@@ -141,7 +157,11 @@ async fn run(prepared: Prepared) -> Result<()> {
     .await?;
     // Whoever reads that it listens may stop it at once.
     let stop = stop_signal()?;
-    say_hello(address, &admission.shown, models.is_demo_planner);
+    say_hello(address, &admission.shown, models.is_demo_planner).await;
+    if let Some(lost) = logging::lost() {
+        let told = "Log lines that were lost because standard error did not take them";
+        runtime.metrics().with_registry(|registry| registry.register("log_lines_lost", told, lost));
+    }
     let (draining, drain) = (runtime.clone(), CancellationToken::new());
     let begun = drain.clone();
     let stopping = async move {
@@ -172,7 +192,12 @@ async fn run(prepared: Prepared) -> Result<()> {
     );
     egress::shut_down(&way_out, PROXY_GRACE).await;
     served.context("serving")?;
-    drained.with_context(|| format!("running work did not end within {} s", DRAIN_MAX.as_secs()))?;
+    let drained =
+        drained.with_context(|| format!("running work did not end within {} s", DRAIN_MAX.as_secs()))?;
+    drained.context(
+        "the database could not be reached while the server stopped; whichever server reaches it next goes on with the \
+         turns that ran here",
+    )?;
     tracing::info!("stopped");
     Ok(())
 }
@@ -190,12 +215,17 @@ pub(crate) fn stop_signal() -> Result<impl Future<Output = ()> + Send + 'static>
 }
 
 /// What a person who has just started the server needs. A server works whether or not anybody reads this.
-fn say_hello(address: SocketAddr, shown: &keys::Shown, is_demo_planner: bool) {
+async fn say_hello(address: SocketAddr, shown: &keys::Shown, is_demo_planner: bool) {
     tracing::info!(%address, "listening");
-    let mut out = std::io::stdout().lock();
-    let told = hello(address, shown, is_demo_planner, out.is_terminal());
-    if let Err(error) = out.write_all(told.as_bytes()).and_then(|()| out.flush()) {
-        tracing::debug!(%error, "nobody reads standard output");
+    let told = hello(address, shown, is_demo_planner, std::io::stdout().is_terminal());
+    // In a thread of its own: a pipe that nobody reads may be full.
+    let (said, written) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        let mut out = std::io::stdout().lock();
+        let _ = said.send(out.write_all(told.as_bytes()).and_then(|()| out.flush()));
+    });
+    if !matches!(tokio::time::timeout(HELLO_MAX, written).await, Ok(Ok(Ok(())))) {
+        tracing::debug!("nobody reads standard output");
     }
 }
 

@@ -35,6 +35,8 @@ pub(crate) struct Plan {
     pub(crate) broken_downloads: bool,
     /// The turn's files are there from the start.
     pub(crate) after_turn: bool,
+    /// The turn also makes files whose names an attacker would choose.
+    pub(crate) hostile_names: bool,
     /// The session has no turn.
     pub(crate) nothing_ran: bool,
 }
@@ -51,6 +53,7 @@ impl Default for Plan {
             ignores_cancel: false,
             broken_downloads: false,
             after_turn: false,
+            hostile_names: false,
             nothing_ran: false,
         }
     }
@@ -181,6 +184,9 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
         ("GET", "/files/output") => json_answer(200, &listing(&shared, "path=output")),
         ("GET", "/files/output/deck.pptx") => file(&shared, "deck"),
         ("GET", "/files/output/charts/a%20b.csv") => file(&shared, "a,b"),
+        ("GET", path) if shared.plan.hostile_names && path.starts_with("/files/output/charts/") => {
+            file(&shared, "x")
+        }
         ("PUT", _) => {
             let path = percent_encoding::percent_decode_str(path.strip_prefix("/files/").unwrap())
                 .decode_utf8_lossy();
@@ -272,6 +278,13 @@ fn listing(shared: &Shared, query: &str) -> Value {
             file("deck.pptx", 4),
             file("old.pdf", 9),
             file("../escape", 1),
+        ]),
+        ("path=output/charts", true) if shared.plan.hostile_names => json!([
+            file("-rf", 1),
+            file("--checkpoint-action=exec=sh", 1),
+            file("~root", 1),
+            file("invoice\u{202e}fdp.exe", 1),
+            file("a\u{9b}2J\u{2028}", 1),
         ]),
         ("path=output/charts", true) => json!([file("a b.csv", 3)]),
         _ => json!([]),

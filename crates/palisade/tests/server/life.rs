@@ -149,6 +149,28 @@ async fn stopping_in_good_order_is_no_crash_however_often() {
     assert_eq!(events.last().unwrap().kind, "message.completed");
 }
 
+/// Whoever copies the database after a clean stop has all of it in one file.
+#[tokio::test]
+async fn after_a_clean_stop_the_database_file_alone_has_everything() {
+    let (mut server, upstream) = start().await;
+    let id = server.session(json!({"persistent": true})).await;
+    upstream.respond_with(|_| Answer::text("ok"));
+    for _ in 0..20 {
+        server.send(&id, "go").await.rest().await;
+    }
+    assert_eq!(server.terminate().await.code(), Some(0));
+    let data = server.folder.path().join("data");
+    let in_wal = std::fs::metadata(data.join("palisade.db-wal")).map_or(0, |found| found.len());
+    assert_eq!(in_wal, 0, "nothing is left beside the database");
+    let copy = tempfile::tempdir().unwrap();
+    let file = copy.path().join("copy.db");
+    std::fs::copy(data.join("palisade.db"), &file).unwrap();
+    let store = sqlx::SqlitePool::connect(&format!("sqlite://{}", file.display())).await.unwrap();
+    let ended: (i64,) =
+        sqlx::query_as("SELECT COUNT(*) FROM turn WHERE state <> 'running'").fetch_one(&store).await.unwrap();
+    assert_eq!(ended.0, 20);
+}
+
 #[tokio::test]
 async fn a_second_server_on_the_same_folder_is_refused_and_disturbs_nothing() {
     let (server, upstream) = start().await;

@@ -7,6 +7,7 @@
 mod attempts;
 mod bad_input;
 mod client_tools;
+mod clock;
 mod conversation;
 mod cookbook;
 mod credentials;
@@ -20,6 +21,7 @@ mod ledger;
 mod life;
 mod lifetimes;
 mod load;
+mod log;
 mod proxy;
 mod reload;
 mod scope;

@@ -245,6 +245,36 @@ async fn a_database_that_is_started_again_ends_no_turn() {
 }
 
 /// The one database that the servers use.
+/// The database is away for good: a stop ends soon, says why, and does not call itself a good one. Turns go on later.
+#[tokio::test]
+async fn a_stop_without_a_database_says_so_and_loses_no_turn() {
+    let Some(Pair { mut here, there, upstream, mut postgres }) = Pair::start().await else { return };
+    drop(there);
+    let session = here.session(json!({"persistent": true})).await;
+    upstream.push(Answer::never());
+    let stream = here.send(&session, "go").await;
+    upstream.wait_for_requests(1).await;
+    postgres = tokio::task::spawn_blocking(move || {
+        postgres.stop();
+        postgres
+    })
+    .await
+    .unwrap();
+    assert_eq!(here.terminate().await.code(), Some(1));
+    let log = here.log();
+    assert!(log.contains("the database could not be reached while the server stopped"), "{log}");
+    assert!(!log.contains("did not end within"), "it waits no longer than it has to: {log}");
+    let _postgres = tokio::task::spawn_blocking(move || {
+        postgres.launch();
+        postgres
+    })
+    .await
+    .unwrap();
+    upstream.push(Answer::text("done"));
+    here.restart().await;
+    assert_eq!(ended(&here, &session, &stream.turn).await.last().unwrap().kind, "message.completed");
+}
+
 fn database(postgres: &Postgres) -> String {
     postgres.sql("postgres", r"SELECT datname FROM pg_database WHERE datname LIKE 't\_%'").trim().to_owned()
 }
