@@ -34,8 +34,15 @@ const SLIDES_WANTED_MAX: usize = 60;
 pub(crate) fn read(request: &str) -> Brief {
     let (head, outline) = split_outline(request);
     let (files, unreadable, output) = files(head);
-    let bare = one_line(&without_files(head));
-    let bare = bare.trim_end_matches(['.', '!', '?', ' ']);
+    // A new paragraph begins a new sentence: what was uploaded is no part of the topic above it.
+    let paragraphs: Vec<String> = without_files(head)
+        .replace('\r', "")
+        .split("\n\n")
+        .map(|paragraph| one_line(paragraph).trim_end_matches(['.', '!', '?', ' ']).to_owned())
+        .filter(|paragraph| !paragraph.is_empty())
+        .collect();
+    let bare = paragraphs.join(". ");
+    let bare = bare.as_str();
     let figures = figures::parse(&without_files(request));
     let topic = topic(bare, !figures.is_empty()).map(|topic| shorten(&topic, 120));
     Brief {
@@ -288,6 +295,9 @@ mod tests {
             ("Make a deck titled \"Tea now\" from a.md", Some("Tea now")),
             ("Turn q3_sales.csv into a 10-slide QBR for the board", None),
             ("build a deck", None),
+            ("Build a deck on our quarter\n\nUploaded with this message: q3.csv", Some("our quarter")),
+            ("Build a deck on our quarter!\r\n\r\nAttached: q3.csv, notes.md", Some("our quarter")),
+            ("Build a deck\n\nUploaded with this message: q3.csv", None),
         ] {
             assert_eq!(read(request).topic.as_deref(), topic, "{request}");
         }

@@ -131,9 +131,11 @@ impl Table {
     }
 }
 
-/// A cell as a number: plain, or with separators of thousands; anything else is text.
+/// A cell as a number: plain, with separators of thousands, with a sign of money or of percent; anything else is text.
 fn number(cell: &str) -> Option<Number> {
-    let plain: String = cell.trim().replace(',', "");
+    let bare: String = cell.chars().filter(|c| !c.is_whitespace() && *c != ',').collect();
+    let (sign, bare) = bare.strip_prefix('-').map_or(("", bare.as_str()), |rest| ("-", rest));
+    let plain = format!("{sign}{}", bare.trim_start_matches(['$', '€', '£']).trim_end_matches(['%', '€']));
     let digits = plain.strip_prefix('-').unwrap_or(&plain);
     if digits.is_empty()
         || !digits.starts_with(|c: char| c.is_ascii_digit())
@@ -228,6 +230,10 @@ mod tests {
     fn years_are_labels_and_words_are_no_figures() {
         let table = Table::parse("Year\tGWh\n2027\t1.2\n2028\t2\n").unwrap();
         assert_eq!(table.figures("y.tsv").unwrap().categories, ["2027", "2028"]);
+        let table = Table::parse("Month,Sales,Growth\nMay,\"$1,200\",12%\nJune,-$5.5,-3 %\n").unwrap();
+        let figures = table.figures("m.csv").unwrap();
+        assert_eq!(figures.series[0].values, [Some(1200.into()), Number::from_f64(-5.5)]);
+        assert_eq!(figures.series[1].values, [Some(12.into()), Some((-3).into())]);
         assert_eq!(Table::parse("a,b\nx,y\n").unwrap().figures("t.csv"), None);
         assert_eq!(Table::parse("only a header"), None);
     }
