@@ -3,7 +3,7 @@
 
 use palisade_protocol::limits::TOOL_OUTPUT_BYTES_MAX;
 
-use crate::tools::Bash;
+use crate::tools::{Bash, quoted};
 
 const PROGRAM: &str = include_str!("web_fetch.py");
 /// Bytes read of one page.
@@ -26,11 +26,6 @@ pub(crate) fn command(url: &str) -> Result<Bash, String> {
     let command =
         format!("exec /usr/bin/python3 -c {} {} {PAGE_BYTES_MAX} {shown}", quoted(PROGRAM), quoted(url));
     Ok(Bash { command, timeout_ms: TIMEOUT_MS, background: false })
-}
-
-/// One word for the shell, whatever is in it.
-fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 #[cfg(test)]

@@ -1,16 +1,16 @@
 //! The file tools as the hand executes them, inside the same mounts as every command, so that they see exactly
-//! the scope that Bash sees. The fields are the tools' own arguments.
+//! the scope that Bash sees. What models call these fields is the agent's affair.
 
 use serde::{Deserialize, Serialize};
 
-/// One call of a file tool. A path that is not absolute is relative to the workspace.
+/// One call of a file tool. A path that is not absolute is relative to the workspace; `~` is HOME.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FileOp {
     /// Numbered lines of a text file.
     Read(Read),
-    /// A whole file, replaced atomically.
+    /// A whole file.
     Write(Write),
-    /// One exact replacement.
+    /// Exact replacements in one file, all of them or none.
     Edit(Edit),
     /// Files by name, newest first.
     Glob(Glob),
@@ -23,10 +23,12 @@ pub enum FileOp {
 pub struct Read {
     /// The file.
     pub file_path: String,
-    /// The first line, from 1.
-    pub offset: Option<u64>,
+    /// The first line, from 1; a negative number counts from the end.
+    pub offset: Option<i64>,
     /// How many lines; 2000 by default.
     pub limit: Option<u64>,
+    /// The first character shown of the first line, from 1: for a line too long to be shown at once.
+    pub column: Option<u64>,
 }
 
 /// See [`FileOp::Write`].
@@ -43,6 +45,13 @@ pub struct Write {
 pub struct Edit {
     /// The file.
     pub file_path: String,
+    /// Done in order, each on what the one before it left.
+    pub edits: Vec<Replacement>,
+}
+
+/// One replacement of an [`Edit`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replacement {
     /// Exactly once in the file, unless `replace_all`.
     pub old_string: String,
     /// What stands there afterwards.
@@ -59,6 +68,10 @@ pub struct Glob {
     pub pattern: String,
     /// The directory to look in; the workspace by default.
     pub path: Option<String>,
+    /// How many paths are shown.
+    pub head_limit: Option<u64>,
+    /// How many are passed over first.
+    pub offset: Option<u64>,
 }
 
 /// See [`FileOp::Grep`].
@@ -68,11 +81,29 @@ pub struct Grep {
     pub pattern: String,
     /// The file or directory to search; the workspace by default.
     pub path: Option<String>,
-    /// Only files that match.
+    /// Only files that match one of these, which commas separate, and none of those that begin with `!`.
     pub glob: Option<String>,
-    /// What to report.
+    /// Only files of this kind, such as `py`.
+    #[serde(rename = "type")]
+    pub file_type: Option<String>,
+    /// What to report; by default the files, and the lines where something is asked that only lines show.
+    pub output_mode: Option<GrepMode>,
+    /// Letters match in either case.
     #[serde(default)]
-    pub output_mode: GrepMode,
+    pub ignore_case: bool,
+    /// Lines are shown with their numbers, unless this is `false`.
+    pub line_numbers: Option<bool>,
+    /// Lines shown before each match.
+    pub before: Option<u64>,
+    /// Lines shown after each match.
+    pub after: Option<u64>,
+    /// A match may go over several lines, and `.` matches their ends.
+    #[serde(default)]
+    pub multiline: bool,
+    /// How many lines of the result are shown.
+    pub head_limit: Option<u64>,
+    /// How many are passed over first.
+    pub offset: Option<u64>,
 }
 
 /// What [`FileOp::Grep`] reports.
@@ -88,6 +119,18 @@ pub enum GrepMode {
     Count,
 }
 
+impl Grep {
+    /// What is reported where the call does not say it.
+    pub fn mode(&self) -> GrepMode {
+        let asks_for_lines = self.before.is_some() || self.after.is_some() || self.line_numbers.is_some();
+        self.output_mode.unwrap_or(if asks_for_lines {
+            GrepMode::Content
+        } else {
+            GrepMode::FilesWithMatches
+        })
+    }
+}
+
 /// What a file operation came to; text for the model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileResult {
@@ -97,35 +140,4 @@ pub struct FileResult {
     pub is_error: bool,
     /// A stable code such as `file.not_found`.
     pub code: Option<String>,
-}
-
-impl FileOp {
-    /// The call of the tool `name` with these arguments (JSON text as a model wrote it); `None` when `name` is
-    /// no file tool.
-    pub fn from_tool_call(name: &str, arguments: &str) -> Option<Result<Self, serde_json::Error>> {
-        Some(match name {
-            "Read" => serde_json::from_str(arguments).map(Self::Read),
-            "Write" => serde_json::from_str(arguments).map(Self::Write),
-            "Edit" => serde_json::from_str(arguments).map(Self::Edit),
-            "Glob" => serde_json::from_str(arguments).map(Self::Glob),
-            "Grep" => serde_json::from_str(arguments).map(Self::Grep),
-            _ => return None,
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tool_arguments_become_operations() {
-        let read = FileOp::from_tool_call("Read", r#"{"file_path":"a"}"#).unwrap().unwrap();
-        assert_eq!(read, FileOp::Read(Read { file_path: "a".into(), offset: None, limit: None }));
-        let grep =
-            FileOp::from_tool_call("Grep", r#"{"pattern":"x","output_mode":"count"}"#).unwrap().unwrap();
-        assert!(matches!(grep, FileOp::Grep(Grep { output_mode: GrepMode::Count, .. })));
-        assert!(FileOp::from_tool_call("Write", r#"{"file_path":"a"}"#).unwrap().is_err());
-        assert!(FileOp::from_tool_call("Bash", "{}").is_none());
-    }
 }

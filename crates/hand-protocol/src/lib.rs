@@ -8,7 +8,7 @@ pub mod file_op;
 pub mod launch;
 pub mod message;
 
-pub use file_op::{Edit, FileOp, FileResult, Glob, Grep, GrepMode, Read, Write};
+pub use file_op::{Edit, FileOp, FileResult, Glob, Grep, GrepMode, Read, Replacement, Write};
 pub use launch::{LaunchSpec, ScopeMount, SkillMount};
 pub use message::{CommandLimits, Identity, Reply, Request, RootInside};
 

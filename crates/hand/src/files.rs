@@ -2,16 +2,25 @@
 //!
 //! The only fence is the mount namespace, the same that Bash has; nothing here decides what may be seen.
 
+mod characters;
+mod differ;
 mod edit;
+mod filter;
+mod glob;
+mod grep;
+mod line_ends;
+mod paths;
 mod read;
-mod search;
+mod report;
 #[cfg(test)]
 mod search_tests;
+mod text;
+mod walk;
 mod write;
 
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use palisade_hand_protocol::{
     FILE_OP_BYTES_MAX, FILE_RESULT_TEXT_BYTES_MAX, FileOp, FileResult, WORKSPACE_INSIDE,
@@ -23,6 +32,9 @@ use crate::control::read_whole;
 
 /// A text file that `Read` and `Edit` take, in bytes.
 const TEXT_FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// Names of a folder that are shown to who takes it for a file.
+const NAMES_SHOWN_MAX: usize = 50;
 
 /// A failure that the model is told: a stable code and a sentence.
 #[derive(Debug, PartialEq, Eq)]
@@ -47,8 +59,8 @@ fn carry_out(operation: &FileOp, workspace: &Path) -> FileResult {
         FileOp::Read(read) => read::read(read, workspace),
         FileOp::Write(write) => write::write(write, workspace),
         FileOp::Edit(edit) => edit::edit(edit, workspace),
-        FileOp::Glob(glob) => search::glob(glob, workspace),
-        FileOp::Grep(grep) => search::grep(grep, workspace),
+        FileOp::Glob(glob) => glob::glob(glob, workspace),
+        FileOp::Grep(grep) => grep::grep(grep, workspace),
     };
     let (mut content, code) = match outcome {
         Ok(content) => (content, None),
@@ -56,15 +68,6 @@ fn carry_out(operation: &FileOp, workspace: &Path) -> FileResult {
     };
     cut(&mut content, FILE_RESULT_TEXT_BYTES_MAX);
     FileResult { content, is_error: code.is_some(), code }
-}
-
-/// The path as a model gives it: absolute, or relative to the workspace.
-fn resolve(path: &str, workspace: &Path) -> Result<PathBuf, Failure> {
-    if path.is_empty() || path.contains('\0') {
-        return Err(Failure("file.bad_path", "The path is empty or contains a NUL character.".into()));
-    }
-    // Without the `.` in the middle, so that results show plain paths.
-    Ok(workspace.join(path).components().collect())
 }
 
 /// What the system said, in words for the model.
@@ -101,14 +104,33 @@ fn open_regular(path: &Path) -> Result<File, Failure> {
     match kind {
         FileType::RegularFile => Ok(file.into()),
         FileType::Directory => {
-            let message =
-                format!("{} is a directory; use Glob or `ls` to see what is in it.", path.display());
+            let what = listed(path);
+            let message = format!("{} is a directory; use Glob or `ls`. {what}", path.display());
             Err(Failure("file.is_directory", message))
         }
         FileType::Fifo => Err(not_regular(path, "FIFO")),
         FileType::CharacterDevice | FileType::BlockDevice => Err(not_regular(path, "device")),
         _ => Err(not_regular(path, "special file")),
     }
+}
+
+/// The first names of a folder, as a sentence.
+fn listed(path: &Path) -> String {
+    let named = |entry: std::fs::DirEntry| {
+        let slash = if entry.file_type().is_ok_and(|kind| kind.is_dir()) { "/" } else { "" };
+        format!("{}{slash}", entry.file_name().to_string_lossy())
+    };
+    let mut names: Vec<String> = std::fs::read_dir(path)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .take(NAMES_SHOWN_MAX + 1)
+        .map(named)
+        .collect();
+    let rest = if names.len() > NAMES_SHOWN_MAX { ", and more" } else { "" };
+    names.truncate(NAMES_SHOWN_MAX);
+    names.sort();
+    if names.is_empty() { "Nothing is in it.".into() } else { format!("In it: {}{rest}.", names.join(", ")) }
 }
 
 fn not_regular(path: &Path, kind: &str) -> Failure {

@@ -104,9 +104,11 @@ pub(crate) fn unnumbered(result: &str) -> Option<(String, bool)> {
             .and_then(|(number, text)| Some((number.trim().parse::<usize>().ok()?, text)));
         match numbered {
             Some((number, text)) if number == lines.len() + 1 => {
-                whole &= !text.ends_with(" [line cut]");
+                whole &= !text.contains(" [line cut at character ");
                 lines.push(text);
             }
+            // How the text was read.
+            _ if line.starts_with("[note: ") => {}
             // A gap or a marker: what follows does not join what came before.
             _ if !line.trim().is_empty() => {
                 whole = false;
@@ -133,7 +135,11 @@ mod tests {
     fn numbered_lines_become_a_file_again() {
         assert_eq!(unnumbered("     1\ta,b\n     2\t1,2\n"), Some(("a,b\n1,2".into(), true)));
         assert_eq!(unnumbered("     1\ta\n[… 9 bytes cut …]\n    40\tb"), Some(("a".into(), false)));
-        assert_eq!(unnumbered("     1\ta [line cut]").map(|(_, whole)| whole), Some(false));
+        assert_eq!(
+            unnumbered("     1\ta [line cut at character 1 of 9; go on with offset=1 column=2]")
+                .map(|(_, whole)| whole),
+            Some(false)
+        );
         assert_eq!(unnumbered("There is no file a.csv."), None);
     }
 

@@ -108,7 +108,8 @@ impl Metrics {
     }
 
     pub(crate) fn tool_called(&self, name: &str) {
-        let tool = TOOLS.into_iter().find(|known| *known == name).unwrap_or("other");
+        let name = palisade_agent::tools::name_of(name);
+        let tool = TOOLS.into_iter().find(|known| Some(*known) == name).unwrap_or("other");
         self.inner.tool_calls.get_or_create(&Tool { tool }).inc();
     }
 

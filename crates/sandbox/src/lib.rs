@@ -21,7 +21,7 @@ pub use cgroup::{Cgroups, Controller, Limits};
 pub use error::SandboxError;
 pub use factory::{Rootfs, SandboxConfig, SandboxFactory};
 pub use mark::ProcessMark;
-pub use palisade_hand_protocol::{Edit, FileOp, Glob, Grep, GrepMode, Read, Write};
+pub use palisade_hand_protocol::{Edit, FileOp, Glob, Grep, GrepMode, Read, Replacement, Write};
 pub use plan::{ENV_ALLOWED, ENV_ALLOWED_ENDINGS, ProxySpec, SandboxSpec, may_be_set};
 pub use probe::{Probed, probe};
 pub use sandbox::{RunExit, RunRequest, Sandbox};

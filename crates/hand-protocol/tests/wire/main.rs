@@ -7,8 +7,8 @@ mod check;
 #[cfg(test)]
 mod tests {
     use palisade_hand_protocol::{
-        CommandLimits, Edit, FileOp, FileResult, Grep, GrepMode, Identity, LaunchSpec, Read, Reply, Request,
-        RootInside, ScopeMount, SkillMount,
+        CommandLimits, Edit, FileOp, FileResult, Grep, GrepMode, Identity, LaunchSpec, Read, Replacement,
+        Reply, Request, RootInside, ScopeMount, SkillMount,
     };
     use proptest::prelude::*;
     use serde_json::to_vec;
@@ -39,9 +39,12 @@ mod tests {
             Reply::Status { key: "k".repeat(64), value: "v".repeat(1024) },
         ];
         let operations = [
-            FileOp::Read(Read { file_path: "a".into(), offset: Some(1), limit: None }),
-            FileOp::Edit(Edit { file_path: "a".into(), old_string: "o".into(), ..Edit::default() }),
-            FileOp::Grep(Grep { pattern: "(".into(), output_mode: GrepMode::Count, ..Grep::default() }),
+            FileOp::Read(Read { file_path: "a".into(), offset: Some(1), limit: None, column: None }),
+            FileOp::Edit(Edit {
+                file_path: "a".into(),
+                edits: vec![Replacement { old_string: "o".into(), ..Replacement::default() }],
+            }),
+            FileOp::Grep(Grep { pattern: "(".into(), output_mode: Some(GrepMode::Count), ..Grep::default() }),
         ];
         let launch = LaunchSpec {
             bwrap: "/usr/bin/bwrap".into(),

@@ -1,6 +1,7 @@
 //! What a turn's steps use: set aside before a model call where credits are hard, written down with the answer. What
 //! it comes to is posted with the turn's end, by the store.
 
+use palisade_agent::tools::{Action, action, name_of};
 use palisade_protocol::audit::EventType;
 use palisade_protocol::{Event, Item, Prompt, ToolCall, ToolOutput, Usage};
 use palisade_store::{MeteredCall, SkillUse, StoreError};
@@ -61,13 +62,12 @@ impl Driver {
 
     /// Whether a call was the use of a skill that there is.
     pub(super) fn skill_use(&self, call: &ToolCall, output: &ToolOutput) -> Option<SkillUse> {
-        if call.name != "Skill" {
+        if name_of(&call.name) != Some("Skill") {
             return None;
         }
-        let arguments: serde_json::Value = serde_json::from_str(&call.arguments).ok()?;
-        let name = arguments.get("name")?.as_str()?;
-        self.job.keep.skill_dirs.iter().find(|(known, _)| known == name)?;
-        let (call_id, name) = (call.id.clone(), name.to_owned());
+        let Action::Skill { name } = action(call) else { return None };
+        self.job.keep.skill_dirs.iter().find(|(known, _)| *known == name)?;
+        let call_id = call.id.clone();
         Some(SkillUse { call_id, name, succeeded: !output.is_error, at: now() })
     }
 }

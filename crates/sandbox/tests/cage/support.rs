@@ -4,10 +4,11 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use palisade_protocol::{Access, FileAccess, SessionId, ToolOutput, WorkspacePath};
+use palisade_agent::tools::Action;
+use palisade_protocol::{Access, FileAccess, SessionId, ToolCall, ToolOutput, WorkspacePath};
 use palisade_sandbox::{
-    Cgroups, FileOp, Limits, Rootfs, RunExit, RunRequest, Sandbox, SandboxConfig, SandboxError,
-    SandboxFactory, SandboxSpec,
+    Cgroups, Limits, Rootfs, RunExit, RunRequest, Sandbox, SandboxConfig, SandboxError, SandboxFactory,
+    SandboxSpec,
 };
 use tempfile::TempDir;
 
@@ -161,8 +162,12 @@ pub(crate) async fn python(sandbox: &Sandbox, program: &str) -> String {
 
 /// A file tool's result.
 pub(crate) async fn tool(sandbox: &Sandbox, name: &str, arguments: serde_json::Value) -> ToolOutput {
-    let operation = FileOp::from_tool_call(name, &arguments.to_string()).unwrap().unwrap();
-    sandbox.file(operation).await.unwrap()
+    let call = ToolCall { id: "call_1".into(), name: name.into(), arguments: arguments.to_string() };
+    match palisade_agent::tools::action(&call) {
+        Action::File(operation) => sandbox.file(operation).await.unwrap(),
+        Action::Answered(output) => output,
+        other => panic!("{name} is no file tool: {other:?}"),
+    }
 }
 
 /// Waits until `holds`; fails with `what` when it never does.
