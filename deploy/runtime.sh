@@ -10,10 +10,10 @@ python=/usr/bin/python3
 prefix=${PALISADE_RUNTIME:-/opt/palisade/runtime}
 do_system=1 do_packages=1 check=0 dry_run=0
 
-# One package a word. libpango, pangoft2 and harfbuzz-subset are loaded by weasyprint at run time; libreoffice-core comes with
+# One package a word. The wheels let pip build packages of Python where there is no network. libpango, pangoft2 and harfbuzz-subset are loaded by weasyprint at run time; libreoffice-core comes with
 # Writer, Impress and Calc. symbola draws emoji in PDF exports of LibreOffice, which drops colour glyphs.
 system_packages=(
-  bubblewrap python3 python3-pip ca-certificates locales
+  bubblewrap python3 python3-pip python3-venv python3-setuptools-whl python3-wheel-whl ca-certificates locales
   libreoffice-writer-nogui libreoffice-impress-nogui libreoffice-calc-nogui
   poppler-utils pandoc imagemagick git curl wget unzip fontconfig
   libpango-1.0-0 libpangoft2-1.0-0 libharfbuzz-subset0

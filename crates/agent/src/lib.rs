@@ -8,6 +8,8 @@ pub mod client_tools;
 pub mod context;
 pub mod output;
 pub mod prompt;
+mod quote;
+pub mod screen;
 pub mod skill;
 pub mod step;
 pub mod tools;

@@ -58,15 +58,27 @@ impl HeadTail {
         self.tail.extend(bytes);
     }
 
-    /// The text for the model; bytes that are not UTF-8 are replaced.
+    /// How many bytes went between head and tail.
+    pub fn cut(&self) -> usize {
+        self.seen - self.head.len() - self.tail.len()
+    }
+
+    /// The text for the model; bytes that are not UTF-8 are replaced, and a character that the cut parts goes as a whole.
     pub fn into_text(self) -> String {
-        let cut = self.seen - self.head.len() - self.tail.len();
+        let cut = self.cut();
         let tail: Vec<u8> = self.tail.into();
         if cut == 0 {
             return String::from_utf8_lossy(&[self.head, tail].concat()).into_owned();
         }
-        let (head, tail) = (String::from_utf8_lossy(&self.head), String::from_utf8_lossy(&tail));
-        format!("{head}\n[… {cut} bytes cut …]\n{tail}")
+        let is_inside = |byte: &u8| (0x80..0xc0).contains(byte);
+        let begun = tail.iter().take(3).take_while(|byte| is_inside(byte)).count();
+        let head = match std::str::from_utf8(&self.head) {
+            Err(error) if error.error_len().is_none() => &self.head[..error.valid_up_to()],
+            _ => &self.head,
+        };
+        let parted = begun + self.head.len() - head.len();
+        let (head, tail) = (String::from_utf8_lossy(head), String::from_utf8_lossy(&tail[begun..]));
+        format!("{head}\n[… {} bytes cut …]\n{tail}", cut + parted)
     }
 }
 
@@ -91,6 +103,13 @@ mod tests {
             kept.push(chunk);
         }
         assert_eq!(kept.into_text(), "ab\n[… 6 bytes cut …]\nij");
+    }
+
+    #[test]
+    fn a_cut_parts_no_character() {
+        let mut kept = HeadTail::new(8);
+        kept.push("aéé😀éb".as_bytes());
+        assert_eq!(kept.into_text(), "aé\n[… 6 bytes cut …]\néb");
     }
 
     proptest! {

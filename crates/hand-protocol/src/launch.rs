@@ -22,7 +22,7 @@ pub struct LaunchSpec {
     pub skills: Vec<SkillMount>,
     /// A certificate authority that programs inside trust beside the system's own, as PEM.
     pub trust_anchor: Option<String>,
-    /// HOME inside, for `/etc/passwd`.
+    /// The session's home, shown writable at [`crate::HOME_INSIDE`].
     pub home: String,
     /// The `cgroup.procs` files of the control groups that hold the sandbox, one for each hierarchy; none where the
     /// server could not make any.

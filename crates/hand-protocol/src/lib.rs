@@ -10,7 +10,7 @@ pub mod message;
 
 pub use file_op::{Edit, FileOp, FileResult, Glob, Grep, GrepMode, Read, Replacement, Write};
 pub use launch::{LaunchSpec, ScopeMount, SkillMount};
-pub use message::{CommandLimits, Identity, Reply, Request, RootInside};
+pub use message::{CommandLimits, Identity, Left, Reply, Request, RootInside};
 
 /// One control message, in bytes.
 pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
@@ -20,8 +20,8 @@ pub const MESSAGE_FDS_MAX: usize = 2;
 pub const TRUST_BYTES_MAX: u64 = 2 * 1024 * 1024;
 /// A launch specification, in bytes: 64 scope paths of 4 KiB and as many skills fit.
 pub const LAUNCH_SPEC_BYTES_MAX: u64 = 4 * 1024 * 1024;
-/// One command, in bytes: Linux takes no longer single argument.
-pub const COMMAND_BYTES_MAX: usize = 128 * 1024 - 1;
+/// One command, in bytes. It comes by descriptor, so that no limit of arguments holds for it.
+pub const COMMAND_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// One file operation as JSON, in bytes: what one answer of a model may hold, escaped.
 pub const FILE_OP_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// The text of one file operation's result, in bytes.
@@ -30,6 +30,12 @@ pub const FILE_RESULT_TEXT_BYTES_MAX: usize = 30 * 1024;
 pub const FILE_RESULT_BYTES_MAX: usize = 6 * FILE_RESULT_TEXT_BYTES_MAX + 4096;
 /// Calls that may run at once in one sandbox, background commands included.
 pub const CALLS_RUNNING_MAX: usize = 32;
+/// The last output of a background command that is told with its end, in bytes.
+pub const BACKGROUND_TAIL_BYTES_MAX: usize = 1024;
+/// Processes that are named with the end of a call.
+pub const LEFT_NAMED_MAX: usize = 8;
+/// The name of one of them, in bytes, as the kernel has it.
+pub const PROCESS_NAME_BYTES_MAX: usize = 16;
 /// Between SIGTERM and SIGKILL at a command's deadline, in milliseconds.
 pub const TERM_GRACE_MS: u64 = 2_000;
 /// A status key, in bytes.
@@ -50,6 +56,14 @@ pub const SHM_FILES_MAX: u64 = 4 * 1024;
 
 /// Where the workspace is inside; the working directory of every command.
 pub const WORKSPACE_INSIDE: &str = "/workspace";
+/// HOME inside: a folder of the session's own on disk, outside of the workspace (decision 44).
+pub const HOME_INSIDE: &str = "/home/agent";
+/// The folder below HOME for temporary files that are too large for memory; empty whenever a sandbox starts.
+pub const SCRATCH_NAME: &str = ".tmp";
+/// TMPDIR inside.
+pub const SCRATCH_INSIDE: &str = "/home/agent/.tmp";
+/// The folder below HOME that background commands log to.
+pub const BACKGROUND_LOGS_NAME: &str = ".background";
 /// Where programs inside find the proxy. The listener is the server's: it alone takes what connects there.
 pub const PROXY_INSIDE: std::net::SocketAddr =
     std::net::SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 3128);

@@ -10,8 +10,6 @@ pub enum Request {
     Setup {
         /// The whole environment of every command.
         env: Vec<(String, String)>,
-        /// HOME: made when missing. Background commands log beside it.
-        home: String,
         /// The scope roots.
         roots: Vec<RootInside>,
         /// Limits of each command's own, where no control group holds the sandbox as a whole.
@@ -19,7 +17,7 @@ pub enum Request {
         /// Whether to listen where programs inside look for the proxy, and to pass the listener out with `Ready`.
         listen: bool,
     },
-    /// `bash -c` in a fresh shell. Descriptors: the command's text; the write end of its output pipe (not for a
+    /// A fresh shell, in which the command's text stands in no argument. Descriptors: the text; the write end of its output pipe (not for a
     /// background command, whose output goes to a log file). Answered by `Started` and `Exited`, or `Refused`.
     Run {
         /// Unique within the sandbox.
@@ -79,6 +77,9 @@ pub enum Reply {
         signal: Option<i32>,
         /// Whether that was the deadline's doing.
         timed_out: bool,
+        /// What it left.
+        #[serde(default)]
+        left: Left,
     },
     /// A call was not started.
     Refused {
@@ -99,6 +100,18 @@ pub enum Reply {
         /// See [`crate::status_is_valid`].
         value: String,
     },
+}
+
+/// What a call leaves behind when it ends.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Left {
+    /// Programs that were still running in it and ended with it.
+    pub ended: Vec<String>,
+    /// Programs that left its session and run until the turn ends; told once.
+    pub adrift: Vec<String>,
+    /// The last output of a background command.
+    pub tail: String,
 }
 
 /// A root of the scope as it is inside.

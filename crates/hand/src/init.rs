@@ -4,31 +4,32 @@
 //! not dumpable, so that /proc/1 is closed to the agent although the uid is the same. When the control socket
 //! closes it ends, and the kernel ends everything else in the namespace with it.
 
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use palisade_hand_protocol::{
-    CALLS_RUNNING_MAX, COMMAND_BYTES_MAX, Identity, PROXY_INSIDE, Reply, Request, RootInside, TERM_GRACE_MS,
-    WORKSPACE_INSIDE,
+    BACKGROUND_LOGS_NAME, CALLS_RUNNING_MAX, HOME_INSIDE, Identity, LEFT_NAMED_MAX, Left, PROXY_INSIDE,
+    Reply, Request, RootInside, TERM_GRACE_MS,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{DumpableBehavior, Pid, Signal, WaitOptions, WaitStatus};
 
-use crate::control::{Control, Received, read_whole};
+use crate::control::{Control, Received};
 use crate::process::{self, Process, Surroundings};
 use crate::status::StatusBoard;
 use crate::{landlock, sys};
 
+/// How long what a command started may take to follow it, before it is ended: `>(tee log)` writes its last line then.
+const FOLLOW_MS: u64 = 100;
 /// How long the end of a turn waits for the killed to be gone.
 const END_TURN_MS: u64 = 2_000;
 /// Connections to the proxy that wait to be taken.
 const PROXY_BACKLOG: i32 = 128;
 /// What may be written in every sandbox.
-const SCRATCH: [&str; 2] = ["/tmp", "/dev/shm"];
-/// HOME where the session's own cannot be made.
-const HOME_FALLBACK: &str = "/tmp/session/home";
+const ALWAYS_WRITABLE: [&str; 3] = [HOME_INSIDE, "/tmp", "/dev/shm"];
 
 /// One running call.
 struct Call {
@@ -39,7 +40,20 @@ struct Call {
     deadline: Option<Instant>,
     /// SIGTERM was sent at the deadline.
     timed_out: bool,
+    /// Where a background command's output goes.
+    log: Option<File>,
+    /// How it ended, while what it started may still follow it.
+    ended: Option<WaitStatus>,
 }
+
+impl Call {
+    fn session(&self) -> i32 {
+        self.leader.as_raw_nonzero().get()
+    }
+}
+
+/// A call's first process, and its log for one in the background.
+type Spawned = (Pid, Option<(File, String)>);
 
 struct Init {
     control: Control,
@@ -47,7 +61,8 @@ struct Init {
     status: StatusBoard,
     calls: Vec<Call>,
     surroundings: Surroundings,
-    home: String,
+    /// Processes of no call that the server was told of.
+    adrift: Vec<Pid>,
     ready: bool,
 }
 
@@ -79,7 +94,7 @@ impl Init {
             status: StatusBoard::open()?,
             calls: Vec::new(),
             surroundings,
-            home: String::new(),
+            adrift: Vec::new(),
             ready: false,
         })
     }
@@ -101,6 +116,7 @@ impl Init {
             }
         }
         self.enforce_deadlines();
+        self.finish_ended()?;
         if self.status.due().is_some_and(|due| due <= Instant::now()) {
             self.pass_on_status()?;
         }
@@ -125,22 +141,21 @@ impl Init {
 
     fn answer(&mut self, request: Request, fds: Vec<OwnedFd>) -> Result<(), String> {
         match request {
-            Request::Setup { env, home, roots, rlimits, listen } => {
+            Request::Setup { env, roots, rlimits, listen } => {
                 self.surroundings.rlimits = rlimits;
-                self.set_up(env, home, &roots, listen)
+                self.set_up(env, &roots, listen)
             }
             Request::Run { id, timeout_ms, background } => {
                 self.start_call(id, timeout_ms, background, |init| {
-                    let (output, log) = match (background, second(&fds)) {
-                        (true, _) => init.open_log().map(|(file, path)| (file, Some(path)))?,
-                        (false, Some(output)) => (output?, None),
-                        (false, None) => return Err("no output descriptor came with the command".into()),
+                    let mut fds = fds.into_iter();
+                    let text = fds.next().ok_or("no command came with the request")?;
+                    let log = background.then(open_log).transpose()?;
+                    let output = match &log {
+                        Some((file, _)) => file.try_clone().map_err(|e| e.to_string())?.into(),
+                        None => fds.next().ok_or("no output descriptor came with the command")?,
                     };
-                    Ok((
-                        process::spawn_shell(&command_text(&fds)?, output, &init.surroundings)
-                            .map_err(|e| e.to_string())?,
-                        log,
-                    ))
+                    let leader = process::spawn_shell(text, output, &init.surroundings);
+                    Ok((leader.map_err(|e| e.to_string())?, log))
                 })
             }
             Request::File { id, timeout_ms } => self.start_call(id, Some(timeout_ms), false, |init| {
@@ -165,17 +180,10 @@ impl Init {
 
     fn set_up(
         &mut self,
-        mut env: Vec<(String, String)>,
-        mut home: String,
+        env: Vec<(String, String)>,
         roots: &[RootInside],
         listen: bool,
     ) -> Result<(), String> {
-        // The agent may have put a file in its place: that must not keep the sandbox from starting.
-        if std::fs::create_dir_all(&home).is_err() {
-            home = HOME_FALLBACK.into();
-            std::fs::create_dir_all(&home).map_err(|e| format!("make the home {home}: {e}"))?;
-            env.iter_mut().filter(|(name, _)| name == "HOME").for_each(|(_, value)| value.clone_from(&home));
-        }
         // Before anything of the agent's runs, so that nobody can have taken the address.
         let listener = listen.then(listen_for_proxy).transpose()?;
         let identity = |RootInside { path, .. }: &RootInside| {
@@ -183,9 +191,9 @@ impl Init {
             Ok(Identity { dev: stat.st_dev, ino: stat.st_ino })
         };
         let writable = roots.iter().filter(|root| root.writable).map(|root| root.path.as_str());
-        let landlock_abi = landlock::restrict(&writable.chain(SCRATCH).collect::<Vec<_>>())?;
+        let landlock_abi = landlock::restrict(&writable.chain(ALWAYS_WRITABLE).collect::<Vec<_>>())?;
         let roots = roots.iter().map(identity).collect::<Result<_, String>>()?;
-        (self.surroundings.env, self.home, self.ready) = (env, home, true);
+        (self.surroundings.env, self.ready) = (env, true);
         // From here on nobody reads our errors: the control socket's end says that we failed.
         rustix::stdio::dup2_stderr(rustix::stdio::stdout()).map_err(|e| format!("replace stderr: {e}"))?;
         // Passed out and let go: in here nobody can take from it, and it lives for as long as the server wants.
@@ -197,7 +205,7 @@ impl Init {
         id: u64,
         timeout_ms: Option<u64>,
         background: bool,
-        spawn: impl FnOnce(&Self) -> Result<(Pid, Option<String>), String>,
+        spawn: impl FnOnce(&Self) -> Result<Spawned, String>,
     ) -> Result<(), String> {
         let started = if !self.ready {
             Err("the sandbox is not set up yet".to_owned())
@@ -209,24 +217,29 @@ impl Init {
         match started {
             Err(message) => self.control.send(&Reply::Refused { id, message }),
             Ok((leader, log)) => {
+                let (log, path) = log.unzip();
                 let deadline = timeout_ms.map(|ms| Instant::now() + Duration::from_millis(ms));
-                self.calls.push(Call { id, leader, background, deadline, timed_out: false });
-                self.control.send(&Reply::Started { id, pid: leader.as_raw_nonzero().get(), log })
+                self.calls.push(Call {
+                    id,
+                    leader,
+                    background,
+                    deadline,
+                    timed_out: false,
+                    log,
+                    ended: None,
+                });
+                self.control.send(&Reply::Started { id, pid: leader.as_raw_nonzero().get(), log: path })
             }
         }
     }
 
-    fn open_log(&self) -> Result<(OwnedFd, String), String> {
-        let folder = Path::new(&self.home).parent().unwrap_or(Path::new(WORKSPACE_INSIDE));
-        process::open_log(folder).map_err(|e| format!("open a log for the background command: {e}"))
-    }
-
     fn enforce_deadlines(&mut self) {
         let now = Instant::now();
-        for call in self.calls.iter_mut().filter(|call| call.deadline.is_some_and(|at| at <= now)) {
+        let is_due = |call: &&mut Call| call.ended.is_none() && call.deadline.is_some_and(|at| at <= now);
+        for call in self.calls.iter_mut().filter(is_due) {
             if call.timed_out {
                 call.deadline = None;
-                let session = call.leader.as_raw_nonzero().get();
+                let session = call.session();
                 process::kill_all(|p| p.session == session);
             } else {
                 call.timed_out = true;
@@ -241,16 +254,54 @@ impl Init {
         // The descriptor holds one pending signal however many children died; its content says nothing.
         let _ = rustix::io::read(&self.children, &mut [0_u8; 128][..]);
         while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
-            if let Some(at) = self.calls.iter().position(|call| call.leader == pid) {
-                let call = self.calls.swap_remove(at);
-                self.finish(&call, status)?;
+            if let Some(call) = self.calls.iter_mut().find(|call| call.leader == pid) {
+                call.ended = Some(status);
+                call.deadline = Some(Instant::now() + Duration::from_millis(FOLLOW_MS));
+            }
+        }
+        self.finish_ended()
+    }
+
+    /// Finishes the calls that have ended, once all that they started has followed or had its time.
+    fn finish_ended(&mut self) -> Result<(), String> {
+        if self.calls.iter().all(|call| call.ended.is_none()) {
+            return Ok(());
+        }
+        let (alive, now) = (process::alive(), Instant::now());
+        let is_over = |call: &mut Call| {
+            let follows = |p: &Process| p.session == call.session();
+            call.ended.is_some()
+                && (call.timed_out || call.deadline.is_none_or(|at| at <= now) || !alive.iter().any(follows))
+        };
+        for call in self.calls.extract_if(.., is_over).collect::<Vec<_>>() {
+            let left = self.left_by(&call, &alive);
+            if let Some(status) = call.ended {
+                self.finish(&call, status, left)?;
             }
         }
         Ok(())
     }
 
-    fn finish(&mut self, call: &Call, status: WaitStatus) -> Result<(), String> {
-        let session = call.leader.as_raw_nonzero().get();
+    /// What the server is told of the processes that a call leaves.
+    fn left_by(&mut self, call: &Call, alive: &[Process]) -> Left {
+        let named = |who: &[&Process]| who.iter().take(LEFT_NAMED_MAX).map(|p| p.name.clone()).collect();
+        let ended: Vec<_> = alive.iter().filter(|p| p.session == call.session()).collect();
+        let is_adrift = |p: &&Process| {
+            p.session != call.session() && !self.calls.iter().any(|other| other.session() == p.session)
+        };
+        let adrift: Vec<_> = alive.iter().filter(is_adrift).collect();
+        let new: Vec<_> = adrift.iter().copied().filter(|p| !self.adrift.contains(&p.pid)).collect();
+        let left = Left {
+            ended: named(&ended),
+            adrift: named(&new),
+            tail: call.log.as_ref().map(process::tail).unwrap_or_default(),
+        };
+        self.adrift = adrift.iter().map(|p| p.pid).collect();
+        left
+    }
+
+    fn finish(&mut self, call: &Call, status: WaitStatus, left: Left) -> Result<(), String> {
+        let session = call.session();
         process::kill_all(|p| p.session == session);
         // Before the end is told, so that a status set last by a command is known when the command is over.
         self.status.receive();
@@ -260,13 +311,13 @@ impl Init {
             code: status.exit_status(),
             signal: status.terminating_signal(),
             timed_out: call.timed_out,
+            left,
         })
     }
 
     fn end_turn(&mut self, id: u64) -> Result<(), String> {
         let until = Instant::now() + Duration::from_millis(END_TURN_MS);
-        let kept: Vec<i32> =
-            self.calls.iter().filter(|c| c.background).map(|c| c.leader.as_raw_nonzero().get()).collect();
+        let kept: Vec<i32> = self.calls.iter().filter(|c| c.background).map(Call::session).collect();
         let doomed = |p: &Process| !kept.contains(&p.session);
         loop {
             if kept.is_empty() {
@@ -304,13 +355,11 @@ fn listen_for_proxy() -> Result<OwnedFd, String> {
     make().map_err(|e| format!("listen at {PROXY_INSIDE}: {e}"))
 }
 
-fn second(fds: &[OwnedFd]) -> Option<Result<OwnedFd, String>> {
-    fds.get(1).map(|fd| fd.try_clone().map_err(|e| e.to_string()))
+fn open_log() -> Result<(File, String), String> {
+    let folder = Path::new(HOME_INSIDE).join(BACKGROUND_LOGS_NAME);
+    process::open_log(&folder).map_err(|e| format!("open a log for the background command: {e}"))
 }
 
-fn command_text(fds: &[OwnedFd]) -> Result<String, String> {
-    let file = fds.first().ok_or("no command came with the request")?;
-    let bytes =
-        read_whole(file, COMMAND_BYTES_MAX as u64).map_err(|e| format!("the command is too long: {e}"))?;
-    String::from_utf8(bytes).map_err(|_| "the command is not UTF-8".into())
+fn second(fds: &[OwnedFd]) -> Option<Result<OwnedFd, String>> {
+    fds.get(1).map(|fd| fd.try_clone().map_err(|e| e.to_string()))
 }

@@ -16,8 +16,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use palisade_hand_protocol::{
-    FILE_SIZE_BYTES_MAX, HAND_INSIDE, INIT_ARG, INOTIFY_INSTANCES_MAX, LAUNCH_SPEC_BYTES_MAX, LaunchSpec,
-    UID_INSIDE, WORKSPACE_INSIDE,
+    FILE_SIZE_BYTES_MAX, HAND_INSIDE, HOME_INSIDE, INIT_ARG, INOTIFY_INSTANCES_MAX, LAUNCH_SPEC_BYTES_MAX,
+    LaunchSpec, SCRATCH_INSIDE, UID_INSIDE, WORKSPACE_INSIDE,
 };
 use rustix::fs::{MemfdFlags, Mode, OFlags, memfd_create};
 use rustix::io::{FdFlags, fcntl_setfd};
@@ -169,9 +169,10 @@ fn arguments(spec: &LaunchSpec, filter: &File) -> Arguments {
     }
     args.add(&["--dir", "/dev/shm", "--remount-ro", "/dev"]);
     args.add(&["--bind", &format!("{STAGE}/shm"), "/dev/shm", "--bind", &format!("{STAGE}/tmp"), "/tmp"]);
-    args.add(&["--dir", "/run", "--dir", "/var", "--symlink", "../tmp", "/var/tmp"]);
+    args.add(&["--dir", "/run", "--dir", "/var", "--symlink", SCRATCH_INSIDE, "/var/tmp"]);
     args.add(&["--ro-bind-try", &below(&spec.rootfs, "var/cache/fontconfig"), "/var/cache/fontconfig"]);
     args.add(&["--ro-bind", &format!("{STAGE}/skills"), "/skills"]);
+    args.add(&["--bind", &format!("{STAGE}/home"), HOME_INSIDE]);
     args.add(&["--bind", &format!("{STAGE}/workspace"), WORKSPACE_INSIDE]);
     args.add(&["--remount-ro", "/", "--chdir", WORKSPACE_INSIDE]);
     args

@@ -10,6 +10,7 @@ mod files;
 mod init;
 mod landlock;
 mod launch;
+mod local;
 mod process;
 mod seccomp;
 mod status;

@@ -10,15 +10,21 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use palisade_hand_protocol::{CommandLimits, FILE_OP_ARG, HAND_INSIDE, OPEN_FILES_MAX, WORKSPACE_INSIDE};
+use palisade_hand_protocol::{
+    BACKGROUND_TAIL_BYTES_MAX, CommandLimits, FILE_OP_ARG, HAND_INSIDE, OPEN_FILES_MAX, WORKSPACE_INSIDE,
+};
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, setrlimit};
 
 use crate::sys;
 
-/// Background logs beside HOME; more are refused.
+/// Background logs of one session; more are refused.
 const LOGS_MAX: u32 = 1_000;
 /// Looks at /proc before a killer gives up on something that forks faster than it looks.
 const LOOKS_MAX: u32 = 64;
+
+/// What the shell is started with. The command comes on its standard input and is read before anything of it runs: in an
+/// argument `pkill -f` would find it and end its own shell, and it could not be long. What the command then reads is empty.
+const READ_COMMAND: &str = r#"eval "$(</dev/stdin)" </dev/null"#;
 
 /// How much sooner than pid 1 the kernel is to end a command when memory runs out, in thousandths of it.
 const OOM_SCORE_OVER_OURS: i32 = 500;
@@ -58,19 +64,21 @@ impl OomScore {
 }
 
 /// A process, as /proc shows it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Process {
     pub(crate) pid: Pid,
     /// The pid of its session's leader.
     pub(crate) session: i32,
     /// Dead already, waiting to be reaped.
     pub(crate) zombie: bool,
+    /// What the kernel calls its program; it can give itself any.
+    pub(crate) name: String,
 }
 
-/// `bash -c`, with both outputs into one descriptor.
-pub(crate) fn spawn_shell(text: &str, output: OwnedFd, with: &Surroundings) -> io::Result<Pid> {
+/// A shell for the command in `text`, with both outputs into one descriptor.
+pub(crate) fn spawn_shell(text: OwnedFd, output: OwnedFd, with: &Surroundings) -> io::Result<Pid> {
     let mut command = Command::new("/bin/bash");
-    command.args(["-c", text]).stdin(Stdio::null()).stderr(output.try_clone()?).stdout(output);
+    command.args(["-c", READ_COMMAND, "bash"]).stdin(text).stderr(output.try_clone()?).stdout(output);
     spawn(command, with)
 }
 
@@ -109,19 +117,30 @@ fn limit_self(rlimits: Option<CommandLimits>) -> io::Result<()> {
 }
 
 /// A new file for a background command's output, and its path.
-pub(crate) fn open_log(folder: &Path) -> io::Result<(OwnedFd, String)> {
+pub(crate) fn open_log(folder: &Path) -> io::Result<(File, String)> {
     use std::os::unix::fs::OpenOptionsExt;
+    std::fs::create_dir_all(folder)?;
     for number in 1..=LOGS_MAX {
-        let path = folder.join(format!("background-{number}.log"));
-        match File::options().append(true).create_new(true).mode(0o644).open(&path) {
+        let path = folder.join(format!("{number}.log"));
+        match File::options().read(true).append(true).create_new(true).mode(0o644).open(&path) {
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-            other => return Ok((other?.into(), path.to_string_lossy().into_owned())),
+            other => return Ok((other?, path.to_string_lossy().into_owned())),
         }
     }
     Err(io::Error::other(format!(
         "{LOGS_MAX} background logs exist already; remove some of {}",
         folder.display()
     )))
+}
+
+/// The last bytes of a background command's log.
+pub(crate) fn tail(log: &File) -> String {
+    use std::os::unix::fs::FileExt;
+    let mut bytes = [0; BACKGROUND_TAIL_BYTES_MAX];
+    let from = log.metadata().map_or(0, |file| file.len()).saturating_sub(bytes.len() as u64);
+    // A log that cannot be read is told as one that says nothing.
+    let count = log.read_at(&mut bytes, from).unwrap_or(0);
+    String::from_utf8_lossy(&bytes[..count]).into_owned()
 }
 
 /// Everything alive in the sandbox but pid 1.
@@ -131,16 +150,23 @@ pub(crate) fn list() -> Vec<Process> {
     pids.filter(|pid| *pid != 1).filter_map(read_process).collect()
 }
 
+/// The same without those that are dead already.
+pub(crate) fn alive() -> Vec<Process> {
+    list().into_iter().filter(|process| !process.zombie).collect()
+}
+
 fn read_process(pid: i32) -> Option<Process> {
     parse_stat(pid, &std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
 /// The name in parentheses may hold anything, parentheses included: fields count from the last one.
 fn parse_stat(pid: i32, stat: &str) -> Option<Process> {
-    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+    let (head, fields) = stat.rsplit_once(')')?;
+    let name = head.split_once('(')?.1.chars().filter(|c| !c.is_control()).collect();
+    let mut fields = fields.split_ascii_whitespace();
     let state = fields.next()?;
     let session = fields.nth(2)?.parse().ok()?;
-    Some(Process { pid: Pid::from_raw(pid)?, session, zombie: matches!(state, "Z" | "X") })
+    Some(Process { pid: Pid::from_raw(pid)?, session, zombie: matches!(state, "Z" | "X"), name })
 }
 
 /// One signal to every process of a session.
@@ -174,7 +200,7 @@ mod tests {
     #[test]
     fn a_name_may_hold_anything() {
         let process = parse_stat(42, "42 (a) S 1 2 3) R 7 8 9 0 -1 4194304").unwrap();
-        assert_eq!((process.session, process.zombie), (9, false));
+        assert_eq!((process.session, process.zombie, process.name.as_str()), (9, false, "a) S 1 2 3"));
         assert!(parse_stat(42, "42 (x) Z 1 2 3 0").unwrap().zombie);
         assert!(parse_stat(42, "").is_none() && parse_stat(42, "42 (x) R 1").is_none());
     }

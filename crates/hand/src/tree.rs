@@ -10,24 +10,20 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
 use palisade_beneath::Root;
-use palisade_hand_protocol::{
-    HAND_INSIDE, LaunchSpec, SHM_FILES_MAX, STATUS_NAME, ScopeMount, TMP_FILES_MAX,
-};
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat, openat2, symlinkat};
+use palisade_hand_protocol::{LaunchSpec, SHM_FILES_MAX, ScopeMount, TMP_FILES_MAX};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat, openat2};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
     fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
 };
 
-use crate::{etc, sys};
+use crate::{etc, local, sys};
 
 const DIRECTORY_MODE: u32 = 0o755;
 /// The skeleton holds names only, and /etc's few small files.
 const SKELETON_SIZE: u64 = 4 * 1024 * 1024;
 const SKELETON_INODES: u64 = 16 * 1024;
-/// Where Debian's python3 looks for packages that pip did not put there for one user (decision 19).
-const PYTHON_PACKAGES: &str = "local/lib/python3.11/dist-packages";
 
 type Step<T> = Result<T, String>;
 
@@ -40,9 +36,12 @@ pub(crate) fn build(spec: &LaunchSpec, stage: &str) -> Step<()> {
         .mount(rustix::fs::CWD, stage)
         .map_err(|e| format!("mount a tmpfs at {stage}: {e}"))?;
     attach_scratch(&skeleton, spec)?;
-    etc::fill(&skeleton, &sources.rootfs, &spec.home, spec.trust_anchor.as_deref())?;
-    attach_local(&skeleton, &sources)?;
+    etc::fill(&skeleton, &sources.rootfs, spec.trust_anchor.as_deref())?;
+    let Sources { rootfs, hand, python_packages, .. } = &sources;
+    local::fill(&skeleton, &local::Shown { rootfs, hand, python_packages: python_packages.as_ref() })?;
     attach_skills(&skeleton, &sources.skills)?;
+    let home = make_directories(&skeleton, "home")?;
+    attach(&sources.home, &home, true, "the session's home")?;
     attach_scope(&skeleton, &sources)?;
     seal(&skeleton, true).map_err(|e| format!("make the skeleton read-only: {e}"))
 }
@@ -51,6 +50,7 @@ pub(crate) fn build(spec: &LaunchSpec, stage: &str) -> Step<()> {
 struct Sources {
     rootfs: OwnedFd,
     hand: OwnedFd,
+    home: OwnedFd,
     python_packages: Option<OwnedFd>,
     skills: Vec<(String, OwnedFd)>,
     scope: Vec<(ScopeMount, OwnedFd)>,
@@ -67,6 +67,8 @@ impl Sources {
         Ok(Self {
             rootfs: open_trusted(&spec.rootfs, true)?,
             hand: open_trusted(&spec.hand, false)?,
+            // Nothing inside can put anything in its place: the folder that it lies in is never shown.
+            home: open_trusted(&spec.home, true)?,
             python_packages: spec
                 .python_packages
                 .as_deref()
@@ -150,22 +152,6 @@ fn attach_scratch(skeleton: &OwnedFd, spec: &LaunchSpec) -> Step<()> {
     }
     let masked = make_file(skeleton, "masked", b"")?;
     rustix::fs::fchmod(&masked, Mode::empty()).map_err(|e| format!("close the mask: {e}"))
-}
-
-/// /usr/local as seen inside: the hand, its second name, the Python packages, and none of the host's own tools.
-fn attach_local(skeleton: &OwnedFd, sources: &Sources) -> Step<()> {
-    make_directories(skeleton, "local/bin")?;
-    make_directories(skeleton, "local/libexec")?;
-    let hand = HAND_INSIDE.trim_start_matches("/usr/");
-    let target = make_file(skeleton, hand, b"")?;
-    attach(&sources.hand, &target, false, "the hand")?;
-    symlinkat("../libexec/palisade-hand", skeleton, format!("local/bin/{STATUS_NAME}"))
-        .map_err(|e| format!("link {STATUS_NAME}: {e}"))?;
-    let target = make_directories(skeleton, PYTHON_PACKAGES)?;
-    match &sources.python_packages {
-        Some(packages) => attach(packages, &target, false, "the Python packages").map(drop),
-        None => Ok(()),
-    }
 }
 
 fn attach_skills(skeleton: &OwnedFd, skills: &[(String, OwnedFd)]) -> Step<()> {

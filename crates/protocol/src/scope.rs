@@ -96,6 +96,14 @@ impl LockedFolder {
 }
 
 impl FileAccess {
+    /// Which of `folders` stay locked for a session that asks for this: a folder that `write` names is open to it
+    /// (decision 54).
+    pub fn still_locked(&self, folders: &[LockedFolder]) -> Vec<LockedFolder> {
+        let is_named =
+            |folder: &LockedFolder| self.write.iter().any(|path| path.as_bytes() == folder.path().as_bytes());
+        folders.iter().filter(|folder| !is_named(folder)).cloned().collect()
+    }
+
     /// Checks every entry and adds the session's own folder, which is always writable.
     pub fn scope_for(&self, session: &SessionId) -> Result<Scope, InvalidScope> {
         let count = self.read.len() + self.write.len();
@@ -153,6 +161,11 @@ impl Scope {
     /// Every granted path, parents before children, also those that a wider one covers.
     pub fn granted(&self) -> impl Iterator<Item = &WorkspacePath> {
         self.grants.iter().map(|(path, _)| path)
+    }
+
+    /// Every path that was granted for writing, parents before children, also those that a wider one covers.
+    pub fn granted_for_writing(&self) -> impl Iterator<Item = &WorkspacePath> {
+        self.grants.iter().filter(|(_, access)| *access == Access::Write).map(|(path, _)| path)
     }
 
     /// Whether the scope is the whole workspace, writable.
@@ -251,6 +264,23 @@ mod tests {
         for wrong in ["/etc", "a/../..", "a\0"] {
             let access = FileAccess { read: vec![wrong.to_owned()], write: vec![] };
             assert!(access.scope_for(&SessionId::from_random([0; 6])).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_locked_folder_is_open_to_who_names_it() {
+        let locked = [".pokee", "skills"].map(|name| LockedFolder::try_from(name.to_owned()).unwrap());
+        for (write, expected) in [
+            (vec![""], vec![".pokee", "skills"]),
+            (vec!["", "skills"], vec![".pokee"]),
+            (vec!["skills/own", "skills2"], vec![".pokee", "skills"]),
+            (vec![".pokee", "skills"], vec![]),
+        ] {
+            let write: Vec<String> = write.into_iter().map(str::to_owned).collect();
+            let access = FileAccess { read: vec!["skills".into()], write };
+            let still: Vec<_> =
+                access.still_locked(&locked).iter().map(|folder| folder.path().to_string()).collect();
+            assert_eq!(still, expected, "{access:?}");
         }
     }
 

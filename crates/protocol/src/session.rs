@@ -27,6 +27,10 @@ pub struct Session {
     pub metadata: Map<String, Value>,
     /// What it may see and change; immutable.
     pub file_access: FileAccess,
+    /// Folders at the top of the workspace that are read-only inside its sandbox, but for paths below them that
+    /// `file_access.write` names.
+    #[serde(default)]
+    pub locked: Vec<String>,
     /// The catalog model that every turn runs on.
     pub model: String,
     /// `created_at + ttl`.

@@ -8,10 +8,13 @@ use std::time::{Duration, Instant};
 
 use palisade_egress::EgressError;
 use palisade_protocol::{SessionId, TenantName};
-use palisade_sandbox::{ProxySpec, Sandbox, SandboxError, SandboxSpec};
+use palisade_sandbox::{ProxySpec, SCRATCH_NAME, Sandbox, SandboxError, SandboxSpec};
+
+use palisade_workspace::Homes;
 
 use crate::Rooms;
 use crate::doors::SandboxDoor;
+use crate::sessions::blocking;
 use crate::storage::Storage;
 use crate::turn::TurnJob;
 
@@ -30,6 +33,9 @@ pub(crate) enum NotStarted {
     /// What it passed out cannot be listened at.
     #[error("the sandbox's listener cannot be served")]
     Listener(#[source] std::io::Error),
+    /// The session's home cannot be made.
+    #[error("the session has no home")]
+    Home(#[source] palisade_protocol::Error),
 }
 
 /// Every sandbox of this server, by session.
@@ -190,6 +196,7 @@ async fn start(rooms: &Arc<Rooms>, job: &TurnJob) -> Result<(Arc<Sandbox>, Sandb
     let mut spec = job.sandbox_spec.clone();
     spec.proxy = Some(ProxySpec { trust_anchor: door.trust_anchor() });
     spec.env.extend(placeholders(rooms, &job.tenant).await);
+    make_home(&job.homes, &job.session.id).await.map_err(NotStarted::Home)?;
     let sandbox = rooms.sandboxes.start(spec).await?;
     if let Some(listener) = sandbox.take_listener() {
         door.serve(listener).map_err(NotStarted::Listener)?;
@@ -197,6 +204,12 @@ async fn start(rooms: &Arc<Rooms>, job: &TurnJob) -> Result<(Arc<Sandbox>, Sandb
     rooms.metrics.sandbox_started();
     forward_status(rooms, &job.session.id, &sandbox);
     Ok((Arc::new(sandbox), door))
+}
+
+/// The home outlives its sandboxes, as the workspace does; its folder for temporary files does not.
+async fn make_home(homes: &Arc<Homes>, session: &SessionId) -> Result<(), palisade_protocol::Error> {
+    let (homes, session) = (homes.clone(), session.clone());
+    blocking(move || Ok(homes.prepare(&session, SCRATCH_NAME)?)).await
 }
 
 /// What programs inside read in the place of credentials.
@@ -230,9 +243,10 @@ pub(crate) fn spec(
 ) -> Result<SandboxSpec, palisade_protocol::Error> {
     Ok(SandboxSpec {
         session: session.id.clone(),
+        home: tenant.homes.of(&session.id),
         workspace: tenant.workspace_dir.clone(),
         scope: tenant.scope(&session.id, &session.file_access)?,
-        locked: tenant.config.locked.clone(),
+        locked: session.file_access.still_locked(&tenant.config.locked),
         skills: keep.skill_dirs.clone(),
         env: Vec::new(),
         proxy: None,

@@ -23,8 +23,10 @@ pub(crate) type Leftovers = HashSet<(TenantName, SessionId)>;
 pub(crate) async fn find(rooms: &Rooms) -> Result<Leftovers, StartError> {
     let mut found = Leftovers::new();
     for (name, tenant) in &rooms.live().tenants {
-        let dirs = tenant.workspace.session_dirs();
-        for id in dirs.map_err(|source| StartError::Workspace { tenant: name.to_string(), source })? {
+        let failed = |source| StartError::Workspace { tenant: name.to_string(), source };
+        let mut ids: HashSet<_> = tenant.workspace.session_dirs().map_err(failed)?.into_iter().collect();
+        ids.extend(tenant.homes.sessions().map_err(failed)?);
+        for id in ids {
             if rooms.store.session(name, &id).await?.is_none() {
                 found.insert((name.clone(), id));
             }
@@ -68,8 +70,7 @@ fn judge(suspected: &Leftovers, found: Leftovers) -> (Leftovers, Leftovers) {
 async fn remove(rooms: &Rooms, dead: &Leftovers) {
     for (name, id) in dead {
         let Some(tenant) = rooms.live().tenants.get(name).cloned() else { continue };
-        let (workspace, id) = (tenant.workspace.clone(), id.clone());
-        tell(blocking(move || Ok(workspace.remove_session_dir(&id)?)).await);
+        tell(tenant.remove_session(id).await);
     }
 }
 

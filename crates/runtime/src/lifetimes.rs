@@ -12,7 +12,6 @@ use tokio::sync::watch;
 
 use crate::Rooms;
 use crate::clock::now;
-use crate::sessions::blocking;
 use crate::tenant::Tenant;
 
 /// The longest pause between two looks; shorter than any session can live, so that none falls due unseen.
@@ -251,9 +250,8 @@ async fn destroy(rooms: &Rooms, tenant: &TenantName, id: &SessionId, cause: Caus
 /// The session is gone already, so that a failure is nobody's to repeat: what stays is a leftover, which is looked for.
 async fn remove_folder(tenant: &Tenant, id: &SessionId) {
     for pause in REMOVAL_PAUSES {
-        let (workspace, session) = (tenant.workspace.clone(), id.clone());
-        let Err(error) = blocking(move || Ok(workspace.remove_session_dir(&session)?)).await else { return };
-        tracing::warn!(session = %id, error = %palisade_protocol::chain(&error), "a session's folder was not removed");
+        let Err(error) = tenant.remove_session(id).await else { return };
+        tracing::warn!(session = %id, error = %palisade_protocol::chain(&error), "a session's folders were not removed");
         tokio::time::sleep(pause).await;
     }
 }

@@ -34,10 +34,9 @@ impl Runtime {
         let file_access = draft.file_access.unwrap_or_default();
         let scope = tenant.scope(&id, &file_access)?;
         let workspace = tenant.workspace.clone();
-        let (prepared, owner) = (scope.clone(), id.clone());
+        let prepared = scope.clone();
         let agent_context = blocking(move || {
             workspace.ensure_scope(&prepared)?;
-            workspace.session_home(&owner)?;
             Ok(workspace.agent_context()?)
         })
         .await?;
@@ -65,11 +64,13 @@ impl Runtime {
             ttl,
             status: SessionStatus::Ready,
             metadata: draft.metadata,
+            locked: Vec::new(),
             file_access,
             model,
             expires_at: created_at + ttl as f64,
             last_response_id: None,
         };
+        let session = tenant.shown(session);
         let context = serde_json::to_value(&keep).map_err(Error::bug)?;
         let new = NewSession {
             tenant: ctx.tenant().clone(),
@@ -86,12 +87,15 @@ impl Runtime {
 
     /// One session's record.
     pub async fn session(&self, ctx: &OpCtx, id: &SessionId) -> Result<Session, Error> {
-        self.rooms.session(ctx, id).await
+        let tenant = self.rooms.tenant(ctx)?;
+        Ok(tenant.shown(self.rooms.session(ctx, id).await?))
     }
 
     /// The tenant's sessions, oldest first; one more than may be listed, so that it can be seen that there are more.
     pub async fn sessions(&self, ctx: &OpCtx) -> Result<Vec<Session>, Error> {
-        Ok(self.rooms.store.sessions(ctx.tenant(), limits::SESSIONS_LISTED_MAX + 1).await?)
+        let tenant = self.rooms.tenant(ctx)?;
+        let sessions = self.rooms.store.sessions(ctx.tenant(), limits::SESSIONS_LISTED_MAX + 1).await?;
+        Ok(sessions.into_iter().map(|session| tenant.shown(session)).collect())
     }
 
     /// Destroys a session: its turn is cancelled, its sandbox ends with every process in it, its record and its

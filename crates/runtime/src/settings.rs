@@ -9,7 +9,7 @@ use std::time::Duration;
 use palisade_inference::Catalog;
 use palisade_protocol::TenantName;
 use palisade_vault::Keys;
-use palisade_workspace::Workspace;
+use palisade_workspace::{Homes, Workspace};
 
 use crate::billing::{Billing, LedgerConfig};
 use crate::clock::now;
@@ -131,7 +131,9 @@ fn open_tenant(data_dir: &Path, config: TenantConfig) -> Result<Tenant, StartErr
     }
     let workspace = Workspace::open(&workspace_dir, &config.locked)
         .map_err(|source| StartError::Workspace { tenant: config.name.to_string(), source })?;
-    let workspace = Arc::new(workspace);
+    let homes = Homes::open(&home.join("home"))
+        .map_err(|source| StartError::Workspace { tenant: config.name.to_string(), source })?;
+    let (workspace, homes) = (Arc::new(workspace), Arc::new(homes));
     let storage = Arc::new(Storage::new(workspace.clone(), config.workspace_bytes_max));
-    Ok(Tenant { config, workspace, storage, workspace_dir, skills_dir })
+    Ok(Tenant { config, workspace, storage, workspace_dir, homes, skills_dir })
 }

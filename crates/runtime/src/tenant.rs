@@ -7,10 +7,11 @@ use palisade_agent::Network;
 use palisade_protocol::rate::RateLimits;
 use palisade_protocol::scope::{LockedFolder, Scope};
 use palisade_protocol::{
-    Access, Error, ErrorKind, FileAccess, LedgerName, SessionId, TenantName, WorkspacePath,
+    Access, Error, ErrorKind, FileAccess, LedgerName, Session, SessionId, TenantName, WorkspacePath,
 };
-use palisade_workspace::Workspace;
+use palisade_workspace::{Homes, Workspace};
 
+use crate::sessions::blocking;
 use crate::storage::Storage;
 
 /// What an operator sets per tenant.
@@ -30,7 +31,7 @@ pub struct TenantConfig {
     pub client_model_selection: bool,
     /// Who sees `.memory/`.
     pub memory: MemoryMode,
-    /// What its sandboxes show read-only, whatever a session's scope says.
+    /// What its sandboxes show read-only, but to sessions that name it in their scope.
     pub locked: Vec<LockedFolder>,
     /// One upload, in bytes.
     pub upload_bytes_max: u64,
@@ -77,6 +78,8 @@ pub(crate) struct Tenant {
     pub(crate) workspace: Arc<Workspace>,
     pub(crate) storage: Arc<Storage>,
     pub(crate) workspace_dir: PathBuf,
+    /// Where its sessions' homes are.
+    pub(crate) homes: Arc<Homes>,
     /// Where snapshots of custom skills are kept.
     pub(crate) skills_dir: PathBuf,
 }
@@ -92,6 +95,22 @@ impl Tenant {
             (MemoryMode::Shared, Ok(memory)) => Ok(scope.with(memory, Access::Write)),
             _ => Ok(scope),
         }
+    }
+
+    /// The session's record with what the tenant's settings add to it.
+    pub(crate) fn shown(&self, session: Session) -> Session {
+        let locked = session.file_access.still_locked(&self.config.locked);
+        Session { locked: locked.iter().map(|folder| folder.path().to_string()).collect(), ..session }
+    }
+
+    /// Removes a session's own folder and its home.
+    pub(crate) async fn remove_session(&self, session: &SessionId) -> Result<(), Error> {
+        let (workspace, homes, session) = (self.workspace.clone(), self.homes.clone(), session.clone());
+        blocking(move || {
+            homes.remove(&session)?;
+            Ok(workspace.remove_session_dir(&session)?)
+        })
+        .await
     }
 
     /// Whether a session with this scope sees `.memory/`.

@@ -11,6 +11,7 @@ mod error;
 mod factory;
 mod listener;
 mod mark;
+mod note;
 mod plan;
 mod probe;
 mod sandbox;
@@ -21,7 +22,11 @@ pub use cgroup::{Cgroups, Controller, Limits};
 pub use error::SandboxError;
 pub use factory::{Rootfs, SandboxConfig, SandboxFactory};
 pub use mark::ProcessMark;
-pub use palisade_hand_protocol::{Edit, FileOp, Glob, Grep, GrepMode, Read, Replacement, Write};
+pub use note::Note;
+pub use palisade_hand_protocol::{
+    COMMAND_BYTES_MAX, Edit, FileOp, Glob, Grep, GrepMode, HOME_INSIDE, Read, Replacement, SCRATCH_INSIDE,
+    SCRATCH_NAME, Write,
+};
 pub use plan::{ENV_ALLOWED, ENV_ALLOWED_ENDINGS, ProxySpec, SandboxSpec, may_be_set};
 pub use probe::{Probed, probe};
 pub use sandbox::{RunExit, RunRequest, Sandbox};

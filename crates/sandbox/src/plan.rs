@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use palisade_hand_protocol::{
-    LaunchSpec, PROXY_INSIDE, RootInside, ScopeMount, SkillMount, TRUST_INSIDE, WORKSPACE_INSIDE,
+    HOME_INSIDE, LaunchSpec, PROXY_INSIDE, RootInside, SCRATCH_INSIDE, ScopeMount, SkillMount, TRUST_INSIDE,
+    WORKSPACE_INSIDE,
 };
-use palisade_protocol::scope::{LockedFolder, Scope, session_dir};
+use palisade_protocol::scope::{LockedFolder, Scope};
 use palisade_protocol::{Access, SessionId, WorkspacePath};
 
 use crate::factory::SandboxConfig;
@@ -41,13 +42,15 @@ pub struct ProxySpec {
 /// What one session's sandbox shows.
 #[derive(Debug, Clone)]
 pub struct SandboxSpec {
-    /// Names the session's folder, which holds HOME.
+    /// Whose it is.
     pub session: SessionId,
+    /// The session's home on the host, beside the workspace and in nobody else's reach.
+    pub home: PathBuf,
     /// The tenant's workspace on the host.
     pub workspace: PathBuf,
     /// What of it the session may see and change.
     pub scope: Scope,
-    /// What it may not change, whatever the scope says.
+    /// What it may not change, but for paths below it that the scope names for writing.
     pub locked: Vec<LockedFolder>,
     /// Name below `/skills`, and the directory on the host. Shown read-only.
     pub skills: Vec<(String, PathBuf)>,
@@ -67,9 +70,9 @@ pub(crate) struct RootMount {
 impl SandboxSpec {
     /// The mounts, parents before children. A root that a wider one above already covers is none, so that no
     /// mount point ever lies beneath something writable, but for what is locked: directly below the mount of the whole
-    /// workspace, which nobody inside can rename.
+    /// workspace, which nobody inside can rename. A path below a locked folder is writable where the scope names it.
     pub(crate) fn mounts(&self) -> Vec<RootMount> {
-        let is_locked = |path: &WorkspacePath| self.locked.iter().any(|locked| path.is_within(locked.path()));
+        let is_locked = |path: &WorkspacePath| self.locked.iter().any(|locked| path == locked.path());
         let root = |(path, access): (&WorkspacePath, Access)| RootMount {
             path: path.clone(),
             writable: access == Access::Write && !is_locked(path),
@@ -78,13 +81,18 @@ impl SandboxSpec {
         if self.scope.is_whole() {
             let locked = |folder: &LockedFolder| RootMount { path: folder.path().clone(), writable: false };
             mounts.extend(self.locked.iter().map(locked));
+            mounts.extend(self.opened().map(|path| RootMount { path: path.clone(), writable: true }));
         }
         mounts
     }
 
-    /// HOME inside: on disk, so that it counts for quotas and survives the sandbox (decision 17).
-    pub(crate) fn home(&self) -> String {
-        format!("{WORKSPACE_INSIDE}/{}/home", session_dir(&self.session))
+    /// What the scope names for writing below something locked.
+    fn opened(&self) -> impl Iterator<Item = &WorkspacePath> {
+        let is_below = |path: &WorkspacePath, other: &WorkspacePath| path != other && path.is_within(other);
+        let below_locked =
+            move |path: &WorkspacePath| self.locked.iter().any(|folder| is_below(path, folder.path()));
+        let named = move || self.scope.granted_for_writing().filter(move |path| below_locked(path));
+        named().filter(move |path| !named().any(|wider| is_below(path, wider)))
     }
 
     pub(crate) fn environment(&self, lang: &str) -> Result<Vec<(String, String)>, SandboxError> {
@@ -94,17 +102,28 @@ impl SandboxSpec {
         if self.env.iter().any(|(_, value)| value.contains('\0')) {
             return Err(SandboxError::Spec("a value of the environment contains a NUL character".into()));
         }
-        let home = self.home();
-        let path = format!("{home}/.local/bin:/usr/local/bin:/usr/bin:/bin");
+        let path = format!("{HOME_INSIDE}/.local/bin:/usr/local/bin:/usr/bin:/bin");
         let defaults = [
             ("PATH", path.as_str()),
-            ("HOME", &home),
+            ("HOME", HOME_INSIDE),
             ("USER", "agent"),
             ("LOGNAME", "agent"),
             ("SHELL", "/bin/bash"),
             ("LANG", lang),
-            ("TMPDIR", "/tmp"),
+            ("TMPDIR", SCRATCH_INSIDE),
             ("TERM", "dumb"),
+            // Nobody is there to page, edit or answer: each of these would wait for ever, or fail.
+            ("PAGER", "cat"),
+            ("EDITOR", "true"),
+            ("GIT_EDITOR", "true"),
+            ("GIT_TERMINAL_PROMPT", "0"),
+            ("DEBIAN_FRONTEND", "noninteractive"),
+            // `npm install -g` needs a place that may be written, and `require` looks only where it is told.
+            ("NPM_CONFIG_PREFIX", "/home/agent/.local"),
+            ("NPM_CONFIG_UPDATE_NOTIFIER", "false"),
+            ("NODE_PATH", "/home/agent/.local/lib/node_modules"),
+            // What a program says is to be seen when it says it.
+            ("PYTHONUNBUFFERED", "1"),
         ];
         let ours =
             defaults.into_iter().filter(|(name, _)| !self.env.iter().any(|(theirs, _)| theirs == name));
@@ -135,7 +154,7 @@ impl SandboxSpec {
             mounts: self.mounts().into_iter().map(mount).collect::<Result<_, SandboxError>>()?,
             skills: self.skills.iter().map(skill).collect::<Result<_, SandboxError>>()?,
             trust_anchor: self.proxy.as_ref().and_then(|proxy| proxy.trust_anchor.clone()),
-            home: self.home(),
+            home: text(&self.home)?,
             cgroups: cgroups.map(|path| text(&path)).collect::<Result<_, _>>()?,
             tmp_bytes: scratch.tmp,
             shm_bytes: scratch.shm,
@@ -154,7 +173,9 @@ impl SandboxSpec {
 
 /// What makes programs take the one way out. Names under which nothing leaves anyway are the only exceptions (EG-B8).
 fn proxy_environment(proxy: &ProxySpec) -> impl Iterator<Item = (String, String)> + use<> {
-    const NO_PROXY: &str = "localhost,127.0.0.1,::1";
+    // `[::1]` is not among them: httpx takes no name in brackets, and fails at all. Where that form is asked for,
+    // curl and wget read `::1`, and Python is told by its sitecustomize.
+    const NO_PROXY: &str = "localhost,127.0.0.1,127.0.0.0/8,::1,0.0.0.0,palisade";
     let url = format!("http://{PROXY_INSIDE}");
     let proxies = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"];
     let proxies = proxies.map(|name| (name, url.clone()));
@@ -198,6 +219,7 @@ mod tests {
         let spec = SandboxSpec {
             scope: FileAccess { read: texts(read), write: texts(write) }.scope_for(&session).unwrap(),
             session,
+            home: "/h".into(),
             workspace: "/w".into(),
             locked: locked.iter().map(|name| (*name).to_owned().try_into().unwrap()).collect(),
             skills: vec![],
@@ -220,7 +242,14 @@ mod tests {
         };
         assert_eq!(with(&[""], &[""]), named(&[("", true), ("skills", false), (".pokee", false)]));
         let own = (".sessions/sess_000000000000", true);
-        assert_eq!(with(&[""], &["skills/a"]), named(&[("", false), own, ("skills/a", false)]));
+        assert_eq!(with(&[""], &["skills/a"]), named(&[("", false), own, ("skills/a", true)]));
+        let whole = [("", true), ("skills", false), (".pokee", false)];
+        let opened = [("skills/a", true), ("skills/b/c", true)];
+        let read = ["", "skills/d"];
+        assert_eq!(
+            with(&read, &["", "skills/a", "skills/a/x", "skills/b/c"]),
+            named(&[&whole[..], &opened].concat())
+        );
         assert_eq!(with(&[], &[".pokee", "p"]), named(&[(".pokee", false), own, ("p", true)]));
         assert_eq!(with(&[], &["skills2"]), named(&[own, ("skills2", true)]));
     }

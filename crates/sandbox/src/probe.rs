@@ -48,9 +48,12 @@ async fn probe_in(factory: &SandboxFactory, folder: &Path) -> Result<Probed, San
     let session = SessionId::from_random([0; 6]);
     let scope = FileAccess::default().scope_for(&session).map_err(|e| SandboxError::Spec(e.to_string()))?;
     let (skills, env, proxy) = (vec![], vec![], Some(ProxySpec::default()));
-    let (workspace, locked) = (folder.to_owned(), vec![]);
-    let sandbox =
-        factory.start(SandboxSpec { session, workspace, scope, locked, skills, env, proxy }).await?;
+    let (workspace, home, locked) = (folder.join("workspace"), folder.join("home"), vec![]);
+    for part in [&workspace, &home] {
+        std::fs::create_dir(part).map_err(SandboxError::at("making a folder for the trial"))?;
+    }
+    let spec = SandboxSpec { session, home, workspace, scope, locked, skills, env, proxy };
+    let sandbox = factory.start(spec).await?;
     let request = RunRequest { command: "true".into(), timeout_ms: PROBE_MS_MAX, background: false };
     let exit = sandbox.run(request, |_| {}).await;
     let probed = Probed { landlock_abi: sandbox.landlock_abi() };

@@ -26,7 +26,7 @@ use crate::plan::RootMount;
 use crate::probe::hint_for;
 use crate::spawner::Launch;
 use crate::warden::{News, Outlets, STATUS_UPDATES_MAX, SetUp, Shared, attend};
-use crate::{ProcessMark, SandboxError, SandboxFactory, SandboxSpec};
+use crate::{Note, ProcessMark, SandboxError, SandboxFactory, SandboxSpec};
 
 /// From the start to the hand's word that it is ready, in milliseconds.
 const START_MS_MAX: u64 = 10_000;
@@ -48,7 +48,7 @@ const COMPLAINT_WAIT: Duration = Duration::from_secs(5);
 const _: () =
     assert!(FILE_RESULT_TEXT_BYTES_MAX <= TOOL_OUTPUT_BYTES_MAX, "a file result fits a tool result");
 
-/// A command for `bash -c`, in a fresh shell in the workspace.
+/// A command for bash, in a fresh shell in the workspace.
 #[derive(Debug, Clone)]
 pub struct RunRequest {
     /// At most [`COMMAND_BYTES_MAX`] bytes.
@@ -107,7 +107,6 @@ impl Sandbox {
         let launch = spec.launch_spec(&inner.config, group.procs())?;
         let setup = Request::Setup {
             env,
-            home: spec.home(),
             roots: spec.roots_inside()?,
             rlimits: inner.config.rlimits(),
             listen: spec.proxy.is_some(),
@@ -182,7 +181,6 @@ impl Sandbox {
         drop(writer);
         let (pid, log) = call.started().await?;
         if let (true, Some(log)) = (request.background, log) {
-            self.shared.keep_in_background(call.id);
             call.release();
             return Ok(RunExit::Background { pid, log });
         }
@@ -273,6 +271,11 @@ impl Sandbox {
             stat.is_ok_and(|stat| Identity { dev: stat.st_dev, ino: stat.st_ino } == *identity)
         };
         !self.roots.iter().all(as_mounted)
+    }
+
+    /// What no call was told of yet; each is given once.
+    pub fn take_notes(&self) -> Vec<Note> {
+        self.shared.notes.take()
     }
 
     /// Declared background commands that still run; a sandbox with some is not idle.

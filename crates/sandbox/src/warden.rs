@@ -1,7 +1,7 @@
 //! The task that attends one sandbox: hands replies to whoever waits for them, and when the sandbox is to end,
 //! or has ended, sees to it that everything is gone.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,16 +14,19 @@ use tokio::io::Interest;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::SandboxError;
 use crate::cgroup::SandboxGroup;
 use crate::control::{Control, Received, watch};
 use crate::mark::ProcessMark;
+use crate::note::{self, Note, Notes};
 use crate::spawner::Monitor;
+use crate::{RunExit, SandboxError};
 
 /// News of one call that can be waiting: it is started (or refused) and it ends.
 const NEWS_MAX: usize = 2;
 /// Status updates waiting for the runtime; newer ones are dropped while it is full.
 pub(crate) const STATUS_UPDATES_MAX: usize = 256;
+/// The path of a background command's log, in bytes.
+const LOG_PATH_BYTES_MAX: usize = 256;
 /// How long the killed may take to be gone before the log is told.
 const GONE_WITHIN: Duration = Duration::from_secs(10);
 
@@ -47,7 +50,9 @@ pub(crate) struct Shared {
     /// Cancelled: all its processes are gone and reaped.
     pub(crate) gone: CancellationToken,
     calls: Mutex<HashMap<u64, mpsc::Sender<News>>>,
-    background: Mutex<HashSet<u64>>,
+    /// Background commands that run: their pids inside and their logs.
+    background: Mutex<HashMap<u64, (i32, String)>>,
+    pub(crate) notes: Notes,
     next_id: AtomicU64,
     death: OnceLock<String>,
     hand: OnceLock<OwnedFd>,
@@ -65,6 +70,7 @@ impl Shared {
             gone: CancellationToken::new(),
             calls: Mutex::default(),
             background: Mutex::default(),
+            notes: Notes::default(),
             next_id: AtomicU64::new(1),
             death: OnceLock::new(),
             hand: OnceLock::new(),
@@ -88,10 +94,6 @@ impl Shared {
 
     pub(crate) fn close_call(&self, id: u64) {
         lock(&self.calls).remove(&id);
-    }
-
-    pub(crate) fn keep_in_background(&self, id: u64) {
-        lock(&self.background).insert(id);
     }
 
     pub(crate) fn background_count(&self) -> usize {
@@ -220,11 +222,26 @@ fn hand_out(shared: &Shared, outlets: &mut Outlets, received: Received) -> Resul
             }
             return Ok(());
         }
-        Reply::Started { id, pid, log } => (id, News::Started { pid, log }),
+        Reply::Started { id, pid, log } => {
+            // Here and not where the call waits: it may end before that has heard of its start.
+            if let (Some(log), true) = (&log, lock(&shared.calls).contains_key(&id)) {
+                let log = log[..log.floor_char_boundary(LOG_PATH_BYTES_MAX)].to_owned();
+                lock(&shared.background).insert(id, (pid, log));
+            }
+            (id, News::Started { pid, log })
+        }
         Reply::Refused { id, message } => (id, News::Refused(message)),
         Reply::TurnEnded { id } => (id, News::TurnEnded),
-        Reply::Exited { id, code, signal, timed_out } => {
-            lock(&shared.background).remove(&id);
+        Reply::Exited { id, code, signal, timed_out, left } => {
+            match lock(&shared.background).remove(&id) {
+                Some((pid, log)) => {
+                    let exit = code.map(RunExit::Code).or(signal.map(RunExit::Signal));
+                    let (exit, tail) = (exit.unwrap_or(RunExit::Signal(0)), note::tail(&left.tail));
+                    shared.notes.add(Note::Background { pid, exit, log, tail });
+                }
+                None if !timed_out => shared.notes.add_left(left),
+                None => {}
+            }
             (id, News::Exited { code, signal, timed_out })
         }
     };

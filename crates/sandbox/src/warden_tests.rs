@@ -1,6 +1,8 @@
 //! A hand that lies: whatever comes through the control socket, the server loses one sandbox and nothing else.
 
-use palisade_hand_protocol::{MESSAGE_BYTES_MAX, Reply};
+use palisade_hand_protocol::{
+    BACKGROUND_TAIL_BYTES_MAX, Left, MESSAGE_BYTES_MAX, PROCESS_NAME_BYTES_MAX, Reply,
+};
 use rustix::net::{SendFlags, send};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -25,12 +27,23 @@ impl Dice {
         let id = self.roll(6);
         match self.roll(6) {
             0 => Reply::Started { id, pid: -1, log: Some("/etc/passwd".into()) },
-            1 => Reply::Exited { id, code: Some(-1), signal: Some(99), timed_out: true },
+            1 => Reply::Exited {
+                id,
+                code: Some(-1),
+                signal: Some(99),
+                timed_out: id % 2 == 0,
+                left: self.left(),
+            },
             2 => Reply::Refused { id, message: "x".repeat(60_000) },
             3 => Reply::TurnEnded { id: u64::MAX - id },
             4 => Reply::Status { key: "k".repeat(self.roll(80) as usize), value: "v".repeat(2_000) },
             _ => Reply::Status { key: "k".into(), value: "v".into() },
         }
+    }
+
+    fn left(&mut self) -> Left {
+        let names = vec!["\u{1b}[31mä".repeat(self.roll(40) as usize); self.roll(40) as usize];
+        Left { ended: names.clone(), adrift: names, tail: "ä".repeat(self.roll(1_500) as usize) }
     }
 
     fn message(&mut self) -> Vec<u8> {
@@ -49,7 +62,7 @@ async fn lied_to(seed: u64, messages: Vec<Vec<u8>>) -> String {
     let group = Cgroups::none("not asked for").make(&Limits::default()).unwrap();
     let shared = Shared::new(control, group, CancellationToken::new());
     let (id, mut news) = shared.open_call().unwrap();
-    shared.keep_in_background(id);
+    lock(&shared.background).insert(id, (1, "/log".into()));
     let (ready, _is_ready) = oneshot::channel();
     let (status, mut updates) = mpsc::channel(STATUS_UPDATES_MAX);
     let mut outlets = Outlets { ready: Some(ready), status };
@@ -59,7 +72,20 @@ async fn lied_to(seed: u64, messages: Vec<Vec<u8>>) -> String {
     });
     let reason = tokio::time::timeout(Duration::from_secs(20), listen(&shared, &mut outlets));
     let reason = reason.await.unwrap_or_else(|_| panic!("seed {seed}: it listens for ever"));
+    let notes = shared.notes.take();
     drop(shared);
+    let is_bounded = |names: &[String]| {
+        names.len() <= 8
+            && names.iter().all(|name| name.len() <= PROCESS_NAME_BYTES_MAX && !name.contains('\u{1b}'))
+    };
+    assert!(
+        notes.len() <= 16
+            && notes.iter().all(|note| match note {
+                Note::Ended(names) | Note::Adrift(names) => is_bounded(names),
+                Note::Background { tail, .. } => tail.len() <= BACKGROUND_TAIL_BYTES_MAX,
+            }),
+        "seed {seed}: {notes:?}"
+    );
     liar.join().unwrap();
     let mut told = 0;
     while news.try_recv().is_ok() {

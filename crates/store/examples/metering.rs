@@ -121,6 +121,7 @@ fn session() -> Session {
         status: SessionStatus::Ready,
         metadata: serde_json::Map::new(),
         file_access: FileAccess::default(),
+        locked: vec![],
         model: "pokee-isaac".into(),
         expires_at: NOW + 1e6,
         last_response_id: None,

@@ -254,6 +254,8 @@ impl SessionRow {
             status: SessionStatus::Ready,
             metadata: from_json("metadata", &self.metadata)?,
             file_access: from_json("file_access", &self.file_access)?,
+            // The tenant's settings say it, which the store does not know.
+            locked: Vec::new(),
             model: self.model,
             expires_at: self.created_at + self.ttl as f64,
             last_response_id: self

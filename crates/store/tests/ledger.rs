@@ -83,6 +83,7 @@ async fn make_session(store: &Store, n: u32) {
         model: "pokee-isaac".into(),
         expires_at: NOW + 1e6,
         last_response_id: None,
+        locked: vec![],
     };
     let new = NewSession { tenant: tenant(), session, context: json!({}), sessions_max: 1_000_000 };
     store.create_session(new).await.unwrap();

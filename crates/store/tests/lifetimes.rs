@@ -64,6 +64,7 @@ impl Fixture {
             model: "pokee-isaac".into(),
             expires_at: created_at + TTL as f64,
             last_response_id: None,
+            locked: vec![],
         };
         let new = NewSession { tenant: self.tenant.clone(), session, context: Value::Null, sessions_max };
         self.store.create_session(new).await.map(|()| id)

@@ -63,6 +63,7 @@ async fn create(store: &Store, n: u8, sessions_max: u64) -> Result<(), StoreErro
         model: "pokee-isaac".into(),
         expires_at: 0.0,
         last_response_id: None,
+        locked: vec![],
     };
     let new = NewSession { tenant: tenant(), session, context: Value::Null, sessions_max };
     store.create_session(new).await

@@ -62,6 +62,7 @@ fn new_session(tenant: &TenantName, id: &SessionId) -> NewSession {
             model: "pokee-isaac".into(),
             expires_at: 1777223056.07,
             last_response_id: None,
+            locked: vec![],
         },
         context: json!({"skills": []}),
         sessions_max: 10,

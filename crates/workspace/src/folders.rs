@@ -7,12 +7,12 @@ use std::sync::PoisonError;
 
 use palisade_beneath::{Directory, Kind, Metadata, Visit};
 use palisade_protocol::limits::SESSIONS_LISTED_MAX;
-use palisade_protocol::scope::{SESSIONS, Scope, session_dir};
+use palisade_protocol::scope::{SESSIONS, Scope};
 use palisade_protocol::{SessionId, WorkspacePath};
 use rustix::io::Errno;
 
 use crate::resolve::as_path;
-use crate::{Workspace, WorkspaceError, temporary};
+use crate::{Workspace, WorkspaceError, homes, temporary};
 
 /// The agent context.
 pub(crate) const CONTEXT: &str = ".pokee";
@@ -74,29 +74,10 @@ impl Workspace {
         Ok(())
     }
 
-    /// Makes the session's home, `.sessions/<id>/home`, and says where it is.
-    pub fn session_home(&self, session: &SessionId) -> Result<WorkspacePath, WorkspaceError> {
-        let home = WorkspacePath::parse(b"home").unwrap_or_else(|_| WorkspacePath::root());
-        let home = session_dir(session).join(&home);
-        self.root
-            .create_dir_all_strict(as_path(home.as_bytes()))
-            .map_err(|e| failed("making", &home.to_string(), e))?;
-        Ok(home)
-    }
-
     /// Removes a session's own folder, whatever it holds; gone already is fine.
     pub fn remove_session_dir(&self, session: &SessionId) -> Result<(), WorkspaceError> {
-        let name = OsStr::new(session.as_str());
-        let sessions = self.sessions()?;
-        let removed = match sessions.metadata(name) {
-            Ok(found) if found.kind == Kind::Directory => sessions.remove_tree(name),
-            Ok(_) => sessions.remove_file(name),
-            Err(error) => Err(error),
-        };
-        match removed {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-            removed => removed.map_err(|e| failed("removing", &format!("{SESSIONS}/{session}"), e)),
-        }
+        homes::remove(&self.sessions()?, OsStr::new(session.as_str()))
+            .map_err(|e| failed("removing", &format!("{SESSIONS}/{session}"), e))
     }
 
     /// The sessions that have a folder, alive or not: what a start compares with the store (decision 34). At

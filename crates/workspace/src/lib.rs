@@ -10,6 +10,7 @@ mod context;
 mod delete;
 mod error;
 mod folders;
+mod homes;
 mod list;
 mod read;
 mod resolve;
@@ -30,6 +31,7 @@ use palisade_protocol::scope::LockedFolder;
 
 pub use archive::{ARCHIVE_BYTES_MAX, ARCHIVE_ENTRIES_MAX, Archive};
 pub use error::WorkspaceError;
+pub use homes::Homes;
 pub use list::{Entry, EntryKind, Listing, Page};
 pub use read::{Opened, ReadFile};
 pub use skills::{SKILLS_LISTED_MAX, SkillFolder, is_skill_name};

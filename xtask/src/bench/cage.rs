@@ -112,10 +112,12 @@ pub(crate) fn child(args: &CageArgs) -> Result<()> {
     let folder = std::env::temp_dir().join(format!("palisade-bench-cage-{}", std::process::id()));
     let making = || format!("making {}", folder.display());
     std::fs::create_dir(&folder).with_context(making)?;
-    let (hand, workspace) = (folder.join("palisade-hand"), folder.join("workspace"));
+    let [hand, home, workspace] = ["palisade-hand", "home", "workspace"].map(|name| folder.join(name));
     std::fs::copy(&args.hand, &hand).with_context(making)?;
-    std::fs::create_dir(&workspace).with_context(making)?;
-    let cgroups = give_up_root(&[&folder, &workspace, &hand])?;
+    for folder in [&home, &workspace] {
+        std::fs::create_dir(folder).with_context(making)?;
+    }
+    let cgroups = give_up_root(&[&folder, &home, &workspace, &hand])?;
     let config = SandboxConfig {
         hand,
         bwrap: "bwrap".into(),
@@ -127,7 +129,7 @@ pub(crate) fn child(args: &CageArgs) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let factory = SandboxFactory::new(config)?;
     let measured = runtime.block_on(async {
-        let bench = Bench { factory, workspace };
+        let bench = Bench { factory, home, workspace };
         let measured = bench.all(args, &cgroups).await;
         bench.factory.shutdown().await;
         measured
@@ -158,6 +160,7 @@ fn give_up_root(given: &[&Path]) -> Result<Cgroups> {
 
 struct Bench {
     factory: SandboxFactory,
+    home: PathBuf,
     workspace: PathBuf,
 }
 
@@ -206,6 +209,7 @@ impl Bench {
         let workspace = self.workspace.clone();
         let spec = SandboxSpec {
             session,
+            home: self.home.clone(),
             workspace,
             scope,
             locked: vec![],

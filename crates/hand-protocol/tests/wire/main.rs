@@ -7,7 +7,7 @@ mod check;
 #[cfg(test)]
 mod tests {
     use palisade_hand_protocol::{
-        CommandLimits, Edit, FileOp, FileResult, Grep, GrepMode, Identity, LaunchSpec, Read, Replacement,
+        CommandLimits, Edit, FileOp, FileResult, Grep, GrepMode, Identity, LaunchSpec, Left, Read, Replacement,
         Reply, Request, RootInside, ScopeMount, SkillMount,
     };
     use proptest::prelude::*;
@@ -20,7 +20,6 @@ mod tests {
         let requests = [
             Request::Setup {
                 env: vec![("PATH".into(), "/usr/bin".into())],
-                home: "/workspace/.sessions/x/home".into(),
                 roots: vec![RootInside { path: "/workspace/a ü".into(), writable: true }],
                 rlimits: Some(CommandLimits { data_bytes: u64::MAX, processes: 0 }),
                 listen: true,
@@ -33,7 +32,13 @@ mod tests {
         let replies = [
             Reply::Ready { landlock_abi: 7, roots: vec![Identity { dev: 1, ino: u64::MAX }] },
             Reply::Started { id: 1, pid: -1, log: Some("/workspace/l\n".into()) },
-            Reply::Exited { id: 1, code: Some(i32::MIN), signal: None, timed_out: true },
+            Reply::Exited {
+                id: 1,
+                code: Some(i32::MIN),
+                signal: None,
+                timed_out: true,
+                left: Left { ended: vec!["a".into()], adrift: vec!["b".into()], tail: "t\n".into() },
+            },
             Reply::Refused { id: 1, message: "\"\\\u{0}".into() },
             Reply::TurnEnded { id: 3 },
             Reply::Status { key: "k".repeat(64), value: "v".repeat(1024) },
@@ -55,7 +60,7 @@ mod tests {
             mounts: vec![ScopeMount { path: String::new(), writable: true }],
             skills: vec![SkillMount { name: "s".into(), source: "/s".into() }],
             trust_anchor: Some("-----BEGIN".into()),
-            home: "/workspace/home".into(),
+            home: "/h".into(),
             cgroups: vec!["/sys/fs/cgroup/x/cgroup.procs".into()],
             tmp_bytes: 1,
             shm_bytes: 1,

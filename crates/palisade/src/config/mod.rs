@@ -111,7 +111,7 @@ pub(crate) struct TenantSection {
     #[serde(default)]
     pub(crate) memory: Memory,
     /// Folders at the top of its workspace that sandboxes may not change.
-    #[serde(default)]
+    #[serde(default = "locked_by_default")]
     pub(crate) locked: Vec<LockedFolder>,
     pub(crate) upload_mb: Option<u64>,
     /// What its workspace may take of the disk.
@@ -125,6 +125,12 @@ pub(crate) struct TenantSection {
     /// there; without either nothing is debited.
     pub(crate) ledger: Option<LedgerName>,
     pub(crate) credits: Option<TenantCreditsSection>,
+}
+
+/// What stands in these folders is in every later session's prompt, or is what later sessions are told to do (decision 54).
+pub(crate) fn locked_by_default() -> Vec<LockedFolder> {
+    let folders = [".pokee", "skills", ".agents"].map(|name| LockedFolder::try_from(name.to_owned()));
+    folders.into_iter().flatten().collect()
 }
 
 #[derive(Debug, Deserialize)]

@@ -31,7 +31,7 @@ use palisade_vault::Keys;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, LimitsSection, Memory, Mode, TenantSection, address};
+use crate::config::{Config, LimitsSection, Memory, Mode, TenantSection, address, locked_by_default};
 use install::Installed;
 use keys::Admission;
 
@@ -281,7 +281,7 @@ fn default_tenant(default_model: &str) -> Result<TenantConfig> {
         default_model: default_model.to_owned(),
         client_model_selection: true,
         memory: MemoryMode::Shared,
-        locked: Vec::new(),
+        locked: locked_by_default(),
         upload_bytes_max: UPLOAD_BYTES_MAX,
         workspace_bytes_max: WORKSPACE_BYTES_MAX,
         concurrent_sessions_max: limits.concurrent_sessions,

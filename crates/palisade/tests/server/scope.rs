@@ -79,7 +79,60 @@ async fn nothing_of_the_server_is_inside() {
     {
         assert!(!seen.contains(absent), "{absent} is inside: {seen}");
     }
-    assert!(seen.contains("HOME=/workspace/.sessions/") && seen.contains("\n1000\n"), "{seen}");
+    assert!(seen.contains("HOME=/home/agent\n") && seen.contains("\n1000\n"), "{seen}");
+}
+
+#[tokio::test]
+async fn a_home_is_its_sessions_own_and_goes_with_it() {
+    let (server, upstream) = start().await;
+    let (one, other) = (server.session(json!({})).await, server.session(json!({})).await);
+    let ask = async |id: &str, command: &str| {
+        upstream.push(Answer::tool_call("Bash", json!({"command": command})));
+        upstream.push(Answer::text("done"));
+        let events = server.send(id, "go on").await.rest().await;
+        let result = events.iter().find(|e| e.kind == "tool_result").unwrap();
+        result.data["content"].as_str().unwrap().to_owned()
+    };
+    ask(&one, "echo the-key > ~/.netrc; echo usercustom > $TMPDIR/t").await;
+    let home = |id: &str| server.workspace().with_file_name("home").join(id);
+    assert_eq!(std::fs::read_to_string(home(&one).join(".netrc")).unwrap(), "the-key\n");
+    let sweep = "git init -q . && git add -A && git ls-files | grep -v '^beside$'; grep -rls the-key / --include=.netrc 2>/dev/null; ls -A ~";
+    assert_eq!(ask(&other, sweep).await, ".tmp\n");
+    assert_eq!(ask(&one, "cat ~/.netrc; ls $TMPDIR").await, "the-key\nt\n");
+    let deleted = server.request(Method::DELETE, &format!("/v1/sessions/{one}")).send().await.unwrap();
+    assert_eq!((deleted.status().as_u16(), home(&one).exists(), home(&other).exists()), (204, false, true));
+}
+
+#[tokio::test]
+async fn what_later_sessions_are_told_is_locked_unless_a_session_asks_for_it() {
+    let (server, upstream) = start().await;
+    let locked = async |access: Value| {
+        let id = server.session(json!({"file_access": access})).await;
+        (server.get(&format!("/v1/sessions/{id}")).await["locked"].clone(), id)
+    };
+    let write = "for f in .pokee/a.md skills/own/SKILL.md skills/x .agents/a; do echo x > $f && echo wrote $f; done 2>/dev/null; true";
+    for (access, expected, wrote) in [
+        (json!({"write": [""]}), json!([".pokee", "skills", ".agents"]), "(no output)"),
+        (
+            json!({"write": ["", "skills/own"]}),
+            json!([".pokee", "skills", ".agents"]),
+            "wrote skills/own/SKILL.md\n",
+        ),
+        (json!({"write": ["", ".pokee"]}), json!(["skills", ".agents"]), "wrote .pokee/a.md\n"),
+        (
+            json!({"write": ["skills"]}),
+            json!([".pokee", ".agents"]),
+            "wrote skills/own/SKILL.md\nwrote skills/x\n",
+        ),
+    ] {
+        let (shown, id) = locked(access.clone()).await;
+        assert_eq!(shown, expected, "{access}");
+        upstream.push(Answer::tool_call("Bash", json!({"command": write})));
+        upstream.push(Answer::text("done"));
+        let events = server.send(&id, "write").await.rest().await;
+        let result = events.iter().find(|e| e.kind == "tool_result").unwrap();
+        assert_eq!(result.data["content"], wrote, "{access}");
+    }
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ mod metered;
 mod model;
 mod registry;
 mod reopen;
+mod told;
 mod tool;
 
 use std::panic::AssertUnwindSafe;
@@ -21,6 +22,7 @@ use palisade_protocol::money::CreditMode;
 use palisade_protocol::{Error, Event, Item, Session, TenantName, ToolOutput, TurnId, Usage};
 use palisade_sandbox::SandboxSpec;
 use palisade_store::StoreError;
+use palisade_workspace::Homes;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -45,6 +47,8 @@ pub(crate) struct TurnJob {
     pub(crate) keep: SessionKeep,
     pub(crate) sandbox_spec: SandboxSpec,
     pub(crate) storage: Arc<Storage>,
+    /// The tenant's homes, the session's among them.
+    pub(crate) homes: Arc<Homes>,
     pub(crate) start: TurnStart,
     pub(crate) cancel: CancellationToken,
     /// Rung when the client has answered a call.
@@ -73,6 +77,7 @@ impl TurnJob {
             session,
             keep,
             storage: tenant.storage.clone(),
+            homes: tenant.homes.clone(),
             start,
             cancel: listed.cancel.clone(),
             answered: listed.answered.clone(),

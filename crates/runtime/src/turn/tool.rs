@@ -2,7 +2,8 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use palisade_agent::output::{HeadTail, cut_middle};
+use palisade_agent::output::cut_middle;
+use palisade_agent::screen::Screen;
 use palisade_agent::tools::{Action, Bash, action};
 use palisade_protocol::limits::{TOOL_OUTPUT_BYTES_MAX, TOOL_STREAM_BYTES_MAX};
 use palisade_protocol::{Event, Item, ToolCall, ToolOutput};
@@ -10,7 +11,7 @@ use palisade_sandbox::{FileOp, RunExit, RunRequest, Sandbox, SandboxError};
 use serde_json::Value;
 use tokio::sync::Notify;
 
-use super::{Driver, TurnEnd};
+use super::{Driver, TurnEnd, told};
 use crate::hands::NotStarted;
 
 impl Driver {
@@ -85,7 +86,8 @@ impl Driver {
                     Err(error) => return Ok(not_started(&error)),
                 };
                 let done = self.or_interrupted(sandbox.file(operation)).await?;
-                Ok(done.unwrap_or_else(|error| sandbox_failed(&error)))
+                let output = done.unwrap_or_else(|error| sandbox_failed(&error));
+                Ok(told::with_lines(output, told::notes(&sandbox.take_notes())))
             }
             Action::Bash(bash) => {
                 let sandbox = match self.sandbox().await? {
@@ -149,15 +151,18 @@ impl Driver {
                 break exit;
             }
         };
-        let kept = std::mem::take(&mut *lock(&shown)).kept;
-        Ok(match exit {
-            Ok(exit) => outcome(kept.into_text(), exit, bash.timeout_ms),
+        let (text, changes) = std::mem::take(&mut *lock(&shown)).kept.into_text();
+        let output = match exit {
+            Ok(exit) => told::outcome(text, exit, bash.timeout_ms),
             Err(Ended::Full) => {
                 let said = storage.full("[The command was ended");
-                ToolOutput { content: format!("{}\n{}]", kept.into_text(), said.content), ..said }
+                ToolOutput { content: format!("{text}\n{}]", said.content), ..said }
             }
-            Err(Ended::Sandbox(error)) => sandbox_failed(&error),
-        })
+            Err(Ended::Sandbox(error)) => return Ok(sandbox_failed(&error)),
+        };
+        let hints = told::hints(&output, &self.job.keep.agent.network);
+        let notes = told::notes(&sandbox.take_notes());
+        Ok(told::with_lines(output, changes.into_iter().chain(hints).chain(notes)))
     }
 
     async fn show_skill(&self, name: &str) -> ToolOutput {
@@ -178,6 +183,9 @@ impl Driver {
     }
 }
 
+/// What is said of a command beside its output, in bytes.
+const SAID_BYTES: usize = 4 * 1024;
+
 /// Why a command came to no end of its own.
 enum Ended {
     Sandbox(SandboxError),
@@ -187,7 +195,7 @@ enum Ended {
 
 /// What a command has printed: what the model will get of it, and what readers have not been shown yet.
 struct Shown {
-    kept: HeadTail,
+    kept: Screen,
     unseen: Vec<u8>,
     /// Bytes that were shown or wait to be; beyond the bound readers see nothing more of this command.
     streamed: usize,
@@ -195,8 +203,8 @@ struct Shown {
 
 impl Default for Shown {
     fn default() -> Self {
-        // A little room is left for how the command ended.
-        Self { kept: HeadTail::new(TOOL_OUTPUT_BYTES_MAX - 1024), unseen: Vec::new(), streamed: 0 }
+        // Some room is left for how the command ended and what else there is to say.
+        Self { kept: Screen::new(TOOL_OUTPUT_BYTES_MAX - SAID_BYTES), unseen: Vec::new(), streamed: 0 }
     }
 }
 
@@ -245,23 +253,6 @@ fn whole_characters(bytes: &[u8]) -> usize {
     }
 }
 
-fn outcome(text: String, exit: RunExit, timeout_ms: u64) -> ToolOutput {
-    let said = if text.is_empty() { "(no output)".to_owned() } else { text };
-    let failed = |how: String| ToolOutput { content: format!("{said}\n[{how}]"), is_error: true, code: None };
-    match exit {
-        RunExit::Code(0) => ToolOutput::ok(said),
-        RunExit::Code(code) => failed(format!("exit code {code}")),
-        RunExit::Signal(signal) => failed(format!("killed by signal {signal}")),
-        RunExit::OutOfMemory => failed("killed: the sandbox ran out of memory".to_owned()),
-        RunExit::TimedOut => {
-            ToolOutput::error("tool.timeout", format!("{said}\n[killed: it ran longer than {timeout_ms} ms]"))
-        }
-        RunExit::Background { pid, log } => {
-            ToolOutput::ok(format!("Running in the background as process {pid}; its output goes to {log}."))
-        }
-    }
-}
-
 fn not_started(error: &NotStarted) -> ToolOutput {
     if let NotStarted::Sandbox(error) = error {
         return sandbox_failed(error);
@@ -271,12 +262,17 @@ fn not_started(error: &NotStarted) -> ToolOutput {
     ToolOutput::error("sandbox.failed", message)
 }
 
+/// What the hand says of a call that it does not start, in characters.
+const REFUSAL_CHARS_MAX: usize = 300;
+
 /// The model and the client learn what to do, not where things lie on the host; the log has the cause.
 fn sandbox_failed(error: &SandboxError) -> ToolOutput {
     tracing::warn!(error = %palisade_protocol::chain(error), "a tool call failed in the sandbox");
     let message = match error {
         SandboxError::Command(what) => format!("The command was not run: {what}."),
-        SandboxError::Refused(_) => "The call was not started: too many are running. End some first.".to_owned(),
+        SandboxError::Refused(why) => {
+            format!("The call was not started: {}.", why.chars().take(REFUSAL_CHARS_MAX).collect::<String>())
+        }
         SandboxError::Died(_) => "The sandbox died in this call and its processes are gone; files stay. The next call gets a new one.".to_owned(),
         _ => "The sandbox could not be started. Files stay; trying again later may help.".to_owned(),
     };
@@ -309,6 +305,6 @@ mod tests {
         assert!(seen.len() < TOOL_STREAM_BYTES_MAX + 100 && seen.ends_with("its tail]\n"));
         shown.take(b"more");
         assert!(shown.pending().is_empty());
-        assert!(shown.kept.into_text().len() <= TOOL_OUTPUT_BYTES_MAX);
+        assert!(shown.kept.into_text().0.len() <= TOOL_OUTPUT_BYTES_MAX);
     }
 }

@@ -288,10 +288,7 @@ fn whole_tree(dir: &Path, below: &Path, into: &mut BTreeMap<String, String>) {
             kind if kind.is_file() => std::fs::read_to_string(&at).unwrap(),
             _ => "special".to_owned(),
         };
-        // Bash and Python may leave things at home.
-        if !path.to_str().unwrap().contains("/home") {
-            into.insert(path.display().to_string(), is);
-        }
+        into.insert(path.display().to_string(), is);
     }
 }
 
@@ -306,6 +303,7 @@ async fn check(bench: &Bench, case: &Case) {
     let [workspace, other] = [&twin, &bench.workspace].map(|dir| Workspace::open(dir, &[]).unwrap());
     let spec = SandboxSpec {
         session: bench.session.clone(),
+        home: bench.home.clone(),
         workspace: bench.workspace.clone(),
         scope: scope.clone(),
         locked: vec![],
@@ -319,7 +317,6 @@ async fn check(bench: &Bench, case: &Case) {
         return;
     }
     let sandbox = bench.factory.start(spec).await.unwrap();
-    workspace.session_home(&bench.session).unwrap();
     // Outside first: what is comparable depends on the tree as it is at each step, and both trees are the same.
     let (mut operations, mut answers) = (Vec::new(), Vec::new());
     for (verb, path) in &case.operations {

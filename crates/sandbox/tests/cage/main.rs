@@ -8,6 +8,8 @@ mod disk;
 #[cfg(test)]
 mod files;
 #[cfg(test)]
+mod first_steps;
+#[cfg(test)]
 mod kernel;
 #[cfg(test)]
 mod life;

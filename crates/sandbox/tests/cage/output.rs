@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use palisade_sandbox::{RunExit, RunRequest, SandboxError};
+use palisade_sandbox::{COMMAND_BYTES_MAX, Note, RunExit, RunRequest, SandboxError};
 
 use crate::support::{Bench, host_processes, run, stdout, try_run, wait_for};
 
@@ -90,11 +90,80 @@ async fn b34_all_output_before_the_end_arrives() {
 async fn b34_a_long_command_runs_and_a_longer_one_is_refused() {
     let bench = Bench::new();
     let sandbox = bench.whole().await;
-    let long = format!("cat > f <<'END'\n{}\nEND\nwc -c < f", "x".repeat(120_000));
-    assert_eq!(stdout(&sandbox, &long).await, "120001");
-    for command in ["x".repeat(200_000), "echo a\0b".into()] {
+    // Longer than any argument may be.
+    let long = format!("cat > f <<'END'\n{}\nEND\nwc -c < f", "x".repeat(1_000_000));
+    assert_eq!(stdout(&sandbox, &long).await, "1000001");
+    for command in ["x".repeat(COMMAND_BYTES_MAX + 1), "echo a\0b".into()] {
         assert!(matches!(try_run(&sandbox, &command, 1000).await, Err(SandboxError::Command(_))));
     }
+}
+
+/// In its shell's arguments it was found by `pkill -f`, which ended the shell.
+#[tokio::test]
+async fn a_command_stands_in_no_argument() {
+    let bench = Bench::new();
+    let sandbox = bench.whole().await;
+    for (command, expected) in [
+        ("pkill -f anything; echo after", "after"),
+        ("pkill -f 'sleep 7031'; pgrep -f some_server.py; echo after", "after"),
+        ("sleep 7032 & pkill -f 'sleep 7032'; wait; echo after", "after"),
+        ("tr '\\0' ' ' < /proc/$$/cmdline | grep -c secret-word; echo after", "0\nafter"),
+        // All else is as it is in `bash -c`.
+        ("echo $0 $# $-; ls /proc/self/fd | tr '\\n' ' '", "bash 0 hBc\n0 1 2 3"),
+        ("set -e; trap 'echo bye' EXIT; (exit 3) || echo $?; exec echo gone", "3\ngone"),
+        ("printf '%s|' 'a b' $'c\\td' \"`echo e`\" \"\\$f\"; cat <<< here", "a b|c\td|e|$f|here"),
+        ("f() { echo $LINENO; }\n\nf; echo \\\\ 'x\ny'", "1\n\\ x\ny"),
+    ] {
+        assert_eq!(stdout(&sandbox, command).await, expected, "{command}");
+    }
+    for (command, code, said) in [
+        ("exit 7", 7, ""),
+        ("true\nnosuch", 127, "bash: line 2: nosuch: command not found\n"),
+        ("echo a\nif", 2, "syntax error: unexpected end of file\n"),
+        ("echo a\necho \"b", 2, "line 2: unexpected EOF while looking for matching `\"'\n"),
+    ] {
+        let (exit, text) = run(&sandbox, command).await;
+        assert!(exit == RunExit::Code(code) && text.ends_with(said), "{command}: {exit:?} {text}");
+    }
+}
+
+#[tokio::test]
+async fn what_ends_with_a_call_is_told() {
+    let bench = Bench::new();
+    let sandbox = bench.whole().await;
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    assert_eq!(stdout(&sandbox, "sleep 0 & wait; echo done").await, "done");
+    assert_eq!(sandbox.take_notes(), []);
+    stdout(&sandbox, "nohup sleep 7041 >/dev/null 2>&1 & disown; echo started").await;
+    assert_eq!(sandbox.take_notes(), [Note::Ended(names(&["sleep"]))]);
+    stdout(&sandbox, "setsid --fork sleep 7042 >/dev/null 2>&1; echo started").await;
+    assert_eq!(sandbox.take_notes(), [Note::Adrift(names(&["sleep"]))]);
+    // Told once.
+    stdout(&sandbox, "true").await;
+    assert_eq!(sandbox.take_notes(), []);
+    sandbox.end_turn().await.unwrap();
+    // What only follows its command is let finish, and is nothing to tell.
+    assert_eq!(stdout(&sandbox, "echo kept > >(sleep 0.02; cat > log); true").await, "");
+    assert_eq!((bench.get("log").as_str(), sandbox.take_notes()), ("kept\n", vec![]));
+}
+
+#[tokio::test]
+async fn the_end_of_a_background_command_is_told_with_its_last_output() {
+    let bench = Bench::new();
+    let sandbox = bench.whole().await;
+    let command = "head -c 5000 /dev/zero | tr '\\0' x; echo; echo last words; exit 3".to_owned();
+    let request = RunRequest { command, timeout_ms: 0, background: true };
+    let RunExit::Background { pid, log } = sandbox.run(request, |_| {}).await.unwrap() else {
+        panic!("it waits")
+    };
+    wait_for("its end", || sandbox.background_count() == 0).await;
+    let told = sandbox.take_notes();
+    let [Note::Background { pid: of, exit: RunExit::Code(3), log: in_log, tail }] = &told[..] else {
+        panic!("{told:?}")
+    };
+    assert_eq!((*of, in_log, tail.len()), (pid, &log, 1024));
+    assert!(tail.ends_with("xx\nlast words\n"));
+    assert_eq!(stdout(&sandbox, &format!("wc -c < {log}")).await, "5012");
 }
 
 #[tokio::test]
@@ -151,7 +220,7 @@ async fn a_background_command_outlives_the_turn_and_not_the_sandbox() {
     let request = RunRequest { command: "echo serving; sleep 7020".into(), timeout_ms: 0, background: true };
     let exit = sandbox.run(request, |_| panic!("a background command has no live output")).await.unwrap();
     let RunExit::Background { pid, log } = exit else { panic!("{exit:?}") };
-    let on_host = bench.workspace.join(log.strip_prefix("/workspace/").unwrap());
+    let on_host = bench.home.join(log.strip_prefix("/home/agent/").unwrap());
     wait_for("its output", || std::fs::read_to_string(&on_host).is_ok_and(|text| text == "serving\n")).await;
     stdout(&sandbox, "setsid sleep 7021 >/dev/null 2>&1 & true").await;
     sandbox.end_turn().await.unwrap();

@@ -62,13 +62,14 @@ async fn b02_the_environment_is_ours_alone() {
     let sandbox = bench.factory.start(spec).await.unwrap();
     // `bash` itself adds PWD, SHLVL and _.
     let names = stdout(&sandbox, "env | cut -d= -f1 | sort | tr '\\n' ' '").await;
-    let expected = "HOME LANG LOGNAME PATH PWD SHELL SHLVL TERM TMPDIR TZ USER _";
+    let expected = "DEBIAN_FRONTEND EDITOR GIT_EDITOR GIT_TERMINAL_PROMPT HOME LANG LOGNAME NODE_PATH NPM_CONFIG_PREFIX \
+                    NPM_CONFIG_UPDATE_NOTIFIER PAGER PATH PWD PYTHONUNBUFFERED SHELL SHLVL TERM TMPDIR TZ USER _";
     let (mut found, mut expected): (Vec<_>, Vec<_>) =
         (names.split(' ').collect(), expected.split(' ').collect());
     found.sort_unstable();
     expected.sort_unstable();
     assert_eq!(found, expected);
-    let home = "/workspace/.sessions/sess_a86118c06688/home";
+    let home = "/home/agent";
     let path = format!("{home}/.local/bin:/usr/local/bin:/usr/bin:/bin");
     assert_eq!(stdout(&sandbox, "echo $HOME $PATH").await, format!("{home} {path}"));
 }

@@ -46,7 +46,7 @@ async fn c06_c08_each_sandbox_reaches_its_own_proxy() {
         stdout(&one, names).await,
         "ALL_PROXY HTTPS_PROXY HTTP_PROXY NODE_USE_ENV_PROXY NO_PROXY all_proxy http_proxy https_proxy no_proxy"
     );
-    assert_eq!(stdout(&one, "echo $NO_PROXY").await, "localhost,127.0.0.1,::1");
+    assert_eq!(stdout(&one, "echo $NO_PROXY").await, "localhost,127.0.0.1,127.0.0.0/8,::1,0.0.0.0,palisade");
 }
 
 /// EG-B8: there is no other way.

@@ -28,8 +28,8 @@ async fn a01_listings_show_only_the_scope() {
         ("/workspace/shared", "templates"),
         ("/workspace/ref", "a.txt empty output"),
         ("/workspace/.sessions", "sess_a86118c06688"),
-        ("/", "bin dev etc lib lib64 proc run sbin skills tmp usr var workspace"),
-        ("/usr/local/bin", "session-status"),
+        ("/home", "agent"),
+        ("/", "bin dev etc home lib lib64 proc run sbin skills tmp usr var workspace"),
         ("/tmp", ""),
     ] {
         // Some hosts have more library folders at the top.
@@ -47,8 +47,8 @@ async fn a02_what_is_out_of_scope_does_not_exist() {
     let paths =
         ["private", "private/secret.txt", "shared/secret.txt", "projects/p2", "projects/p2/secret.txt"]
             .map(|path| format!("/workspace/{path}"));
-    let system =
-        ["/root", "/home", "/opt", "/sys", "/boot", "/etc/shadow", "/oldroot", "/newroot"].map(str::to_owned);
+    let system = ["/root", "/home/other", "/opt", "/sys", "/boot", "/etc/shadow", "/oldroot", "/newroot"]
+        .map(str::to_owned);
     for path in paths.into_iter().chain(system).chain(host_paths.map(|path| path.display().to_string())) {
         let reason = "No such file or directory";
         refused(&sandbox, &format!("stat '{path}'"), reason).await;
@@ -105,7 +105,7 @@ async fn a04_the_skeleton_takes_no_writes() {
     let sandbox = typical(&bench).await;
     let folders =
         ["/", "/workspace", "/workspace/projects", "/etc", "/dev", "/usr", "/usr/local", "/usr/local/bin"];
-    for folder in folders.into_iter().chain(["/skills", "/run", "/var"]) {
+    for folder in folders.into_iter().chain(["/skills", "/run", "/var", "/home"]) {
         refused(&sandbox, &format!("mkdir {folder}/new"), "Read-only file system").await;
         refused(&sandbox, &format!("touch {folder}/new"), "Read-only file system").await;
     }
@@ -301,7 +301,41 @@ async fn a_read_only_workspace_still_has_a_home() {
     spec.scope = access.scope_for(&spec.session).unwrap();
     let sandbox = bench.factory.start(spec).await.unwrap();
     refused(&sandbox, "touch a/y", "Read-only file system").await;
-    stdout(&sandbox, "touch ~/y && [ $HOME = /workspace/.sessions/sess_a86118c06688/home ]").await;
+    stdout(&sandbox, "touch ~/y && [ $HOME = /home/agent ]").await;
+}
+
+/// In the working tree it was swept up by `git add -A` and `zip -r .`, and other sessions read it and wrote to it.
+#[tokio::test]
+async fn a_home_is_out_of_the_working_tree_and_out_of_other_sessions_reach() {
+    let bench = Bench::new();
+    let sandbox = bench.whole().await;
+    let mut spec = bench.spec(&[""], &[""]);
+    spec.home = bench.outside.with_file_name("another-home");
+    std::fs::create_dir(&spec.home).unwrap();
+    let other = bench.factory.start(spec).await.unwrap();
+    stdout(&sandbox, "mkdir ~/.ssh; echo of-one > ~/.ssh/id; echo of-one > ~/.netrc; echo mine > mine").await;
+    let sweep =
+        "grep -rl of-one . /home /tmp 2>/dev/null; find . -path './.sessions/*/*'; find /home -name .netrc";
+    assert_eq!(stdout(&other, &format!("{sweep}; true")).await, "");
+    refused(&other, "cat /proc/1/root/home/agent/.netrc", "").await;
+    // Nor do the own sweeps meet it.
+    assert_eq!(stdout(&sandbox, "grep -rl -e of-one -e mine .").await, "./mine");
+    assert_eq!(std::fs::read_to_string(bench.home.join(".netrc")).unwrap(), "of-one\n");
+    // A fresh sandbox of the session finds it again.
+    sandbox.shutdown().await;
+    assert_eq!(stdout(&bench.whole().await, "cat ~/.netrc; cd; pwd").await, "of-one\n/home/agent");
+}
+
+#[tokio::test]
+async fn temporary_files_have_the_disk() {
+    let bench = Bench::new();
+    let sandbox = bench.whole().await;
+    let on_disk = "head -c 300M /dev/zero > $TMPDIR/large && mv $TMPDIR/large /var/tmp/larger && \
+                   stat -c %s $TMPDIR/larger && rm /var/tmp/larger && mktemp";
+    let said = stdout(&sandbox, on_disk).await;
+    assert!(said.starts_with("314572800\n/home/agent/.tmp/tmp."), "{said}");
+    refused(&sandbox, "export LC_ALL=C; head -c 300M /dev/zero > /tmp/large", "No space left on device")
+        .await;
 }
 
 #[tokio::test]
@@ -367,21 +401,31 @@ async fn a09_a10_a11_a_locked_folder_stays_locked_and_in_its_place() {
 }
 
 #[tokio::test]
-async fn what_is_locked_is_so_in_narrow_scopes_too() {
+async fn below_a_locked_folder_only_what_is_named_is_open() {
     let bench = Bench::new();
     bench.put("skills/own/SKILL.md", "own");
-    for (read, write) in [(vec![], vec!["skills/own", "p"]), (vec![""], vec!["skills", "p"])] {
+    bench.put("skills/other/SKILL.md", "other");
+    for (read, write) in
+        [(vec![""], vec!["", "skills/own"]), (vec!["skills"], vec!["skills/own", "p"]), (vec![""], vec!["p"])]
+    {
         let mut spec = bench.spec(&read, &write);
         spec.locked = vec!["skills".to_owned().try_into().unwrap()];
         let sandbox = bench.factory.start(spec).await.unwrap();
-        assert_eq!(stdout(&sandbox, "touch p/f; cat skills/own/SKILL.md").await, "own");
-        refused(&sandbox, "export LC_ALL=C; touch skills/own/new", "Read-only file system").await;
-        if sandbox.landlock_abi() > 0 {
-            // The second fence names it as little as the mounts do.
-            let write =
-                "import os\ntry: os.mkdir('skills/own/new')\nexcept OSError as e: print(e.errno in (13, 30))";
-            assert_eq!(python(&sandbox, write).await, "True");
+        let shown = "mkdir -p p; touch p/f; cat skills/own/SKILL.md skills/other/SKILL.md";
+        assert_eq!(stdout(&sandbox, shown).await, "ownother");
+        let locked = ["skills/other/new", "skills/new"];
+        let own = ["skills/own/new"];
+        let is_open = write.contains(&"skills/own");
+        let (open, closed) =
+            if is_open { (&own[..], &locked[..]) } else { (&[][..], &["skills/own/new", "skills/new"][..]) };
+        for path in open {
+            stdout(&sandbox, &format!("mkdir {path} && rmdir {path}")).await;
         }
+        for path in closed {
+            refused(&sandbox, &format!("export LC_ALL=C; mkdir {path}"), "Read-only file system").await;
+        }
+        // Nor can it be moved away with what is open below it.
+        refused(&sandbox, "mv skills/own skills/moved || mv skills away", "").await;
     }
 }
 

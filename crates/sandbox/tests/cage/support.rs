@@ -21,6 +21,8 @@ pub(crate) const PATIENCE_MS: u64 = 30_000;
 pub(crate) struct Bench {
     pub(crate) factory: SandboxFactory,
     pub(crate) workspace: PathBuf,
+    /// The session's home.
+    pub(crate) home: PathBuf,
     /// Beside the workspace: nothing in it may ever be seen inside.
     pub(crate) outside: PathBuf,
     pub(crate) session: SessionId,
@@ -49,12 +51,14 @@ impl Bench {
         }
         let workspace = folder.path().join("workspace");
         let outside = folder.path().join("outside");
+        let home = folder.path().join("home");
         std::fs::create_dir(&workspace).unwrap();
+        std::fs::create_dir_all(home.join(".tmp")).unwrap();
         std::fs::create_dir(&outside).unwrap();
         std::fs::write(outside.join("secret"), "the secret").unwrap();
         let factory = SandboxFactory::new(config(&reachable_hand, &cgroups, Rootfs::HostUsr, None)).unwrap();
         let session = SessionId::from_random([0xa8, 0x61, 0x18, 0xc0, 0x66, 0x88]);
-        Self { factory, workspace, outside, session, hand: reachable_hand, cgroups, _folder: folder }
+        Self { factory, workspace, home, outside, session, hand: reachable_hand, cgroups, _folder: folder }
     }
 
     pub(crate) fn factory_with_packages(&self, packages: &Path) -> SandboxFactory {
@@ -81,6 +85,7 @@ impl Bench {
         let memory = WorkspacePath::parse(".memory").unwrap();
         SandboxSpec {
             session: self.session.clone(),
+            home: self.home.clone(),
             workspace: self.workspace.clone(),
             scope: access.scope_for(&self.session).unwrap().with(memory, Access::Write),
             locked: vec![],

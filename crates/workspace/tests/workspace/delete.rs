@@ -28,7 +28,6 @@ fn files_and_directories() {
 fn what_is_held_cannot_be_deleted() {
     let tenant = Tenant::new();
     tenant.workspace.ensure_scope(&scope(&[], &["a/b"])).unwrap();
-    tenant.workspace.session_home(&crate::support::session()).unwrap();
     let before = tenant.names();
     for recursive in [false, true] {
         let delete = |scope, path| code(tenant.workspace.delete(&scope, &at(path), recursive));

@@ -78,14 +78,13 @@ fn missing_scope_paths_are_made_and_files_refused() {
 #[test]
 fn a_sessions_folder_comes_and_goes() {
     let tenant = Tenant::new();
-    let home = tenant.workspace.session_home(&session()).unwrap();
-    assert_eq!(home.to_string(), ".sessions/sess_070707070707/home");
-    assert!(tenant.at(&home.to_string()).is_dir());
-    tenant.write(".sessions/sess_070707070707/home/.cache/deep/file", "x");
-    tenant.link(".sessions/sess_070707070707/home/out", tenant.outside());
+    tenant.workspace.ensure_scope(&scope(&[], &[""])).unwrap();
+    assert!(tenant.at(".sessions/sess_070707070707").is_dir());
+    tenant.write(".sessions/sess_070707070707/deep/deeper/file", "x");
+    tenant.link(".sessions/sess_070707070707/deep/out", tenant.outside());
     tenant.write(".sessions/not-a-session/x", "x");
     let other = SessionId::from_random([8; 6]);
-    tenant.workspace.session_home(&other).unwrap();
+    tenant.write(".sessions/sess_080808080808/file", "x");
     let mut dirs = tenant.workspace.session_dirs().unwrap();
     dirs.sort();
     assert_eq!(dirs, [session(), other.clone()]);
@@ -100,7 +99,7 @@ fn a_sessions_folder_comes_and_goes() {
 fn a_planted_session_folder_is_removed_and_not_followed() {
     let tenant = Tenant::new();
     tenant.link(".sessions/sess_070707070707", tenant.outside());
-    assert_eq!(code(tenant.workspace.session_home(&session())), "internal");
+    assert_eq!(code(tenant.workspace.ensure_scope(&scope(&[], &[""]))), "scope.not_directory");
     tenant.workspace.remove_session_dir(&session()).unwrap();
     assert!(std::fs::symlink_metadata(tenant.at(".sessions/sess_070707070707")).is_err());
     assert!(tenant.outside().join("secret").exists());

@@ -13,6 +13,7 @@ mod context;
 mod delete;
 mod environment;
 mod folders;
+mod homes;
 mod links;
 mod listing;
 mod races;
