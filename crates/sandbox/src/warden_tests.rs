@@ -82,6 +82,7 @@ async fn lied_to(seed: u64, messages: Vec<Vec<u8>>) -> String {
         notes.len() <= 16
             && notes.iter().all(|note| match note {
                 Note::Ended(names) | Note::Adrift(names) => is_bounded(names),
+                Note::Lost(_) => true,
                 Note::Background { tail, .. } => tail.len() <= BACKGROUND_TAIL_BYTES_MAX,
             }),
         "seed {seed}: {notes:?}"

@@ -52,6 +52,10 @@ pub(super) fn notes(notes: &[Note]) -> Vec<String> {
                 names.join(", ")
             )
         }
+        Note::Lost(count) => format!(
+            "The sandbox was started anew. What ran in the background ended with the one before ({count}); start it again \
+             where it is needed."
+        ),
         Note::Background { pid, exit, log, tail } => {
             let tail = tail.trim();
             let tail = if tail.is_empty() {

@@ -7,7 +7,7 @@ use palisade_agent::screen::Screen;
 use palisade_agent::tools::{Action, Bash, action};
 use palisade_protocol::limits::{TOOL_OUTPUT_BYTES_MAX, TOOL_STREAM_BYTES_MAX};
 use palisade_protocol::{Event, Item, ToolCall, ToolOutput};
-use palisade_sandbox::{FileOp, RunExit, RunRequest, Sandbox, SandboxError};
+use palisade_sandbox::{FileOp, RunRequest, Sandbox, SandboxError};
 use serde_json::Value;
 use tokio::sync::Notify;
 

@@ -32,7 +32,7 @@ async fn git_commits_without_any_set_up() {
                git commit -q --allow-empty -m own && git log -1 --format='%an %ae'";
     assert_eq!(stdout(&sandbox, own).await, "Me me@example.com");
     // No editor is waited for, and nobody is asked.
-    let edited = "cd r && git commit -q --amend && git checkout -qb side && echo b > b && git add b && git commit -qm side && \
+    let edited = "cd r && git commit -q --amend --allow-empty && git checkout -qb side && echo b > b && git add b && git commit -qm side && \
                   git checkout -q main && git merge -q --no-ff side && git log -1 --format=%s";
     assert_eq!(stdout(&sandbox, edited).await, "Merge branch 'side'");
     let (exit, text) = run(&sandbox, "cd r && git commit --allow-empty").await;
@@ -75,7 +75,7 @@ async fn python_packages_are_installed_for_oneself() {
     assert_eq!(stdout(&sandbox, "new-way").await, "new");
     if has(&sandbox, "/usr/lib/python3.11/ensurepip/__main__.py; test -e /usr/lib/python3.11/ensurepip").await
     {
-        let venv = "python -m venv v && . v/bin/activate && pip install -q ./old 2>&1 && python -c 'import old_way, sys; \
+        let venv = "python -m venv v && . v/bin/activate && pip install -q ./old >/dev/null 2>&1 && python -c 'import old_way, sys; \
                     print(sys.prefix)'";
         assert_eq!(installs(&sandbox, venv).await, "old\n/workspace/v");
     }

@@ -108,7 +108,7 @@ async fn a_killed_pid_1_is_an_error_for_the_running_call_and_for_the_next() {
     let bench = Bench::new();
     let sandbox = bench.whole().await;
     // The shell stays: one that becomes its last command shows no command line at all for a moment.
-    let command = "echo up; sleep 7121; exit".into();
+    let command = "exec bash -c 'echo up; sleep 7121; exit'".into();
     let request = RunRequest { command, timeout_ms: 60_000, background: false };
     let kill = |_: &[u8]| {
         let inside = host_processes("sleep 7121").into_iter();

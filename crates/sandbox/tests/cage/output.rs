@@ -231,6 +231,7 @@ async fn a_background_command_outlives_the_turn_and_not_the_sandbox() {
     assert!(matches!(sandbox.run(request, |_| {}).await.unwrap(), RunExit::Background { .. }));
     sandbox.shutdown().await;
     assert!(host_processes("sleep\u{0}7022").is_empty());
+    assert_eq!((sandbox.background_count(), sandbox.background_lost()), (0, 1));
 }
 
 #[tokio::test]

@@ -119,3 +119,91 @@ async fn an_authority_of_its_own_stands_behind_the_systems() {
     assert_eq!(stdout(&other, &format!("grep -c sandbox {bundle} || true")).await, "0");
     assert_eq!(stdout(&other, "echo \"[$SSL_CERT_FILE]\"").await, "[]");
 }
+
+/// The server's side refuses nobody and answers nobody: what went there would not come back.
+#[tokio::test]
+async fn the_sandboxs_own_addresses_are_direct() {
+    let clients = clients_for_python();
+    let bench = Bench::new();
+    let mut spec = bench.spec(&[""], &[""]);
+    spec.proxy = Some(ProxySpec::default());
+    let factory = match &clients {
+        Some(clients) => bench.factory_with_packages(clients.path()),
+        None => bench.factory.clone(),
+    };
+    let sandbox = factory.start(spec).await.unwrap();
+    let listener = TcpListener::from_std(sandbox.take_listener().unwrap()).unwrap();
+    let _served = answer_with(listener, "through the door");
+    for (address, port) in [("0.0.0.0", 8000), ("::", 8001)] {
+        let command = format!("exec python3 -m http.server {port} --bind {address} --directory served");
+        let request = palisade_sandbox::RunRequest { command, timeout_ms: 0, background: true };
+        sandbox.run(request, |_| {}).await.unwrap();
+    }
+    bench.put("served/index.html", "direct");
+    let up = "for port in 8000 8001; do until (exec 3<>/dev/tcp/localhost/$port) 2>/dev/null; do sleep 0.05; done; done";
+    stdout(&sandbox, up).await;
+    let urls = [
+        "http://0.0.0.0:8000/",
+        "http://127.0.0.1:8000/",
+        "http://localhost:8000/",
+        "http://palisade:8000/",
+        "http://[::1]:8001/",
+    ];
+    for url in urls {
+        for fetch in ["curl -gsS --max-time 20", "wget -qO- --timeout=20"] {
+            assert_eq!(stdout(&sandbox, &format!("{fetch} {url}")).await, "direct", "{fetch} {url}");
+        }
+        // Node takes `::1` in NO_PROXY for a port, and the form in brackets is nothing for httpx.
+        if !url.contains('[') {
+            let fetch = format!("node -e \"fetch('{url}').then(r => r.text()).then(t => console.log(t))\"");
+            assert_eq!(stdout(&sandbox, &fetch).await, "direct", "node {url}");
+        }
+    }
+    let program = format!(
+        "urls = {urls:?}\nclients = {}\n{OWN_ADDRESSES}",
+        if clients.is_some() { "True" } else { "False" }
+    );
+    assert_eq!(python(&sandbox, &program).await, "direct");
+    // And everything else still takes the door.
+    assert_eq!(stdout(&sandbox, "curl -sS --max-time 20 http://example.com/").await, "through the door");
+    if clients.is_some() {
+        let outside = "import asyncio, aiohttp\nasync def go():\n\
+                       \x20   async with aiohttp.ClientSession() as s, s.get('http://example.com/') as r: print(await r.text())\n\
+                       asyncio.run(go())";
+        assert_eq!(python(&sandbox, outside).await, "through the door");
+    }
+}
+
+/// Each client says the same of each address.
+const OWN_ADDRESSES: &str = "import asyncio, urllib.request
+said = {urllib.request.urlopen(url, timeout=20).read().decode() for url in urls}
+if clients:
+    import aiohttp, httpx, requests
+    said |= {requests.get(url, timeout=20).text for url in urls} | {httpx.get(url, timeout=20).text for url in urls}
+    async def ask(url):
+        async with aiohttp.ClientSession() as session, session.get(url) as response:
+            return await response.text()
+    said |= {asyncio.run(ask(url)) for url in urls}
+print(' '.join(said).strip())";
+
+/// A copy where the sandbox's uid can look, made while the test may still read it.
+fn clients_for_python() -> Option<tempfile::TempDir> {
+    let installed =
+        std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/testing/python-clients");
+    if !installed.join("aiohttp").is_dir() {
+        println!(
+            "SKIPPED in part: requests, httpx and aiohttp are not installed; `cargo xtask test` does that"
+        );
+        return None;
+    }
+    let copy = tempfile::Builder::new().prefix("palisade-clients-").tempdir().unwrap();
+    let copied = std::process::Command::new("cp")
+        .args(["-r", "--"])
+        .arg(installed.join("."))
+        .arg(copy.path())
+        .status();
+    assert!(copied.unwrap().success());
+    let open = std::process::Command::new("chmod").args(["-R", "a+rX"]).arg(copy.path()).status();
+    assert!(open.unwrap().success());
+    Some(copy)
+}
