@@ -174,6 +174,23 @@ async fn the_sandboxs_own_addresses_are_direct() {
     }
 }
 
+/// Java takes no proxy from the environment.
+#[tokio::test]
+async fn java_finds_the_door() {
+    let bench = Bench::new();
+    let (sandbox, listener) = with_proxy(&bench, ProxySpec::default()).await;
+    if stdout(&sandbox, "java --list-modules 2>/dev/null | grep jdk.compiler || true").await.is_empty() {
+        println!("SKIPPED: there is no JDK");
+        return;
+    }
+    let _served = answer_with(listener, "through the door");
+    let program =
+        "import java.net.*; public class Fetch { public static void main(String[] a) throws Exception {
+        System.out.print(new String(URI.create(a[0]).toURL().openStream().readAllBytes())); } }";
+    bench.put("Fetch.java", program);
+    assert_eq!(stdout(&sandbox, "java Fetch.java http://example.com/").await, "through the door");
+}
+
 /// Each client says the same of each address.
 const OWN_ADDRESSES: &str = "import asyncio, urllib.request
 said = {urllib.request.urlopen(url, timeout=20).read().decode() for url in urls}
