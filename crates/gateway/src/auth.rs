@@ -1,6 +1,8 @@
 //! Who is asking. Everything needs a key but a constant list (decision 12), so that a new route is closed until
 //! somebody opens it on purpose.
 
+use std::sync::Arc;
+
 use axum::extract::{Request, State};
 use axum::http::header::{AUTHORIZATION, HOST, HeaderMap};
 use axum::middleware::Next;
@@ -8,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use palisade_protocol::{Error, ErrorKind};
 use palisade_runtime::{OpCtx, Runtime};
 
+use crate::admission::Visit;
 use crate::error::ApiError;
 
 /// Paths that answer without a key.
@@ -22,15 +25,28 @@ pub(crate) async fn authenticate(
     let caller = bearer(request.headers()).and_then(|key| runtime.authenticate(key));
     match caller.filter(|ctx| host(&request).is_none_or(|host| runtime.is_endpoint_of(ctx, &host))) {
         Some(ctx) => {
+            let visit = request.extensions().get::<Arc<Visit>>().cloned();
+            let refused = visit.as_ref().and_then(|visit| visit.enter(ctx.tenant()).err());
             request.extensions_mut().insert(ctx.clone());
-            let mut response = next.run(request).await;
+            let mut response = match refused {
+                // What answers anybody answers a tenant with too many requests, too.
+                Some(refused) if !is_open(&request) => ApiError(refused).into_response(),
+                _ => next.run(request).await,
+            };
+            if let Some(visit) = visit {
+                visit.release_body();
+            }
             // For the observer, which logs whose request it was.
             response.extensions_mut().insert(ctx);
             response
         }
-        None if OPEN_PATHS.contains(&request.uri().path()) => next.run(request).await,
+        None if is_open(&request) => next.run(request).await,
         None => ApiError(unauthenticated()).into_response(),
     }
+}
+
+fn is_open(request: &Request) -> bool {
+    OPEN_PATHS.contains(&request.uri().path())
 }
 
 /// The host name that the client speaks to, without its port, in small letters.

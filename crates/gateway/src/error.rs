@@ -30,6 +30,20 @@ pub(crate) struct ErrorBody {
     code: &'static str,
 }
 
+impl ApiError {
+    /// Status, seconds of `Retry-After` and body, for where there is no response: the request's head could not be read.
+    pub(crate) fn into_parts(self) -> (StatusCode, Option<u64>, String) {
+        let Self(error) = self;
+        let status = status(error.kind);
+        let body = ErrorBody {
+            error: status.canonical_reason().unwrap_or("Error"),
+            message: error.message,
+            code: error.code,
+        };
+        (status, error.retry_after_s, serde_json::to_string(&body).unwrap_or_default())
+    }
+}
+
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let Self(error) = self;
@@ -70,6 +84,8 @@ fn status(kind: ErrorKind) -> StatusCode {
         ErrorKind::RangeNotSatisfiable => StatusCode::RANGE_NOT_SATISFIABLE,
         ErrorKind::IdempotencyMismatch => StatusCode::UNPROCESSABLE_ENTITY,
         ErrorKind::LimitReached => StatusCode::TOO_MANY_REQUESTS,
+        ErrorKind::TimedOut => StatusCode::REQUEST_TIMEOUT,
+        ErrorKind::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         ErrorKind::Bug => StatusCode::INTERNAL_SERVER_ERROR,
         ErrorKind::NotImplemented => StatusCode::NOT_IMPLEMENTED,
         ErrorKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,

@@ -1,43 +1,49 @@
-//! Reading requests: bodies within their bound, ids that cannot be anything else, paths as raw bytes. Whatever is
+//! Reading requests: heads and bodies within their bounds, ids that cannot be anything else, paths as raw bytes. Whatever is
 //! wrong is said in the contract's shape.
 
-use std::time::Duration;
-
-use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::Uri;
 use axum::http::request::Parts;
-use bytes::Bytes;
-use http_body_util::BodyExt as _;
-use palisade_protocol::limits::REQUEST_BODY_SILENCE_MAX_S;
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
 use palisade_protocol::path::InvalidPath;
 use palisade_protocol::{CredentialName, Error, ErrorKind, SessionId, TurnId, WorkspacePath, limits};
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
+use crate::body::read_json;
 use crate::error::ApiError;
 
-/// How much of a refused body is still read, in bytes: an upload somewhat over the default limit sees its 413.
-const DISCARD_BYTES_MAX: usize = 128 * 1024 * 1024;
+/// A JSON body of at most `BYTES_MAX`, whatever its Content-Type says, read and parsed within the bounds of [`crate::body`]. No body
+/// is `{}`.
+pub(crate) struct JsonBody<T, const BYTES_MAX: usize = { limits::JSON_BODY_BYTES_MAX }>(pub(crate) T);
 
-/// A JSON body of at most [`limits::JSON_BODY_BYTES_MAX`], whatever its Content-Type says. No body is `{}`.
-pub(crate) struct JsonBody<T>(pub(crate) T);
+/// A body of this length is parsed where nobody else waits for the thread, in bytes.
+const PARSED_APART_BYTES_MIN: usize = 64 * 1024;
 
-impl<S: Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
+impl<S: Sync, T: DeserializeOwned + Send + 'static, const BYTES_MAX: usize> FromRequest<S>
+    for JsonBody<T, BYTES_MAX>
+{
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
-        let bytes = read_whole(request.into_body()).await?;
-        // Said here, because a derived reader would take an array for an object's fields.
-        if bytes.iter().find(|byte| !byte.is_ascii_whitespace()).is_some_and(|first| *first != b'{') {
-            return Err(malformed("request.malformed", "the body must be a JSON object".to_owned()));
+        let bytes = read_json(request, BYTES_MAX).await?;
+        if bytes.len() < PARSED_APART_BYTES_MIN {
+            return parsed(&bytes).map(Self);
         }
-        let text: &[u8] = if bytes.iter().all(u8::is_ascii_whitespace) { b"{}" } else { &bytes };
-        let value = serde_json::from_slice(text).map_err(|error| {
-            malformed("request.malformed", format!("the body is not what this endpoint takes: {error}"))
-        })?;
-        Ok(Self(value))
+        tokio::task::spawn_blocking(move || parsed(&bytes)).await.map_err(Error::bug)?.map(Self)
     }
+}
+
+fn parsed<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+    // Said here, because a derived reader would take an array for an object's fields.
+    if bytes.iter().find(|byte| !byte.is_ascii_whitespace()).is_some_and(|first| *first != b'{') {
+        return Err(malformed("request.malformed", "the body must be a JSON object".to_owned()));
+    }
+    let text: &[u8] = if bytes.iter().all(u8::is_ascii_whitespace) { b"{}" } else { bytes };
+    serde_json::from_slice(text).map_err(|error| {
+        malformed("request.malformed", format!("the body is not what this endpoint takes: {error}"))
+    })
 }
 
 /// A JSON body that may hold secrets: what is wrong with it is said without quoting it, and what was read is cleared.
@@ -47,7 +53,7 @@ impl<S: Sync, T: DeserializeOwned> FromRequest<S> for SecretBody<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
-        let bytes = Zeroizing::new(read_whole(request.into_body()).await?);
+        let bytes = Zeroizing::new(read_json(request, limits::VAULT_BODY_BYTES_MAX).await?);
         let text: &[u8] = if bytes.iter().all(u8::is_ascii_whitespace) { b"{}" } else { &bytes };
         let is_object = text.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
         // The reader's own words would repeat what it did not expect.
@@ -64,53 +70,25 @@ impl<S: Sync, T: DeserializeOwned> FromRequest<S> for SecretBody<T> {
     }
 }
 
-async fn read_whole(mut body: Body) -> Result<Vec<u8>, ApiError> {
-    let mut bytes = Vec::new();
-    while let Some(chunk) = next_chunk(&mut body).await? {
-        if bytes.len() + chunk.len() > limits::JSON_BODY_BYTES_MAX {
-            discard(body).await;
-            let message = format!("the body is larger than {} bytes", limits::JSON_BODY_BYTES_MAX);
-            return Err(ApiError(Error::new(ErrorKind::TooLarge, "request.too_large", message)));
-        }
-        bytes.extend_from_slice(&chunk);
+/// Refuses a head over its written limit, which is the same for HTTP/1.1 and HTTP/2.
+pub(crate) async fn bounded_head(request: Request, next: Next) -> Response {
+    let headers = request.headers();
+    let fields: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    let uri = request.uri();
+    let target = uri.path().len() + uri.query().map_or(0, |query| query.len() + 1);
+    if fields + target > limits::REQUEST_HEAD_BYTES_MAX || headers.len() > limits::REQUEST_HEADERS_MAX {
+        return ApiError(head_too_large()).into_response();
     }
-    Ok(bytes)
+    next.run(request).await
 }
 
-/// The body's next piece; `None` at its end. A client that falls silent is given up.
-pub(crate) async fn next_chunk(body: &mut Body) -> Result<Option<Bytes>, ApiError> {
-    chunk_within(body, Duration::from_secs(REQUEST_BODY_SILENCE_MAX_S)).await
-}
-
-async fn chunk_within(body: &mut Body, silence_max: Duration) -> Result<Option<Bytes>, ApiError> {
-    loop {
-        let Ok(frame) = tokio::time::timeout(silence_max, body.frame()).await else {
-            let message =
-                format!("nothing of the body came for {} s, so it was given up", silence_max.as_secs());
-            return Err(malformed("request.stalled", message));
-        };
-        match frame.map(|frame| frame.map(hyper::body::Frame::into_data)) {
-            None => return Ok(None),
-            Some(Ok(Ok(chunk))) => return Ok(Some(chunk)),
-            // Trailers say nothing to us.
-            Some(Ok(Err(_))) => {}
-            Some(Err(_)) => {
-                let message = "the body broke off; nothing was done".to_owned();
-                return Err(malformed("request.unread", message));
-            }
-        }
-    }
-}
-
-/// Reads on for a while and keeps nothing: a client that is still sending would not see why it was refused.
-pub(crate) async fn discard(mut body: Body) {
-    let mut left = DISCARD_BYTES_MAX;
-    while let Ok(Some(chunk)) = next_chunk(&mut body).await {
-        left = left.saturating_sub(chunk.len());
-        if left == 0 {
-            return;
-        }
-    }
+pub(crate) fn head_too_large() -> Error {
+    let message = format!(
+        "the request's head has more than {} bytes or {} fields",
+        limits::REQUEST_HEAD_BYTES_MAX,
+        limits::REQUEST_HEADERS_MAX
+    );
+    Error::new(ErrorKind::HeadTooLarge, "request.head_too_large", message)
 }
 
 /// The query, as the fields of `T`.
@@ -240,21 +218,4 @@ fn segment(uri: &Uri, index: usize) -> Option<&str> {
 
 pub(crate) fn malformed(code: &'static str, message: String) -> ApiError {
     ApiError(Error::new(ErrorKind::Malformed, code, message))
-}
-
-#[cfg(test)]
-mod tests {
-    use futures_util::{StreamExt as _, stream};
-
-    use super::*;
-
-    #[tokio::test]
-    async fn a_body_that_falls_silent_is_given_up() {
-        let first = stream::iter([Ok::<_, std::io::Error>(Bytes::from_static(b"{"))]);
-        let mut body = Body::from_stream(first.chain(stream::pending()));
-        let within = Duration::from_millis(20);
-        assert_eq!(chunk_within(&mut body, within).await.ok().flatten().as_deref(), Some(&b"{"[..]));
-        let Err(ApiError(refused)) = chunk_within(&mut body, within).await else { panic!("it never ends") };
-        assert_eq!((refused.kind, refused.code), (ErrorKind::Malformed, "request.stalled"));
-    }
 }

@@ -4,14 +4,18 @@
 //! touches no disk, no database and no sandbox.
 
 mod admin;
+mod admission;
 mod auth;
+mod body;
 mod error;
 mod extract;
 mod file_body;
+mod json_bounds;
 mod listen;
 mod observe;
 mod openapi;
 mod routes;
+mod shares;
 mod sse;
 
 use axum::Router;
@@ -20,17 +24,18 @@ use palisade_runtime::Runtime;
 use tower_http::catch_panic::CatchPanicLayer;
 
 pub use admin::serve_admin;
-pub use listen::serve;
+pub use listen::{HttpConfig, serve};
 pub use openapi::document as openapi_document;
 
 /// Every route with its layers, read from the inside out.
-pub fn router(runtime: Runtime) -> Router {
+pub(crate) fn router(runtime: Runtime) -> Router {
     let http_metrics = observe::HttpMetrics::register(runtime.metrics());
     routes::all()
         .fallback(error::no_such_endpoint)
         .method_not_allowed_fallback(error::no_such_method)
         // Around every route and both fallbacks: a route that is forgotten in the list of open ones is closed.
         .layer(middleware::from_fn_with_state(runtime.clone(), auth::authenticate))
+        .layer(middleware::from_fn(extract::bounded_head))
         // Above authentication, so that a panic there is answered too; below the observer, so that it is seen.
         .layer(CatchPanicLayer::custom(error::panicked))
         // Outermost: gives the request its id, and logs and counts whatever the answer was.

@@ -47,6 +47,10 @@ pub enum ErrorKind {
     IdempotencyMismatch,
     /// A usage limit is reached.
     LimitReached,
+    /// The client did not send its request in time.
+    TimedOut,
+    /// A request's head is over its written limit.
+    HeadTooLarge,
     /// Something of ours is at fault.
     Bug,
     /// This server does not do that (yet).

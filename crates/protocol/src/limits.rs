@@ -2,8 +2,29 @@
 
 /// The longest message of a client, in bytes (decision 14); over: 413.
 pub const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
-/// The largest JSON body, in bytes: the longest message with every byte escaped fits.
+/// A JSON body, in bytes, where its endpoint says nothing else: many tools with long schemas, and answers to many calls.
 pub const JSON_BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// The body of a message, in bytes: the longest one with every byte escaped fits.
+pub const MESSAGE_BODY_BYTES_MAX: usize = 6 * MESSAGE_BYTES_MAX + 4096;
+/// The body of a credential, in bytes: its secrets and texts with every byte escaped fit.
+pub const VAULT_BODY_BYTES_MAX: usize = 512 * 1024;
+/// Arrays and objects within each other in a JSON body.
+pub const JSON_DEPTH_MAX: usize = 64;
+/// Values in a JSON body, each object, array and their members counted.
+pub const JSON_VALUES_MAX: usize = 65_536;
+/// What each of them may take of the memory, in bytes: an object with one member takes most, 717 for three that are counted, and
+/// there are two of it while one is made of the other.
+pub const JSON_VALUE_BYTES: usize = 512;
+/// What a body may take without being counted, in bytes: requests in flight are counted themselves.
+pub const BODY_BYTES_FREE: usize = 16 * 1024;
+/// Memory for bodies that are being read, of all tenants together, in bytes; over: 503.
+pub const BODIES_BYTES_MAX: usize = 128 * 1024 * 1024;
+/// Of these, what is not kept for tenants with little.
+pub const BODIES_BYTES_OPEN_MAX: usize = 96 * 1024 * 1024;
+/// The same of one tenant; over: 429. The largest body of any endpoint, read, fits.
+pub const BODIES_BYTES_PER_TENANT_MAX: usize = 64 * 1024 * 1024;
+/// The same of one client address (of IPv6, a network of 64 bits); over: 429.
+pub const BODIES_BYTES_PER_ADDRESS_MAX: usize = 64 * 1024 * 1024;
 /// A session's metadata as JSON, in bytes (decision 14).
 pub const METADATA_BYTES_MAX: usize = 16 * 1024;
 /// The default upload limit, in bytes (decision 14); a tenant's `upload_mb` overrides it.
@@ -91,10 +112,25 @@ pub const UPSTREAM_RETRY_AFTER_MAX_S: u64 = 30;
 pub const UPSTREAMS_PER_MODEL_MAX: usize = 8;
 /// One request to the built-in demo planner, in bytes: a long conversation with its tool results.
 pub const PLANNER_REQUEST_BYTES_MAX: usize = 32 * 1024 * 1024;
-/// Client connections at a time, or half of the process's open files where that is less; further ones wait.
+/// Client connections at a time, or half of the process's open files where that is less; for further ones the longest idle are ended.
 pub const CONNECTIONS_MAX: usize = 4096;
-/// How long the head of a request may take, in seconds; the connection is closed after it.
-pub const REQUEST_HEAD_MAX_S: u64 = 30;
+/// One client address (of IPv6, a network of 64 bits) has at most one in so many of them without a key.
+pub const CONNECTIONS_PER_ADDRESS_SHARE: usize = 8;
+/// How long a connection may be without a request, in seconds; `[http] idle_s` overrides it.
+pub const CONNECTION_IDLE_DEFAULT_S: u64 = 90;
+/// How long the head of a request may take from its first byte, in seconds; the connection is closed after it.
+pub const REQUEST_HEAD_MAX_S: u64 = 10;
+/// The head of a request, in bytes: its URI and its fields; over: 431.
+pub const REQUEST_HEAD_BYTES_MAX: usize = 32 * 1024;
+/// Fields in such a head; over: 431.
+pub const REQUEST_HEADERS_MAX: usize = 100;
+/// Requests at a time on one connection of HTTP/2.
+pub const HTTP2_STREAMS_MAX: u32 = 100;
+/// How long a request's body may let its reader wait in all, in seconds, and for one second more it has to bring
+/// [`REQUEST_BODY_BYTES_PER_S_MIN`]; the request is refused after it.
+pub const REQUEST_BODY_GRACE_S: u64 = 20;
+/// The slowest that a body may come, in bytes a second.
+pub const REQUEST_BODY_BYTES_PER_S_MIN: u64 = 1024;
 /// Silence within a request's body, in seconds; the request is refused after it.
 pub const REQUEST_BODY_SILENCE_MAX_S: u64 = 60;
 /// How long a turn may run, all attempts together, in seconds (contract §1); a tenant's `limits.turn_timeout_s`

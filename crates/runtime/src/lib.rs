@@ -156,6 +156,11 @@ impl Runtime {
             .collect()
     }
 
+    /// How many tenants there are.
+    pub fn tenant_count(&self) -> usize {
+        self.rooms.live().tenants.len()
+    }
+
     /// The credentials of tenants.
     pub fn vault(&self) -> &Vault {
         &self.rooms.vault

@@ -2,23 +2,26 @@
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
+use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use bytes::BytesMut;
-use palisade_protocol::limits::{DIRECTORY_ENTRIES_MAX, FILE_SENT_BYTES_MAX};
+use palisade_protocol::limits::{BODY_BYTES_FREE, DIRECTORY_ENTRIES_MAX, FILE_SENT_BYTES_MAX};
 use palisade_protocol::{Error, ErrorKind, WorkspacePath};
 use palisade_runtime::{Entry, FileUpload, OpCtx, Opened, Page, ReadFile, Runtime};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use crate::admission::{BodyMemory, Visit};
 use crate::auth::Caller;
+use crate::body::BodyReader;
 use crate::error::{ApiError, ErrorBody};
-use crate::extract::{FilePath, InSession, Query, QueryAfter, QueryPath, discard, malformed, next_chunk};
+use crate::extract::{FilePath, InSession, Query, QueryAfter, QueryPath, malformed};
 use crate::file_body::file_body;
 
 /// What is gathered for a file before it is written.
@@ -281,46 +284,75 @@ pub(crate) async fn put(
     InSession(id): InSession,
     FilePath(path): FilePath,
     headers: HeaderMap,
+    visit: Option<Extension<Arc<Visit>>>,
     body: Body,
 ) -> Result<(StatusCode, Json<WrittenFile>), ApiError> {
     let length =
         headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok());
+    let body = BodyReader::new(body);
     let upload = match runtime.upload_file(&ctx, &id, path, length).await {
         Ok(upload) => upload,
         Err(refused) => {
             // Who asked first has sent nothing yet, and reading would tell him to go on.
             if !headers.contains_key(header::EXPECT) {
-                discard(body).await;
+                body.discard().await;
             }
             return Err(refused.into());
         }
     };
-    let written = receive(upload, body).await?.finish().await?;
+    let written = receive(upload, body, visit.and_then(|visit| visit.body_memory())).await?.finish().await?;
     Ok((
         StatusCode::CREATED,
         Json(WrittenFile { path: written.path, size: written.size, modified: written.modified }),
     ))
 }
 
-/// In pieces worth a trip to the disk, so that an upload of any size needs the same memory.
-async fn receive(mut upload: FileUpload, mut body: Body) -> Result<FileUpload, ApiError> {
-    let mut gathered = BytesMut::with_capacity(CHUNK_BYTES);
-    while let Some(chunk) = next_chunk(&mut body).await? {
-        gathered.extend_from_slice(&chunk);
-        if gathered.len() >= CHUNK_BYTES {
-            upload = match upload.write(gathered.split().freeze()).await {
+/// In pieces worth a trip to the disk, so that an upload of any size needs the same memory; in smaller ones where other uploads of
+/// the tenant have all that it may have.
+async fn receive(
+    mut upload: FileUpload,
+    mut body: BodyReader,
+    memory: Option<BodyMemory>,
+) -> Result<FileUpload, ApiError> {
+    let mut piece = Piece { gathered: BytesMut::new(), memory, bytes_max: BODY_BYTES_FREE };
+    while let Some(chunk) = body.next().await? {
+        piece.gathered.extend_from_slice(&chunk);
+        if piece.is_full() {
+            upload = match upload.write(piece.gathered.split().freeze()).await {
                 Ok(upload) => upload,
                 Err(refused) => {
-                    discard(body).await;
+                    body.discard().await;
                     return Err(refused.into());
                 }
             };
         }
     }
-    if !gathered.is_empty() {
-        upload = upload.write(gathered.freeze()).await?;
+    if !piece.gathered.is_empty() {
+        upload = upload.write(piece.gathered.freeze()).await?;
     }
     Ok(upload)
+}
+
+/// What of an upload is in memory.
+struct Piece {
+    gathered: BytesMut,
+    memory: Option<BodyMemory>,
+    bytes_max: usize,
+}
+
+impl Piece {
+    /// Whether to write it; one that is worth more memory takes that first, if there is any.
+    fn is_full(&mut self) -> bool {
+        if self.gathered.len() < self.bytes_max {
+            return false;
+        }
+        let grows = self.bytes_max < CHUNK_BYTES
+            && self.memory.as_mut().is_none_or(|memory| memory.grow(CHUNK_BYTES - self.bytes_max).is_ok());
+        if grows {
+            self.bytes_max = CHUNK_BYTES;
+        }
+        self.gathered.len() >= self.bytes_max
+    }
 }
 
 #[derive(Deserialize, IntoParams)]

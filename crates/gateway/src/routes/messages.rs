@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
+use palisade_protocol::limits::MESSAGE_BODY_BYTES_MAX;
 use palisade_runtime::{Cancelled, Runtime, Sent};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -33,7 +34,7 @@ pub(crate) async fn send(
     Caller(ctx): Caller,
     InSession(id): InSession,
     headers: HeaderMap,
-    JsonBody(body): JsonBody<MessageBody>,
+    JsonBody(body): JsonBody<MessageBody, MESSAGE_BODY_BYTES_MAX>,
 ) -> Result<Response, ApiError> {
     let key = headers.get("idempotency-key").map(|key| key.to_str().map(str::to_owned)).transpose();
     let key = key.map_err(|_| {

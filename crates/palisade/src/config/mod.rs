@@ -5,6 +5,7 @@ pub(crate) mod address;
 pub(crate) mod changes;
 mod credits;
 mod egress;
+mod http;
 mod mistake;
 mod secret;
 mod store;
@@ -21,6 +22,7 @@ use serde::Deserialize;
 
 pub(crate) use credits::{CreditsSection, LimitsSection, TenantCreditsSection};
 pub(crate) use egress::{EgressSection, TenantEgressSection};
+pub(crate) use http::HttpSection;
 pub(crate) use secret::SecretRef;
 pub(crate) use store::StoreSection;
 pub(crate) use vault::VaultSection;
@@ -32,6 +34,7 @@ pub(crate) struct Config {
     #[serde(deserialize_with = "address::listen")]
     pub(crate) listen: SocketAddr,
     pub(crate) data_dir: PathBuf,
+    pub(crate) http: HttpSection,
     pub(crate) store: StoreSection,
     pub(crate) vault: VaultSection,
     pub(crate) upstream: Vec<UpstreamSection>,
@@ -218,6 +221,7 @@ impl Default for Config {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             data_dir: PathBuf::from("palisade-data"),
+            http: HttpSection::default(),
             store: StoreSection::default(),
             vault: VaultSection::default(),
             upstream: Vec::new(),
@@ -318,6 +322,7 @@ impl Config {
             bail!("[sandbox] run_as = 0: nothing of Palisade may run as root");
         }
         self.sandbox.check()?;
+        self.http.connections().map(drop)?;
         self.egress.check()?;
         self.vault.check()?;
         if self.upstream.is_empty() && !self.model.is_empty() {
@@ -556,6 +561,8 @@ mod tests {
             ("[vault]\nkey = \"env:A\"\npassphrase = \"env:B\"", "[vault]"),
             ("[vault]\nkey = \"0123456789abcdef\"", "env:NAME"),
             ("[sessions]\nidle_s = 0", "idle_s"),
+            ("[http]\nidle_s = 0", "[http] idle_s"),
+            ("[http]\ntrusted_peers = [\"balancer\"]", "10.0.0.0/8"),
             ("[sandbox]\nmemory_mb = 10", "memory_mb"),
             ("[sandbox]\npids = 3", "pids"),
             ("[sandbox]\ncpus = 0.0", "cpus"),

@@ -183,15 +183,14 @@ async fn run(prepared: Prepared) -> Result<()> {
         drain.cancelled().await;
         tokio::time::timeout(DRAIN_MAX, draining.drain()).await
     };
-    let (served, drained, (), (), ()) = tokio::join!(
-        palisade_gateway::serve(listener, palisade_gateway::router(runtime.clone()), stopping),
+    let ((), drained, (), (), ()) = tokio::join!(
+        palisade_gateway::serve(listener, runtime.clone(), config.http.connections()?, stopping),
         drained,
         operator,
         egress.keep(drain.clone()),
         reload.keep(hangups, drain.clone())
     );
     egress::shut_down(&way_out, PROXY_GRACE).await;
-    served.context("serving")?;
     let drained =
         drained.with_context(|| format!("running work did not end within {} s", DRAIN_MAX.as_secs()))?;
     drained.context(

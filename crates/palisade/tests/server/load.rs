@@ -197,7 +197,7 @@ fn check_turn(size: &Size, turn: usize, stream: &str) {
 }
 
 /// The server's own memory. Root may look, whoever the server runs as.
-fn private_kib(server: &Server) -> Option<u64> {
+pub(crate) fn private_kib(server: &Server) -> Option<u64> {
     let path = format!("/proc/{}/smaps_rollup", server.pid()?.as_raw_nonzero());
     let rollup = std::fs::read_to_string(path).ok()?;
     let private = rollup.lines().filter(|line| line.starts_with("Private_"));

@@ -6,8 +6,10 @@
 
 mod attempts;
 mod bad_input;
+mod bodies;
 mod client_tools;
 mod clock;
+mod connections;
 mod conversation;
 mod cookbook;
 mod credentials;

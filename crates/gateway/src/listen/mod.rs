@@ -1,53 +1,67 @@
 //! The listener: takes connections, serves them, and lets the running ones end when told to stop. It must never let a
-//! client that says nothing hold a connection, nor all clients together more of them than the process can open.
+//! client that says nothing hold a connection that others need, nor all clients together more than the process can open.
 
-use std::convert::Infallible;
+mod connection;
+mod metrics;
+mod socket;
+mod table;
+
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use axum::Router;
-use axum::response::Response;
-use hyper::body::Incoming;
-use hyper::service::Service as _;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
-use hyper_util::service::TowerToHyperService;
+use ipnet::IpNet;
 use palisade_protocol::limits;
-use tokio::net::{TcpListener, TcpStream};
+use palisade_runtime::Runtime;
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// A reader that takes nothing for so long is gone (decision 33), in milliseconds.
-const STALLED_READER_MS: u32 = 120_000;
-/// What a connection may hold of a request's head, and of an answer that its reader does not take.
-const BUFFER_BYTES_MAX: usize = 64 * 1024;
+use crate::admission::Admission;
+use connection::{Shared, serve_connection};
+use metrics::ConnectionMetrics;
+pub(crate) use table::{Connection, Neighbourhood};
+use table::{Slots, Table, Times};
+
 /// How long connections may take to end after the stop.
 const GRACE: Duration = Duration::from_secs(10);
 /// How long nothing is accepted after the system had no descriptor left, in milliseconds.
 const ACCEPT_PAUSE_MS: u64 = 500;
+/// Connections that were told to make room and have not closed yet.
+const CLOSING_MAX: usize = 16;
 
-/// What clients may take of this listener.
-#[derive(Clone, Copy)]
-struct Allowance {
-    /// How long a request's head may take, from the connection or from the request before.
-    head: Duration,
-    /// Connections at a time; further ones wait in the system's queue.
-    connections: usize,
+/// What an operator says about clients' connections.
+#[derive(Clone, Debug)]
+pub struct HttpConfig {
+    /// How long a connection may be open without a request. It has to be longer than what a load balancer in front keeps its
+    /// own idle connections, or a request may meet a connection that is just being closed.
+    pub idle: Duration,
+    /// Load balancers and the like, whose connections are those of many clients.
+    pub trusted_peers: Vec<IpNet>,
 }
 
 /// Serves until `stop` completes, then for at most ten seconds more.
 pub async fn serve(
     listener: TcpListener,
-    router: Router,
+    runtime: Runtime,
+    config: HttpConfig,
     stop: impl Future<Output = ()> + Send + 'static,
-) -> std::io::Result<()> {
-    let allowance =
-        Allowance { head: Duration::from_secs(limits::REQUEST_HEAD_MAX_S), connections: connections_max() };
-    serve_within(listener, router, stop, allowance).await;
-    Ok(())
+) {
+    let slots = connections_max();
+    let admission = Admission::new(slots, runtime.tenant_count(), runtime.metrics());
+    let times = Times { head: Duration::from_secs(limits::REQUEST_HEAD_MAX_S), idle: config.idle };
+    let table = Table::new(
+        Slots {
+            all: slots,
+            unknown_per_neighbourhood: (slots / limits::CONNECTIONS_PER_ADDRESS_SHARE).max(1),
+            trusted_peers: config.trusted_peers,
+        },
+        ConnectionMetrics::register(runtime.metrics()),
+    );
+    let stopping = CancellationToken::new();
+    let shared = Shared { router: crate::router(runtime), admission, times, stopping };
+    serve_within(listener, shared, table, stop).await;
 }
 
 /// The written limit, or half of what the process may open: files and sandboxes need descriptors too.
@@ -59,29 +73,36 @@ fn connections_max() -> usize {
 
 async fn serve_within(
     listener: TcpListener,
-    router: Router,
+    shared: Shared,
+    table: Arc<Table>,
     stop: impl Future<Output = ()>,
-    allowance: Allowance,
 ) {
-    let slots = Arc::new(Semaphore::new(allowance.connections));
-    let (connections, stopping) = (TaskTracker::new(), CancellationToken::new());
+    let sockets = Arc::new(Semaphore::new(table.slots() + CLOSING_MAX));
+    let (connections, stopping) = (TaskTracker::new(), shared.stopping.clone());
     let mut stop = pin!(stop);
     loop {
         let accepted = async {
-            // Before accepting, so that a connection that cannot be served is not begun.
-            let slot = Arc::clone(&slots).acquire_owned().await;
-            (listener.accept().await, slot)
+            // Who was told to make room does so at once, so that this is no wait for any client.
+            let socket = Arc::clone(&sockets).acquire_owned().await;
+            (listener.accept().await, socket)
         };
-        let (accepted, slot) = tokio::select! {
+        let (accepted, socket) = tokio::select! {
             () = &mut stop => break,
             accepted = accepted => accepted,
         };
         match accepted {
-            Ok((stream, _)) => {
-                let serving = serve_connection(stream, router.clone(), stopping.clone(), allowance.head);
+            Ok((stream, peer)) => {
+                let Some(connection) = table.admit(peer.ip()) else {
+                    // As much as the system takes at once, and then it is closed.
+                    let _ = stream.try_write(&socket::answer_to_the_unread(table::busy()));
+                    continue;
+                };
+                let serving = serve_connection(stream, Arc::clone(&connection), shared.clone());
+                let table = Arc::clone(&table);
                 connections.spawn(async move {
                     serving.await;
-                    drop(slot);
+                    table.remove(&connection);
+                    drop(socket);
                 });
             }
             Err(error) if is_of_the_client(&error) => {}
@@ -106,70 +127,25 @@ fn is_of_the_client(error: &std::io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
-/// One connection to its end, HTTP/1.1 or HTTP/2, whichever the client begins with.
-async fn serve_connection(
-    stream: TcpStream,
-    router: Router,
-    stopping: CancellationToken,
-    head_max: Duration,
-) {
-    prepare(&stream);
-    let has_begun = Arc::new(AtomicBool::new(false));
-    let routes = TowerToHyperService::new(router);
-    let begun = Arc::clone(&has_begun);
-    let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
-        begun.store(true, Ordering::Relaxed);
-        let answer = routes.call(request);
-        async move { answer.await as Result<Response, Infallible> }
-    });
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(head_max).max_buf_size(BUFFER_BYTES_MAX);
-    // A peer that is gone without a word is noticed by its silence.
-    builder.http2().timer(TokioTimer::new()).keep_alive_interval(head_max);
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
-    // The first head has a clock of its own: until it is known which protocol it is, no other one runs.
-    let mut first_head = pin!(tokio::time::sleep(head_max));
-    let mut is_first_awaited = true;
-    let mut is_running = true;
-    let ended = loop {
-        tokio::select! {
-            ended = connection.as_mut() => break ended,
-            () = stopping.cancelled(), if is_running => {
-                is_running = false;
-                connection.as_mut().graceful_shutdown();
-            }
-            () = first_head.as_mut(), if is_first_awaited => {
-                is_first_awaited = false;
-                if !has_begun.load(Ordering::Relaxed) {
-                    return;
-                }
-            }
-        }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(error, "a connection broke");
-    }
-}
-
-fn prepare(stream: &TcpStream) {
-    // An event is worth a packet of its own.
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "TCP_NODELAY was not set");
-    }
-    if let Err(error) = rustix::net::sockopt::set_tcp_user_timeout(stream, STALLED_READER_MS) {
-        tracing::debug!(%error, "TCP_USER_TIMEOUT was not set");
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use axum::Router;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpStream;
     use tokio::sync::Notify;
     use tokio::task::JoinSet;
 
     use super::*;
 
+    const LONG: Duration = Duration::from_secs(60);
     const REQUEST: &[u8] = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n";
+
+    /// What clients may take.
+    struct Allowance {
+        head: Duration,
+        idle: Duration,
+        connections: usize,
+    }
 
     /// Answers `/health` at once, and `/slow` when it is told to.
     async fn started(
@@ -187,7 +163,14 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let mut serving = JoinSet::new();
-        serving.spawn(serve_within(listener, router, stop.cancelled_owned(), allowance));
+        let Allowance { head, idle, connections } = allowance;
+        let slots =
+            Slots { all: connections, unknown_per_neighbourhood: connections, trusted_peers: Vec::new() };
+        let admission = Admission::new(connections, 1, &palisade_runtime::Metrics::default());
+        let stopping = CancellationToken::new();
+        let shared = Shared { router, admission, times: Times { head, idle }, stopping };
+        let table = Table::new(slots, ConnectionMetrics::default());
+        serving.spawn(serve_within(listener, shared, table, stop.cancelled_owned()));
         (address, serving)
     }
 
@@ -200,7 +183,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_head_that_does_not_come_ends_the_connection() {
-        let allowance = Allowance { head: Duration::from_millis(200), connections: 10 };
+        let allowance = Allowance { head: Duration::from_millis(200), idle: LONG, connections: 10 };
         let (address, _serving) = started(allowance, Arc::default(), CancellationToken::new()).await;
         let mut waiting = Vec::new();
         for said in ["", "GET /hea", "GET /health HTTP/1.1\r\nHost: x\r\n", "PRI * HTTP/2.0\r\n"] {
@@ -209,19 +192,39 @@ mod tests {
             waiting.push((said, stream));
         }
         for (said, stream) in &mut waiting {
-            assert!(!to_its_end(stream).await.contains("200 OK"), "{said:?}");
+            let told = to_its_end(stream).await;
+            assert_eq!(told.contains("HTTP/1.1 408 Request Timeout"), !said.is_empty(), "{said:?}: {told}");
         }
-        // A second request has no more time than the first.
+        // A second request has no more time than the first, from its first byte on.
         let mut stream = TcpStream::connect(address).await.unwrap();
-        stream.write_all(&[REQUEST, b"GET /hea"].concat()).await.unwrap();
-        let answers = to_its_end(&mut stream).await;
-        assert_eq!(answers.matches("200 OK").count(), 1, "{answers}");
+        stream.write_all(REQUEST).await.unwrap();
+        stream.read_exact(&mut [0; 15]).await.unwrap();
+        stream.write_all(b"GET /hea").await.unwrap();
+        let rest = to_its_end(&mut stream).await;
+        assert!(rest.contains("408") && rest.contains("request.head_timeout"), "{rest}");
+    }
+
+    #[tokio::test]
+    async fn a_connection_without_a_request_ends_after_its_idle_time_and_not_before_an_answer() {
+        let (idle, go) = (Duration::from_millis(300), Arc::new(Notify::new()));
+        let allowance = Allowance { head: LONG, idle, connections: 10 };
+        let (address, _serving) = started(allowance, Arc::clone(&go), CancellationToken::new()).await;
+        let mut slow = TcpStream::connect(address).await.unwrap();
+        slow.write_all(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        for _ in 0..2 {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(REQUEST).await.unwrap();
+            let answer = to_its_end(&mut stream).await;
+            assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("well"), "{answer}");
+        }
+        go.notify_one();
+        assert!(to_its_end(&mut slow).await.ends_with("slow"));
     }
 
     #[tokio::test]
     async fn an_answer_may_take_longer_than_a_head() {
         let (head, go) = (Duration::from_millis(50), Arc::new(Notify::new()));
-        let allowance = Allowance { head, connections: 10 };
+        let allowance = Allowance { head, idle: LONG, connections: 10 };
         let (address, _serving) = started(allowance, Arc::clone(&go), CancellationToken::new()).await;
         let mut idle = TcpStream::connect(address).await.unwrap();
         let mut slow = TcpStream::connect(address).await.unwrap();
@@ -234,23 +237,28 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn further_connections_wait_for_their_turn() {
-        let allowance = Allowance { head: Duration::from_millis(300), connections: 1 };
+    async fn a_newcomer_takes_the_place_of_the_oldest_without_a_key() {
+        let allowance = Allowance { head: LONG, idle: LONG, connections: 3 };
         let (address, _serving) = started(allowance, Arc::default(), CancellationToken::new()).await;
-        let _silent = TcpStream::connect(address).await.unwrap();
-        let began = std::time::Instant::now();
-        let mut second = TcpStream::connect(address).await.unwrap();
-        second.write_all(REQUEST).await.unwrap();
-        let mut first_bytes = [0; 15];
-        second.read_exact(&mut first_bytes).await.unwrap();
-        assert_eq!(&first_bytes, b"HTTP/1.1 200 OK");
-        assert!(began.elapsed() >= Duration::from_millis(250), "it was served beside the first one");
+        let mut held = Vec::new();
+        for said in ["GET /hea", "", "PRI * HT"] {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(said.as_bytes()).await.unwrap();
+            held.push(stream);
+        }
+        let mut newcomer = TcpStream::connect(address).await.unwrap();
+        newcomer.write_all(REQUEST).await.unwrap();
+        newcomer.read_exact(&mut [0; 15]).await.unwrap();
+        let told = to_its_end(&mut held[0]).await;
+        assert!(told.is_empty() || told.starts_with("HTTP/1.1 503 "), "{told}");
+        held[1].write_all(REQUEST).await.unwrap();
+        held[1].read_exact(&mut [0; 15]).await.unwrap();
     }
 
     #[tokio::test]
     async fn a_stop_lets_what_runs_end_and_ends_what_is_idle() {
         let (go, stop) = (Arc::new(Notify::new()), CancellationToken::new());
-        let allowance = Allowance { head: Duration::from_secs(60), connections: 10 };
+        let allowance = Allowance { head: LONG, idle: LONG, connections: 10 };
         let (address, mut serving) = started(allowance, Arc::clone(&go), stop.clone()).await;
         let mut idle = TcpStream::connect(address).await.unwrap();
         let mut slow = TcpStream::connect(address).await.unwrap();
