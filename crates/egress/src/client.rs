@@ -93,8 +93,8 @@ impl ProxyClient {
             let source = source.into();
             EgressError::Send { host: host.clone(), source }
         })?;
-        if let Some(code) = refusal(&response) {
-            return Err(refused(host, code));
+        if let Some(refusal) = refusal(&response) {
+            return Err(refused(host, refusal));
         }
         let (head, body) = response.into_parts();
         let body = body.into_data_stream().map(move |chunk| {
@@ -156,17 +156,16 @@ impl Endpoint {
     }
 }
 
-/// The code of a refusal of the proxy's own; an upstream's answer never has that field.
-fn refusal(response: &Response<Incoming>) -> Option<String> {
+/// The code of a refusal of the proxy's own, and what it says of it; an upstream's answer never has that field.
+fn refusal(response: &Response<Incoming>) -> Option<(String, String)> {
     let said = response.headers().get(PROXY_STATUS)?.to_str().ok()?;
-    Some(said.rsplit('"').nth(1).unwrap_or_default().to_owned())
+    let (code, why) = said.rsplit('"').nth(1).unwrap_or_default().split_once(": ")?;
+    Some((code.to_owned(), why.to_owned()))
 }
 
-fn refused(host: String, code: String) -> EgressError {
-    match Reason::ALL.iter().copied().find(|reason| reason.code() == code) {
-        Some(Reason::UpstreamBroke | Reason::AnswerTimeout | Reason::AnswerMalformed) => {
-            EgressError::Send { host, source: code.into() }
-        }
+fn refused(host: String, (code, why): (String, String)) -> EgressError {
+    match Reason::ALL.iter().copied().find(|reason| reason.code() == code && reason.why() == why) {
+        Some(reason) if reason.is_of_the_answer() => EgressError::Send { host, source: reason.into() },
         Some(reason @ (Reason::DialTimeout | Reason::ResolveTimeout)) => {
             EgressError::ConnectTimeout { host, reason }
         }
@@ -262,12 +261,15 @@ mod tests {
 
     #[test]
     fn refusals_say_how_far_a_call_came() {
-        let told = |code: &str| refused("h:1".into(), code.into());
-        assert!(told("dial-failed").is_connect() && told("dial-timeout").is_connect());
-        assert!(told("audit-unavailable").is_connect());
-        assert!(matches!(told("upstream-broke"), EgressError::Send { .. }));
-        assert!(matches!(told("not-allowed"), EgressError::Refused { .. }));
-        assert!(matches!(told("credential-missing"), EgressError::Refused { .. }));
-        assert!(matches!(told("what-is-this"), EgressError::Refused { .. }));
+        let told = |reason: Reason| refused("h:1".into(), (reason.code().into(), reason.why().into()));
+        assert!(told(Reason::DialFailed).is_connect() && told(Reason::DialTimeout).is_connect());
+        assert!(told(Reason::AuditUnavailable).is_connect() && told(Reason::CertificateExpired).is_connect());
+        for reason in [Reason::UpstreamBroke, Reason::AnswerMalformed, Reason::AnswerHeadTooLarge] {
+            assert!(matches!(told(reason), EgressError::Send { .. }), "{reason}");
+        }
+        assert!(matches!(told(Reason::NotAllowed), EgressError::Refused { .. }));
+        assert!(matches!(told(Reason::CredentialMissing), EgressError::Refused { .. }));
+        let unknown = refused("h:1".into(), ("what-is-this".into(), "nobody knows".into()));
+        assert!(matches!(unknown, EgressError::Refused { .. }));
     }
 }

@@ -16,6 +16,9 @@ pub struct Credentials {
     by_name: HashMap<String, SecretString>,
 }
 
+/// Secrets, each with the credential that it is part of.
+pub type Secrets = Vec<(CredentialName, SecretString)>;
+
 /// The vault, as the proxy sees it.
 pub trait CredentialSource: Send + Sync {
     /// What this tenant's credential of this name is worth at the moment.
@@ -24,6 +27,14 @@ pub trait CredentialSource: Send + Sync {
         tenant: &TenantName,
         name: &CredentialName,
     ) -> BoxFuture<'static, Result<SecretString, CredentialFault>>;
+
+    /// Everything of these credentials that must not come back in an answer: what is attached, what it is renewed with, and what they were
+    /// not long ago. Nobody is asked for a new token for this.
+    fn known(
+        &self,
+        tenant: &TenantName,
+        names: Vec<CredentialName>,
+    ) -> BoxFuture<'static, Result<Secrets, CredentialFault>>;
 }
 
 /// Why a credential cannot be attached. The request goes nowhere then.
@@ -51,6 +62,14 @@ impl CredentialSource for NoCredentials {
         _: &CredentialName,
     ) -> BoxFuture<'static, Result<SecretString, CredentialFault>> {
         Box::pin(std::future::ready(Err(CredentialFault::Missing)))
+    }
+
+    fn known(
+        &self,
+        _: &TenantName,
+        _: Vec<CredentialName>,
+    ) -> BoxFuture<'static, Result<Secrets, CredentialFault>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
     }
 }
 

@@ -176,6 +176,33 @@ pub enum EgressError {
         #[source]
         source: std::io::Error,
     },
+    /// The file that says where the audit log ends.
+    #[error("the anchor of the audit log, {}, cannot be used", path.display())]
+    AuditAnchor {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Records are missing at the end of the audit log.
+    #[error("the end of the audit log in {} is missing: record {written} was written, and the last one here is {last_seq}", path.display())]
+    AuditCut {
+        /// The log's folder.
+        path: PathBuf,
+        /// The last record that is there; 0 if none is.
+        last_seq: u64,
+        /// The last that was written, at least.
+        written: u64,
+    },
+    /// Records are missing at the beginning of the audit log.
+    #[error("the beginning of the audit log in {} is missing: the first record here is {first_seq}, and those before it were not shipped; if you took them away yourself, say so with --first {first_seq}", path.display())]
+    AuditBeginning {
+        /// The log's folder.
+        path: PathBuf,
+        /// The first record that is there.
+        first_seq: u64,
+    },
     /// The audit log is not what was written.
     #[error("{}, line {line}: {why}", path.display())]
     AuditBroken {

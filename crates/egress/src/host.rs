@@ -11,7 +11,7 @@ use crate::Reason;
 const NAME_BYTES_MAX: usize = 253;
 const LABEL_BYTES_MAX: usize = 63;
 
-/// A host name in canonical form: letters, digits and hyphens, lower case, international labels as valid A-labels.
+/// A host name in canonical form: letters, digits, hyphens and underscores, lower case, international labels as valid A-labels.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct HostName(Box<str>);
 
@@ -98,7 +98,7 @@ impl std::fmt::Display for Host {
 
 fn is_label(label: &str) -> bool {
     (1..=LABEL_BYTES_MAX).contains(&label.len())
-        && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
         && !label.starts_with('-')
         && !label.ends_with('-')
 }
@@ -145,6 +145,8 @@ fn to_ascii(name: &str) -> Option<String> {
 
 /// Whether the A-labels are ones that their own Unicode form would be written as.
 fn is_stable_under_idna(name: &str) -> bool {
+    // An underscore is for names of servers what a letter is; to these rules it is none.
+    let name = &name.replace('_', "x");
     let (unicode, valid) =
         Uts46::new().to_unicode(name.as_bytes(), AsciiDenyList::STD3, Hyphens::CheckFirstLast);
     valid.is_ok() && to_ascii(&unicode).as_deref() == Some(name)
@@ -235,9 +237,15 @@ mod tests {
         assert_eq!(long.len(), 255);
         refused(&long);
         name(&long[2..]);
-        for text in ["a..allowed.test", "*.allowed.test", "-a.test", "a-.test", "a_b.test", "a b.test", "a/b"]
-        {
+        for text in ["a..allowed.test", "*.allowed.test", "-a.test", "a-.test", "a b.test", "a/b"] {
             refused(text);
+        }
+        // Names of servers have underscores, whatever the rules say.
+        for text in ["my_bucket.test", "_dmarc.test", "a_.b", "_", "xn--bcher-kva.my_host.test"] {
+            assert_eq!(name(text), text);
+        }
+        for text in ["1.2.3.4_", "_1.2.3.4", "1_0"] {
+            assert!(matches!(Host::parse(text), Ok(Host::Name(_)) | Err(_)), "{text} is no address");
         }
     }
 
@@ -269,11 +277,11 @@ mod tests {
     proptest! {
         /// Whatever is accepted stays as it is when it is read again, and is plain.
         #[test]
-        fn canonical_is_canonical(text in "\\PC{0,40}|[a-z0-9.\\-x\\[\\]:%]{0,40}|(xn--)?[a-z0-9-]{1,12}(\\.[a-z0-9-]{1,9}){0,3}\\.?") {
+        fn canonical_is_canonical(text in "\\PC{0,40}|[a-z0-9._\\-x\\[\\]:%]{0,40}|(xn--)?[a-z0-9-]{1,12}(\\.[a-z0-9-]{1,9}){0,3}\\.?") {
             if let Ok(host) = Host::parse(&text) {
                 let written = host.to_string();
                 prop_assert_eq!(Host::parse(&written), Ok(host));
-                prop_assert!(written.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.:[]".contains(&b)));
+                prop_assert!(written.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_.:[]".contains(&b)));
                 prop_assert!(!written.ends_with('.'));
             }
         }

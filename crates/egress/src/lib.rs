@@ -25,9 +25,9 @@ mod stream;
 mod tls;
 
 pub use address::AddressKind;
-pub use audit::{AuditLog, AuditSettings, Kind, Record, Verified, verify};
+pub use audit::{AuditLog, AuditSettings, Kind, Record, Verified, anchor_of, verify, verify_anchored};
 pub use client::{ByteStream, OutboundRequest, OutboundResponse, ProxyClient};
-pub use credentials::{CredentialFault, CredentialSource, Credentials, NoCredentials};
+pub use credentials::{CredentialFault, CredentialSource, Credentials, NoCredentials, Secrets};
 pub use destination::{Destination, Scheme};
 pub use error::EgressError;
 pub use hello::{ClientHello, parse_client_hello};

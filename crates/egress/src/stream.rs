@@ -196,6 +196,11 @@ impl Stream {
         if let Some(tls) = &self.tls {
             tls.say_goodbye(&self.socket);
         }
+        self.cut_off();
+    }
+
+    /// Ends the connection where it is. Within TLS nothing says that this was all.
+    pub(crate) fn cut_off(&self) {
         // Whoever is gone already has nothing to be told.
         let _ = match &self.socket {
             Socket::Tcp(stream) => SockRef::from(stream).shutdown(Shutdown::Write),

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use palisade_egress::{CredentialFault, CredentialSource, EgressError, Endpoint, VaultRules, WayOut};
+use palisade_egress::{
+    CredentialFault, CredentialSource, EgressError, Endpoint, Secrets, VaultRules, WayOut,
+};
 use palisade_protocol::{CredentialName, Error, TenantName};
 use palisade_vault::SecretString;
 use tokio::sync::watch;
@@ -157,6 +159,14 @@ impl VaultSource {
     }
 }
 
+fn told(fault: VaultFault) -> CredentialFault {
+    match fault {
+        VaultFault::Sealed => CredentialFault::Sealed,
+        VaultFault::Missing => CredentialFault::Missing,
+        VaultFault::Unavailable => CredentialFault::Unavailable,
+    }
+}
+
 impl CredentialSource for VaultSource {
     fn secret(
         &self,
@@ -166,11 +176,20 @@ impl CredentialSource for VaultSource {
         let (vault, tenant, name) = (self.0.get().cloned(), tenant.clone(), name.clone());
         async move {
             let vault = vault.ok_or(CredentialFault::Sealed)?;
-            vault.credential_secret(&tenant, &name).await.map_err(|fault| match fault {
-                VaultFault::Sealed => CredentialFault::Sealed,
-                VaultFault::Missing => CredentialFault::Missing,
-                VaultFault::Unavailable => CredentialFault::Unavailable,
-            })
+            vault.credential_secret(&tenant, &name).await.map_err(told)
+        }
+        .boxed()
+    }
+
+    fn known(
+        &self,
+        tenant: &TenantName,
+        names: Vec<CredentialName>,
+    ) -> BoxFuture<'static, Result<Secrets, CredentialFault>> {
+        let (vault, tenant) = (self.0.get().cloned(), tenant.clone());
+        async move {
+            let vault = vault.ok_or(CredentialFault::Sealed)?;
+            vault.known_secrets(&tenant, &names).await.map_err(told)
         }
         .boxed()
     }

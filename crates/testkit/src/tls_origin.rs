@@ -44,11 +44,28 @@ struct Seen {
 
 impl TlsOrigin {
     /// Listens on a port of its own, as these hosts; each request is answered with the bytes that `respond` makes of it.
+    /// `Connection: close` in them ends the connection in good order, `Connection: cut` without TLS being told.
     pub async fn start(
         names: &[&str],
         respond: impl Fn(&str) -> Vec<u8> + Send + Sync + 'static,
     ) -> Result<Self, BoxError> {
-        let (config, authority_pem) = certified(names)?;
+        Self::start_with(certified(CertificateParams::new(hosts(names))?)?, respond).await
+    }
+
+    /// The same with a certificate whose time is over.
+    pub async fn start_expired(
+        names: &[&str],
+        respond: impl Fn(&str) -> Vec<u8> + Send + Sync + 'static,
+    ) -> Result<Self, BoxError> {
+        let mut params = CertificateParams::new(hosts(names))?;
+        params.not_after = rcgen::date_time_ymd(2020, 1, 1);
+        Self::start_with(certified(params)?, respond).await
+    }
+
+    async fn start_with(
+        (config, authority_pem): (ServerConfig, String),
+        respond: impl Fn(&str) -> Vec<u8> + Send + Sync + 'static,
+    ) -> Result<Self, BoxError> {
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
@@ -97,14 +114,17 @@ impl TlsOrigin {
     }
 }
 
-fn certified(names: &[&str]) -> Result<(ServerConfig, String), BoxError> {
+fn hosts(names: &[&str]) -> Vec<String> {
+    names.iter().map(|&name| name.to_owned()).collect()
+}
+
+fn certified(leaf: CertificateParams) -> Result<(ServerConfig, String), BoxError> {
     let (authority_key, key) = (KeyPair::generate()?, KeyPair::generate()?);
     let mut params = CertificateParams::new(Vec::new())?;
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let authority_pem = params.self_signed(&authority_key)?.pem();
     let issuer = Issuer::new(params, authority_key);
-    let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
-    let leaf = CertificateParams::new(names)?.signed_by(&key, &issuer)?;
+    let leaf = leaf.signed_by(&key, &issuer)?;
     let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
     let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()?
@@ -138,6 +158,10 @@ async fn serve(
         seen.requests.lock().unwrap_or_else(PoisonError::into_inner).push(request);
         stream.write_all(&answer).await?;
         stream.flush().await?;
+        // Gone without a goodbye, as many servers go.
+        if answer.windows(15).any(|window| window.eq_ignore_ascii_case(b"connection: cut")) {
+            return Ok(());
+        }
         if answer.windows(17).any(|window| window.eq_ignore_ascii_case(b"connection: close")) {
             return stream.shutdown().await;
         }

@@ -1,6 +1,7 @@
 //! The audit log: JSON lines, each naming the hash of the one before it. A record is in the file before its connection is dialled; what cannot
 //! be recorded does not happen. One thread writes, many records at a time.
 
+mod anchor;
 mod pack;
 mod record;
 pub(crate) mod segment;
@@ -16,7 +17,7 @@ use palisade_protocol::limits::{EGRESS_AUDIT_QUEUE_RECORDS_MAX, EGRESS_AUDIT_SEG
 pub use record::{Kind, Record};
 use segment::Segments;
 use tokio::sync::{mpsc as channel, oneshot};
-pub use verify::{Verified, verify};
+pub use verify::{Verified, verify, verify_anchored};
 
 use crate::{EgressError, Reason};
 
@@ -65,10 +66,20 @@ enum Wanted {
 impl AuditLog {
     /// Opens the log in this folder, goes on behind its last whole record, and starts its writer. The folder is this log's alone.
     pub fn open(folder: &Path, settings: AuditSettings) -> Result<Self, EgressError> {
+        Self::open_with(folder, None, settings)
+    }
+
+    /// The same for a log whose end is noted in this file, so that a cut shows. A log that is shorter than its anchor says goes on behind
+    /// the gap.
+    pub fn open_anchored(folder: &Path, anchor: &Path, settings: AuditSettings) -> Result<Self, EgressError> {
+        Self::open_with(folder, Some(anchor), settings)
+    }
+
+    fn open_with(folder: &Path, anchor: Option<&Path>, settings: AuditSettings) -> Result<Self, EgressError> {
         let failed =
             |source| EgressError::Audit { doing: "start the writer of", path: folder.into(), source };
         let (look, packer) = pack::start(folder.into()).map_err(failed)?;
-        let segments = Segments::open(folder, settings, look.clone())?;
+        let segments = Segments::open(folder, anchor, settings, look.clone())?;
         // What an earlier end has left.
         let _ = look.try_send(());
         drop(look);
@@ -92,11 +103,12 @@ impl AuditLog {
     }
 
     /// Opens the first log below this folder that nobody writes: where several servers share a data directory, each has a log of its
-    /// own, and one that is started again goes on with whichever is free.
-    pub fn open_free(folder: &Path, settings: AuditSettings) -> Result<Self, EgressError> {
+    /// own, and one that is started again goes on with whichever is free. Each has an anchor of its own in that folder.
+    pub fn open_free(folder: &Path, anchors: &Path, settings: AuditSettings) -> Result<Self, EgressError> {
         let mut in_use = None;
         for number in 1..=SHARED_LOGS_MAX {
-            match Self::open(&folder.join(format!("server-{number:02}")), settings) {
+            let folder = folder.join(format!("server-{number:02}"));
+            match Self::open_anchored(&folder, &anchor_of(&folder, anchors), settings) {
                 Err(error @ EgressError::AuditInUse { .. }) => in_use = Some(error),
                 opened => return opened,
             }
@@ -149,6 +161,12 @@ impl Drop for AuditLog {
             drop(writer.take().map(JoinHandle::join));
         }
     }
+}
+
+/// The anchor of the log in this folder, among those that are kept there.
+pub fn anchor_of(folder: &Path, anchors: &Path) -> PathBuf {
+    let name = folder.file_name().and_then(|name| name.to_str()).unwrap_or("audit");
+    anchors.join(format!("{name}.json"))
 }
 
 /// Takes whatever waits, writes it as one, and tells everybody.

@@ -65,6 +65,9 @@ pub struct Record {
     /// Why it was refused, or what ended it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<Reason>,
+    /// The same in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<&'static str>,
     /// The status that the client got.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
@@ -114,6 +117,7 @@ impl Record {
             cred_id: None,
             decision: "allow",
             reason: None,
+            why: None,
             status: None,
             method: None,
             path: None,
@@ -154,6 +158,12 @@ impl Record {
         self.method = self.quote(method);
         self.path = self.quote(&path);
         self
+    }
+
+    /// What ended it; why goes with it in words, unless all was well.
+    pub(crate) fn ended_by(&mut self, reason: Reason) {
+        self.reason = Some(reason);
+        self.why = (reason != Reason::Done).then(|| reason.why());
     }
 
     fn quote(&mut self, text: &str) -> Option<String> {

@@ -11,7 +11,11 @@ use std::{
 use aws_lc_rs::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
-use super::{AuditSettings, Record, pack};
+use super::{
+    AuditSettings, Record,
+    anchor::{Anchor, End},
+    pack,
+};
 use crate::EgressError;
 
 pub(super) const CURRENT: &str = "current.jsonl";
@@ -35,6 +39,7 @@ pub(super) struct Segments {
     last_hash: String,
     /// Tells the packer that there is something to pack.
     look: SyncSender<()>,
+    anchor: Option<Anchor>,
     /// Held for as long as this log is open.
     _lock: File,
 }
@@ -134,6 +139,7 @@ pub(super) fn read_line(lines: &mut impl BufRead, line: &mut Vec<u8>) -> io::Res
 impl Segments {
     pub(super) fn open(
         folder: &Path,
+        anchor: Option<&Path>,
         settings: AuditSettings,
         look: SyncSender<()>,
     ) -> Result<Self, EgressError> {
@@ -160,12 +166,22 @@ impl Segments {
         let length = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
         current.set_len(length as u64).map_err(failed("cut a torn line off"))?;
         let mut lines = whole_lines(&bytes[..length]);
-        let first_seq = lines.next().map_or(Ok(next_seq), seq_of).map_err(failed("read"))?;
+        let first_line = lines.next();
         if let Some(line) = whole_lines(&bytes[..length]).next_back() {
             (next_seq, last_hash) = (seq_of(line).map_err(failed("read"))? + 1, hash(line));
         }
+        let (anchor, said) =
+            anchor.map(Anchor::open).transpose()?.map_or((None, None), |(it, said)| (Some(it), said));
+        if let Some(said) = said.filter(|said| said.seq >= next_seq) {
+            tracing::error!(
+                folder = %folder.display(), last = next_seq - 1, written = said.seq,
+                "the end of the audit log is missing; it goes on behind the gap, so that the gap shows"
+            );
+            (next_seq, last_hash) = (said.seq + 1, said.hash);
+        }
+        let first_seq = first_line.map_or(Ok(next_seq), seq_of).map_err(failed("read"))?;
         let length = length as u64;
-        Ok(Self {
+        let mut segments = Self {
             folder: folder.into(),
             settings,
             current,
@@ -174,8 +190,16 @@ impl Segments {
             next_seq,
             last_hash,
             look,
+            anchor,
             _lock: lock,
-        })
+        };
+        // What is there was not synced by whoever was killed.
+        segments.sync()?;
+        Ok(segments)
+    }
+
+    fn end(&self) -> End {
+        End { seq: self.next_seq - 1, hash: self.last_hash.clone() }
     }
 
     /// Writes all of these or none.
@@ -208,17 +232,33 @@ impl Segments {
         }
         (self.next_seq, self.last_hash) = (seq, last_hash);
         self.length += bytes.len() as u64;
+        let end = self.end();
+        if let (Some(anchor), false) = (&mut self.anchor, bytes.is_empty()) {
+            match self.settings.sync_each {
+                true => anchor.note_synced(end),
+                false => anchor.note(end),
+            }
+        }
         Ok(())
     }
 
-    pub(super) fn sync(&self) -> Result<(), EgressError> {
-        self.current.sync_all().map_err(|source| self.failed("sync", source))
+    pub(super) fn sync(&mut self) -> Result<(), EgressError> {
+        self.current.sync_all().map_err(|source| self.failed("sync", source))?;
+        let end = self.end();
+        if let Some(anchor) = &mut self.anchor {
+            anchor.note_synced(end);
+        }
+        Ok(())
     }
 
     /// Makes what is there a full segment; nothing is none.
     pub(super) fn close_segment(&mut self) -> Result<(), EgressError> {
         if self.length > 0 {
             self.rotate().map_err(|source| self.failed("rotate", source))?;
+            let end = self.end();
+            if let Some(anchor) = &mut self.anchor {
+                anchor.note_synced(end);
+            }
             // One look that waits will see this one, too.
             let _ = self.look.try_send(());
         }

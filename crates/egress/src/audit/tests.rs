@@ -171,12 +171,95 @@ async fn whatever_is_changed_shows() {
     assert!(verify(folder.path()).expect("whole from there on").first_seq > 1);
 }
 
+/// A log that was cut is told from a whole one: at its end by its anchor, at its beginning by what was shipped. One that is written on
+/// after it was cut does not become whole.
+#[tokio::test]
+async fn what_was_cut_off_shows() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (place, anchor) = (folder.path().join("audit"), folder.path().join("anchors/audit.json"));
+    let open = || AuditLog::open_anchored(&place, &anchor, AuditSettings::default()).expect("a log");
+    let log = open();
+    for number in 0..10 {
+        log.append(record(number)).await.expect("written");
+    }
+    // While it is written, and when it is closed.
+    assert!(verify_anchored(&place, &anchor, None).expect("whole").anchored);
+    drop(log);
+    assert_eq!(verify_anchored(&place, &anchor, None).expect("whole").last_seq, 10);
+    let current = place.join("current.jsonl");
+    let whole = fs::read_to_string(&current).expect("the log");
+    let lines: Vec<String> = whole.lines().map(|line| format!("{line}\n")).collect();
+    let cut = |from: usize, to: usize| fs::write(&current, lines[from..to].concat()).expect("cut");
+    for last in [9, 7, 0] {
+        cut(0, last);
+        let told = verify_anchored(&place, &anchor, None).expect_err("it shows").to_string();
+        assert!(told.contains(&format!("record 10 was written, and the last one here is {last}")), "{told}");
+    }
+    cut(2, 10);
+    let told = verify_anchored(&place, &anchor, None).expect_err("it shows").to_string();
+    assert!(told.contains("the first record here is 3") && told.contains("--first 3"), "{told}");
+    verify_anchored(&place, &anchor, Some(3)).expect("the operator says so");
+    fs::write(place.join("shipped"), "1").expect("written");
+    verify_anchored(&place, &anchor, None).expect_err("the second record was not");
+    fs::write(place.join("shipped"), "2").expect("written");
+    verify_anchored(&place, &anchor, None).expect("both were");
+    // Another log that is whole in itself.
+    let other = folder.path().join("other");
+    write(&other, AuditSettings::default(), 10).await;
+    fs::copy(other.join("current.jsonl"), &current).expect("replaced");
+    let told = verify_anchored(&place, &anchor, None).expect_err("it shows").to_string();
+    assert!(told.contains("it is not the record that was written"), "{told}");
+    // It goes on behind the gap, and the gap stays.
+    cut(0, 7);
+    open().append(record(11)).await.expect("written");
+    let told = verify_anchored(&place, &anchor, None).expect_err("it shows").to_string();
+    assert!(told.contains("line 8: its number does not follow"), "{told}");
+    let last = fs::read_to_string(&current).expect("the log").lines().last().map(str::to_owned);
+    assert!(last.expect("a line").contains("\"seq\":11,"));
+}
+
+/// The anchor is never ahead of the log: what a killed process had written counts, and after the machine stopped only what was synced.
+#[test]
+fn an_anchor_knows_what_a_crash_leaves() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (place, anchor) = (folder.path().join("audit"), folder.path().join("audit.json"));
+    let look = || std::sync::mpsc::sync_channel(1).0;
+    let mut segments = Segments::open(&place, Some(&anchor), SMALL, look()).expect("a log");
+    segments.append([&record(1), &record(2)].into_iter()).expect("written");
+    segments.sync().expect("synced");
+    segments.append([&record(3), &record(4)].into_iter()).expect("written");
+    let current = place.join("current.jsonl");
+    let whole = fs::read_to_string(&current).expect("the log");
+    // The process is gone at this moment; a record may be there that the anchor has not heard of.
+    drop(segments);
+    let said = fs::read_to_string(&anchor).expect("an anchor");
+    assert_eq!(said.len(), 512);
+    verify_anchored(&place, &anchor, None).expect("whole");
+    let end = |count: usize| whole.lines().take(count).map(|line| format!("{line}\n")).collect::<String>();
+    fs::write(&current, end(3)).expect("cut");
+    verify_anchored(&place, &anchor, None).expect_err("it shows");
+    // Another start of the machine: the last two may rightly be lost, and no more.
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").expect("an id");
+    fs::write(&anchor, said.replace(boot.trim(), "00000000-0000-0000-0000-000000000000")).expect("written");
+    for count in [4, 3, 2] {
+        fs::write(&current, end(count)).expect("cut");
+        verify_anchored(&place, &anchor, None).expect("whole");
+    }
+    fs::write(&current, end(1)).expect("cut");
+    verify_anchored(&place, &anchor, None).expect_err("it shows");
+    // It was made, and the machine stopped before it was written.
+    fs::write(&anchor, "").expect("empty");
+    assert!(!verify_anchored(&place, &anchor, None).expect("whole").anchored);
+    fs::write(&anchor, "{").expect("torn");
+    verify_anchored(&place, &anchor, None).expect_err("it cannot be read");
+}
+
 /// EG-J7: no space left: refused, nothing half-written, and it goes on when there is room again.
 #[tokio::test]
 async fn a_full_disk_refuses_and_recovers() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut segments =
-        Segments::open(folder.path(), SMALL, std::sync::mpsc::sync_channel(1).0).expect("a log");
+        Segments::open(folder.path(), None, SMALL, std::sync::mpsc::sync_channel(1).0).expect("a log");
     segments.append([&record(1)].into_iter()).expect("written");
     segments.replace_current(fs::OpenOptions::new().append(true).open("/dev/full").expect("a full device"));
     segments.append([&record(2)].into_iter()).expect_err("no space left");

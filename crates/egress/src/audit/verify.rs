@@ -1,5 +1,5 @@
 //! Whether a log is whole: every line is JSON, numbers follow each other, and each names the hash of the one before. What was cut off at the
-//! end shows only against a number known from elsewhere.
+//! end shows against the log's anchor, which is kept elsewhere; what was cut off at the beginning against what was shipped.
 
 use std::{
     fs::{File, Metadata},
@@ -9,10 +9,11 @@ use std::{
 };
 
 use super::{
+    anchor::{self, End},
     pack,
     segment::{CURRENT, GENESIS, LineHead, Segment, hash, read_line, segments},
 };
-use crate::EgressError;
+use crate::{EgressError, ship::read_shipped};
 
 /// A log that is whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,20 +28,51 @@ pub struct Verified {
     pub segments: usize,
     /// Whether a torn line stands at the end: a writer that was killed, or one that is writing.
     pub torn: bool,
+    /// Whether an anchor said how far it goes, at least.
+    pub anchored: bool,
 }
 
 /// Reads the whole log in this folder, a line at a time. Of a log that is being written it is what stood there at the beginning, at least.
 pub fn verify(folder: &Path) -> Result<Verified, EgressError> {
+    read_all(folder, None)
+}
+
+/// The same, held against the log's anchor, if there is one: what was written before now is there, and is what was written. A log begins
+/// with its first record, or behind what was shipped, or where `first` says.
+pub fn verify_anchored(folder: &Path, anchor: &Path, first: Option<u64>) -> Result<Verified, EgressError> {
+    // Before the log is read: it may be written meanwhile.
+    let end = anchor::read(anchor)?;
+    let verified = read_all(folder, end.as_ref())?;
+    if let Some(end) = end.filter(|end| end.seq > verified.last_seq) {
+        let (path, last_seq, written) = (folder.into(), verified.last_seq, end.seq);
+        return Err(EgressError::AuditCut { path, last_seq, written });
+    }
+    let shipped = read_shipped(folder).unwrap_or_default();
+    let may_begin =
+        verified.first_seq <= 1 || verified.first_seq <= shipped + 1 || first == Some(verified.first_seq);
+    if !may_begin {
+        return Err(EgressError::AuditBeginning { path: folder.into(), first_seq: verified.first_seq });
+    }
+    Ok(verified)
+}
+
+fn read_all(folder: &Path, end: Option<&End>) -> Result<Verified, EgressError> {
     let failed = |source| EgressError::Audit { doing: "read", path: folder.into(), source };
     let current = folder.join(CURRENT);
     // Opened before the list is made: whatever is rotated from here on, all that is before this file is in the list.
     let opened = File::open(&current).ok();
     let full = segments(folder).map_err(failed)?;
-    let mut verified =
-        Verified { first_seq: 0, last_seq: 0, last_hash: GENESIS.into(), segments: full.len(), torn: false };
+    let mut verified = Verified {
+        first_seq: 0,
+        last_seq: 0,
+        last_hash: GENESIS.into(),
+        segments: full.len(),
+        torn: false,
+        anchored: end.is_some(),
+    };
     for Segment { first, last, path } in full {
         let lines = pack::open(&path).map_err(failed)?;
-        let first_here = verified.check(&path, lines)?;
+        let first_here = verified.check(&path, lines, end)?;
         if verified.torn || verified.last_seq != last || first_here != Some(first) {
             return Err(broken(&path, 0, "its name and its records do not agree"));
         }
@@ -48,7 +80,7 @@ pub fn verify(folder: &Path) -> Result<Verified, EgressError> {
     if let Some(opened) = opened
         && is_still(&current, &opened)
     {
-        verified.check(&current, BufReader::new(opened))?;
+        verified.check(&current, BufReader::new(opened), end)?;
     }
     Ok(verified)
 }
@@ -61,7 +93,12 @@ fn is_still(path: &Path, opened: &File) -> bool {
 
 impl Verified {
     /// Goes on through one file; the number of its first record comes back.
-    fn check(&mut self, path: &Path, mut lines: impl BufRead) -> Result<Option<u64>, EgressError> {
+    fn check(
+        &mut self,
+        path: &Path,
+        mut lines: impl BufRead,
+        end: Option<&End>,
+    ) -> Result<Option<u64>, EgressError> {
         let (mut first_here, mut number, mut line) = (None, 0, Vec::new());
         loop {
             line.clear();
@@ -75,6 +112,9 @@ impl Verified {
             number += 1;
             if !line.is_empty() {
                 first_here.get_or_insert(self.follow(path, number, &line)?);
+                if end.is_some_and(|end| end.seq == self.last_seq && end.hash != self.last_hash) {
+                    return Err(broken(path, number, "it is not the record that was written"));
+                }
             }
         }
     }

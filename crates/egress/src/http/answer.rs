@@ -4,7 +4,7 @@
 use palisade_protocol::limits::EGRESS_HEADERS_MAX;
 
 use super::head::{Body, Fields};
-use crate::Reason;
+use crate::{Reason, scrub::Wash};
 
 /// The head of an answer, understood.
 #[derive(Debug, PartialEq, Eq)]
@@ -32,22 +32,23 @@ pub(crate) fn parse_answer(head: &[u8], question: Question) -> Result<Answer, Re
     let mut parsed = httparse::Response::new(&mut slots);
     match parsed.parse(head) {
         Ok(httparse::Status::Complete(length)) if length == head.len() => {}
+        Err(httparse::Error::TooManyHeaders) => return Err(Reason::AnswerHeadTooLarge),
         _ => return Err(Reason::AnswerMalformed),
     }
     let status = parsed.code.filter(|code| (100..600).contains(code)).ok_or(Reason::AnswerMalformed)?;
     let version_minor = parsed.version.ok_or(Reason::AnswerMalformed)?;
     let fields = Fields(parsed.headers);
     if status == 101 && !question.websocket {
-        return Err(Reason::AnswerMalformed);
+        return Err(Reason::AnswerUpgrade);
     }
-    let body = fields.body(version_minor).map_err(|_| Reason::AnswerMalformed)?;
+    let body = fields.body(version_minor).map_err(|_| Reason::AnswerFraming)?;
     let says_length = fields.values("content-length").next();
     let body = match (status, body) {
         _ if question.head || matches!(status, 100..=199 | 204 | 304) => Body::None,
         (_, Body::None) if says_length.is_none() => Body::ToEnd,
         (_, body) => body,
     };
-    let connection = fields.connection().map_err(|_| Reason::AnswerMalformed)?;
+    let connection = fields.connection().map_err(|_| Reason::AnswerFraming)?;
     let mut kept = fields.end_to_end(&connection);
     // To a HEAD, or with a 304, the length speaks of what a GET would bring.
     if let (Body::None, Some(length), 200..) = (body, says_length, status) {
@@ -73,20 +74,61 @@ impl Answer {
         codings.map(|(_, value)| value.as_slice()).collect()
     }
 
-    /// What becomes of it when its body goes on changed: no coding, no tag of the old bytes, a length that nobody knows.
-    pub(crate) fn will_change(&mut self, clean: impl Fn(&[u8]) -> Vec<u8>) {
-        const OF_THE_OLD_BYTES: [&str; 6] =
-            ["accept-ranges", "content-digest", "content-encoding", "content-md5", "digest", "etag"];
-        self.fields.retain(|(name, _)| !OF_THE_OLD_BYTES.iter().any(|it| name.eq_ignore_ascii_case(it)));
+    /// The first field of this name.
+    pub(crate) fn field(&self, name: &str) -> Option<&[u8]> {
+        let found = self.fields.iter().find(|(found, _)| found.eq_ignore_ascii_case(name));
+        found.map(|(_, value)| value.as_slice())
+    }
+
+    /// What becomes of it when secrets are taken out. They are in its fields, too. Where a coding is undone, the length is another one, and
+    /// what was said of the coded bytes is not true any more; a tag says from then on that the content is the same, and not each byte.
+    pub(crate) fn clear(&mut self, wash: &Wash) {
+        const OF_THE_CODED_BYTES: [&str; 7] = [
+            "accept-ranges",
+            "content-digest",
+            "content-encoding",
+            "content-length",
+            "content-md5",
+            "digest",
+            "repr-digest",
+        ];
+        if wash.undoes_a_coding() {
+            self.fields
+                .retain(|(name, _)| !OF_THE_CODED_BYTES.iter().any(|it| name.eq_ignore_ascii_case(it)));
+            for (_, tag) in self.fields.iter_mut().filter(|(name, _)| name.eq_ignore_ascii_case("etag")) {
+                if tag.starts_with(b"\"") {
+                    tag.splice(..0, *b"W/");
+                }
+            }
+            if self.body != Body::None {
+                self.body = Body::Chunked;
+            }
+        }
         // A name cannot say that something was taken out of it.
-        self.fields.retain(|(name, _)| clean(name.as_bytes()) == name.as_bytes());
+        self.fields.retain(|(name, _)| wash.field(name.as_bytes()) == name.as_bytes());
         for (_, value) in &mut self.fields {
-            *value = clean(value);
+            *value = wash.field(value);
         }
-        self.reason_phrase = String::from_utf8_lossy(&clean(self.reason_phrase.as_bytes())).into_owned();
-        if self.body != Body::None {
-            self.body = Body::Chunked;
-        }
+        self.reason_phrase = String::from_utf8_lossy(&wash.field(self.reason_phrase.as_bytes())).into_owned();
+    }
+
+    /// It is this part of the whole.
+    pub(crate) fn is_part(&mut self, content_range: String, length: u64) {
+        self.replace("Content-Range", content_range);
+        self.body = Body::Length(length);
+    }
+
+    /// There is no such part.
+    pub(crate) fn is_beyond(&mut self, total: u64) {
+        (self.status, self.reason_phrase) = (416, "Range Not Satisfiable".to_owned());
+        self.replace("Content-Range", format!("bytes */{total}"));
+        self.replace("Content-Length", "0".to_owned());
+        self.body = Body::None;
+    }
+
+    fn replace(&mut self, name: &str, value: String) {
+        self.fields.retain(|(found, _)| !found.eq_ignore_ascii_case(name));
+        self.fields.push((name.to_owned(), value.into_bytes()));
     }
 
     /// The head as it goes to the client.

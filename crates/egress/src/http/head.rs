@@ -3,10 +3,14 @@
 
 use palisade_protocol::limits::{EGRESS_HEAD_BYTES_MAX, EGRESS_HEADERS_MAX};
 
-use super::scan::{HeadScan, HighBytes};
+use std::borrow::Cow;
+
+use super::scan::HeadScan;
 use crate::{Destination, Reason};
 
 const METHOD_BYTES_MAX: usize = 32;
+/// What is always escaped, beside whatever is not ASCII: nothing that a head may have.
+const NOT_ASCII: &percent_encoding::AsciiSet = &percent_encoding::AsciiSet::EMPTY;
 
 /// One request, understood.
 #[derive(Debug, PartialEq, Eq)]
@@ -33,6 +37,8 @@ pub(crate) struct Forward {
     pub(crate) expects_continue: bool,
     /// Whether the client wants the connection closed afterwards.
     pub(crate) close: bool,
+    /// Whether the client speaks HTTP/1.1, and so understands chunks.
+    pub(crate) knows_chunks: bool,
 }
 
 /// Where a body ends.
@@ -57,6 +63,7 @@ pub(crate) struct Fields<'h>(pub(crate) &'h [httparse::Header<'h>]);
 /// Reads a whole head, its blank line included. `asked` is filled as far as it could be read, also when the request is refused.
 pub(crate) fn parse_request(head: &[u8], asked: &mut Asked) -> Result<Request, Reason> {
     quote(head, asked);
+    let head = &in_ascii(head, asked)?;
     check_request_line(head)?;
     let mut slots = [httparse::EMPTY_HEADER; EGRESS_HEADERS_MAX];
     let (version_minor, fields) = take_apart(head, &mut slots)?;
@@ -76,6 +83,7 @@ pub(crate) fn parse_inner_request(
     destination: &Destination,
 ) -> Result<Forward, Reason> {
     quote(head, asked);
+    let head = &in_ascii(head, asked)?;
     check_request_line(head)?;
     let mut slots = [httparse::EMPTY_HEADER; EGRESS_HEADERS_MAX];
     let (version_minor, fields) = take_apart(head, &mut slots)?;
@@ -86,10 +94,7 @@ pub(crate) fn parse_inner_request(
     if !asked.target.starts_with('/') || asked.target.contains(['#', '\\']) {
         return Err(Reason::TargetRefused);
     }
-    if version_minor == 0 {
-        return Err(Reason::VersionRefused);
-    }
-    check_host(destination, &fields, HostField::Needed).map_err(|_| Reason::Misdirected)?;
+    check_host(destination, &fields, HostField::needed(version_minor)).map_err(|_| Reason::Misdirected)?;
     rest(&asked.method, destination.clone(), asked.target.clone(), version_minor, &fields)
 }
 
@@ -104,12 +109,33 @@ fn take_apart<'h>(
         Err(httparse::Error::Version) => return Err(Reason::VersionRefused),
         _ => return Err(Reason::HeadMalformed),
     }
-    Ok((parsed.version.ok_or(Reason::HeadMalformed)?, Fields(parsed.headers)))
+    let fields = Fields(parsed.headers);
+    // UTF-8 can be read in one way. Its own control characters are line ends to some.
+    let is_text = |value: &[u8]| {
+        std::str::from_utf8(value).is_ok_and(|text| !text.chars().any(|c| matches!(c, '\u{80}'..='\u{9f}')))
+    };
+    if !fields.0.iter().all(|field| is_text(field.value)) {
+        return Err(Reason::HeadMalformed);
+    }
+    Ok((parsed.version.ok_or(Reason::HeadMalformed)?, fields))
+}
+
+/// The head with a target in ASCII: what is written as raw UTF-8 has one reading, its escapes. In a host they have none.
+fn in_ascii<'h>(head: &'h [u8], asked: &mut Asked) -> Result<Cow<'h, [u8]>, Reason> {
+    let end = head.iter().position(|&byte| byte == b'\r').unwrap_or(head.len());
+    let (line, rest) = head.split_at(end);
+    if line.is_ascii() {
+        return Ok(Cow::Borrowed(head));
+    }
+    let line = std::str::from_utf8(line).map_err(|_| Reason::HeadMalformed)?;
+    let line = percent_encoding::utf8_percent_encode(line, NOT_ASCII).to_string();
+    quote(line.as_bytes(), asked);
+    Ok(Cow::Owned([line.as_bytes(), rest].concat()))
 }
 
 /// Which destination a whole head asks for, by the proxy's own reading of it.
 pub fn read_destination(head: &[u8]) -> Result<Destination, Reason> {
-    match HeadScan::default().advance(head, HighBytes::Refused)? {
+    match HeadScan::default().advance(head)? {
         Some(length) if length == head.len() && length <= EGRESS_HEAD_BYTES_MAX => {}
         _ => return Err(Reason::HeadMalformed),
     }
@@ -149,11 +175,8 @@ fn connect(target: &str, version_minor: u8, fields: &Fields<'_>) -> Result<Desti
 }
 
 fn forward(method: &str, target: &str, version_minor: u8, fields: &Fields<'_>) -> Result<Forward, Reason> {
-    if version_minor == 0 {
-        return Err(Reason::VersionRefused);
-    }
     let (destination, path) = Destination::from_absolute(target)?;
-    check_host(&destination, fields, HostField::Needed)?;
+    check_host(&destination, fields, HostField::needed(version_minor))?;
     rest(method, destination, path, version_minor, fields)
 }
 
@@ -165,8 +188,12 @@ fn rest(
     fields: &Fields<'_>,
 ) -> Result<Forward, Reason> {
     let body = fields.body(version_minor)?;
+    // Before HTTP/1.1 such a body could end with the connection.
+    if version_minor == 0 && says_no_length(method, fields) {
+        return Err(Reason::FramingAmbiguous);
+    }
     let connection = fields.connection()?;
-    let websocket = connection.upgrade && asks_for_websocket(method, fields, body)?;
+    let websocket = version_minor == 1 && connection.upgrade && asks_for_websocket(method, fields, body)?;
     let expect: Vec<&[u8]> = fields.values("expect").collect();
     if expect.iter().any(|value| !value.eq_ignore_ascii_case(b"100-continue")) {
         return Err(Reason::HeadMalformed);
@@ -178,15 +205,26 @@ fn rest(
         fields: fields.end_to_end(&connection),
         body,
         websocket,
-        expects_continue: !expect.is_empty() && body != Body::None,
-        close: connection.close,
+        expects_continue: version_minor == 1 && !expect.is_empty() && body != Body::None,
+        close: connection.close || version_minor == 0,
+        knows_chunks: version_minor == 1,
     })
 }
 
+fn says_no_length(method: &str, fields: &Fields<'_>) -> bool {
+    matches!(method, "POST" | "PUT" | "PATCH") && fields.values("content-length").next().is_none()
+}
+
 enum HostField {
-    /// Python before 3.12 opens tunnels with HTTP/1.0 and no `Host`.
+    /// Python before 3.12 opens tunnels with HTTP/1.0 and no `Host`, which that version does not know.
     MayMiss,
     Needed,
+}
+
+impl HostField {
+    fn needed(version_minor: u8) -> Self {
+        if version_minor == 0 { Self::MayMiss } else { Self::Needed }
+    }
 }
 
 /// The decision never reads `Host`; but a request that says two things is refused.
@@ -227,7 +265,7 @@ impl<'h> Fields<'h> {
         self.0.iter().filter(move |field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
     }
 
-    /// Where the body ends. One Content-Length or exactly `chunked`, and never both: CVEs live in what else parsers take.
+    /// Where the body ends. One Content-Length or `chunked` alone, and never both: CVEs live in what else parsers take.
     pub(crate) fn body(&self, version_minor: u8) -> Result<Body, Reason> {
         let mut lengths = self.values("content-length");
         let mut codings = self.values("transfer-encoding");
@@ -237,7 +275,11 @@ impl<'h> Fields<'h> {
                 0 => Ok(Body::None),
                 length => Ok(Body::Length(length)),
             },
-            (None, None, Some(b"chunked"), None) if version_minor == 1 => Ok(Body::Chunked),
+            (None, None, Some(coding), None)
+                if version_minor == 1 && coding.eq_ignore_ascii_case(b"chunked") =>
+            {
+                Ok(Body::Chunked)
+            }
             _ => Err(Reason::FramingAmbiguous),
         }
     }
@@ -246,7 +288,8 @@ impl<'h> Fields<'h> {
     pub(crate) fn connection(&self) -> Result<Connection, Reason> {
         let mut connection = Connection::default();
         for value in self.values("connection") {
-            let value = std::str::from_utf8(value).map_err(|_| Reason::HeadMalformed)?;
+            let value = std::str::from_utf8(value).ok().filter(|value| value.is_ascii());
+            let value = value.ok_or(Reason::HeadMalformed)?;
             for token in value.split(',').map(str::trim).filter(|token| !token.is_empty()) {
                 match token.to_ascii_lowercase().as_str() {
                     "close" => connection.close = true,

@@ -3,6 +3,7 @@
 pub(crate) mod answer;
 pub(crate) mod chunked;
 pub(crate) mod head;
+pub(crate) mod part;
 pub(crate) mod refusal;
 pub(crate) mod scan;
 

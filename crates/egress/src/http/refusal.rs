@@ -1,5 +1,5 @@
-//! What a client is told when its request is refused: the code and a fixed sentence. Nothing that it or anybody else sent stands in
-//! it, no address, no name.
+//! What a client is told when its request is refused: the code and a fixed sentence, also in the status line, which is all that most
+//! programs show of the answer to a CONNECT. Nothing that it or anybody else sent stands in it, no address, no name.
 
 use http::HeaderName;
 
@@ -25,13 +25,13 @@ pub(crate) fn render(reason: Reason) -> Vec<u8> {
         505 => "HTTP Version Not Supported",
         _ => "Service Unavailable",
     };
-    let code = reason.code();
+    let (code, why) = (reason.code(), reason.why());
     let body = format!(
-        "{{\"error\":\"{phrase}\",\"message\":\"The egress proxy refused this: {code}.\",\"code\":\"egress.{code}\"}}\n"
+        "{{\"error\":\"{phrase}\",\"message\":\"The egress proxy refused this ({code}): {why}.\",\"code\":\"egress.{code}\"}}\n"
     );
     let challenge = if status == 407 { "Proxy-Authenticate: Palisade\r\n" } else { "" };
     format!(
-        "HTTP/1.1 {status} {phrase}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nProxy-Status: palisade; details=\"{code}\"\r\n{challenge}Connection: close\r\n\r\n{body}",
+        "HTTP/1.1 {status} {phrase} by the egress proxy ({code}): {why}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nProxy-Status: palisade; details=\"{code}: {why}\"\r\n{challenge}Connection: close\r\n\r\n{body}",
         body.len()
     )
     .into_bytes()

@@ -5,13 +5,13 @@ use proptest::prelude::*;
 use super::{
     answer::{Question, parse_answer},
     head::{Asked, Body, Forward, Request, parse_request},
-    scan::{HeadScan, HighBytes},
+    scan::HeadScan,
 };
 use crate::Reason;
 
 /// The two looks that the proxy takes, one after the other.
 fn read(head: &[u8]) -> Result<Request, Reason> {
-    let end = HeadScan::default().advance(head, HighBytes::Refused)?.ok_or(Reason::HeadTimeout)?;
+    let end = HeadScan::default().advance(head)?.ok_or(Reason::HeadTimeout)?;
     parse_request(&head[..end], &mut Asked::default())
 }
 
@@ -152,8 +152,15 @@ fn framing_says_one_thing() {
         "Content-Length: 5 5\r\n",
         "Content-Length:\r\n",
         "Content-Length: 18446744073709551621\r\n",
-        "Transfer-Encoding: CHUNKED\r\n",
         "Transfer-Encoding: chunked, identity\r\n",
+        "Transfer-Encoding: Chunked, Chunked\r\n",
+        "Transfer-Encoding: Chunked,\r\n",
+        "Transfer-Encoding: ,chunked\r\n",
+        "Transfer-Encoding: Chunked;q=1\r\n",
+        "Transfer-Encoding: \"chunked\"\r\n",
+        "Transfer-Encoding: Chunke\u{212a}d\r\n",
+        "Content-Length: 5\r\nTransfer-Encoding: Chunked\r\n",
+        "Transfer-Encoding: CHUNKED\r\nTransfer-Encoding: Chunked\r\n",
         "Transfer-Encoding: identity, chunked\r\n",
         "Transfer-Encoding: xchunked\r\n",
         "Transfer-Encoding: gzip, chunked\r\n",
@@ -169,7 +176,7 @@ fn framing_says_one_thing() {
     refused(&post("Transfer-Encoding: chunked\x0b\r\n"), Reason::HeadMalformed);
     refused(
         "POST http://allowed.test/ HTTP/1.0\r\nHost: allowed.test\r\nTransfer-Encoding: chunked\r\n\r\n",
-        Reason::VersionRefused,
+        Reason::FramingAmbiguous,
     );
     refused(
         "CONNECT allowed.test:443 HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n",
@@ -177,7 +184,12 @@ fn framing_says_one_thing() {
     );
     refused("CONNECT allowed.test:443 HTTP/1.1\r\nContent-Length: 5\r\n\r\n", Reason::FramingAmbiguous);
     assert_eq!(forward(&post("Content-Length: 5\r\n")).body, Body::Length(5));
-    assert_eq!(forward(&post("Transfer-Encoding: chunked\r\n")).body, Body::Chunked);
+    for chunked in ["chunked", "Chunked", "CHUNKED"] {
+        let request = forward(&post(&format!("Transfer-Encoding: {chunked}\r\n")));
+        assert_eq!(request.body, Body::Chunked);
+        let rendered = String::from_utf8(request.render(false)).expect("ASCII");
+        assert!(rendered.contains("\r\nTransfer-Encoding: chunked\r\n"), "{rendered}");
+    }
     assert_eq!(forward(&get("Content-Length: 5\r\n")).body, Body::Length(5));
     assert_eq!(forward(&get("")).body, Body::None);
 }
@@ -207,11 +219,67 @@ fn field_lines_are_exact() {
     assert_eq!(forward(&get(&"X: y\r\n".repeat(99))).fields.len(), 99);
 }
 
-/// EG-F4: a byte above ASCII is no match for anything.
+/// EG-F4: bytes above ASCII are text or nothing, and where something depends on a field they are no match.
 #[test]
-fn bytes_above_ascii_are_refused() {
-    let head = [get("X-A: ").trim_end().as_bytes(), b" \xff\r\n\r\n"].concat();
-    assert_eq!(read(&head), Err(Reason::HeadMalformed));
+fn bytes_above_ascii_are_text_or_refused() {
+    for value in
+        [&b"\xff"[..], b"caf\xe9", b"\xc0\xaf", b"\xed\xa0\x80", b"\xc2\x85", b"\xc2\x9b31m", b"\xe2\x80"]
+    {
+        let head = [get("X-A: ").trim_end().as_bytes(), b" ", value, b"\r\n\r\n"].concat();
+        assert_eq!(read(&head), Err(Reason::HeadMalformed), "{}", value.escape_ascii());
+        let head = [b"GET http://allowed.test/", value, b" HTTP/1.1\r\nHost: allowed.test\r\n\r\n"].concat();
+        let is_text = std::str::from_utf8(value).is_ok();
+        assert_eq!(read(&head).is_ok(), is_text, "{}", value.escape_ascii());
+    }
+    for (fields, reason) in [
+        ("Connection: \u{212a}eep-alive\r\n", Reason::HeadMalformed),
+        ("Expect: 100-continu\u{435}\r\n", Reason::HeadMalformed),
+        ("Content-Length: \u{663}\r\n", Reason::FramingAmbiguous),
+    ] {
+        refused(&get(fields), reason);
+    }
+    refused("GET http://allowed.test/ HTTP/1.1\r\nHost: \u{430}llowed.test\r\n\r\n", Reason::HostMismatch);
+    refused("GET http://\u{430}llowed.test/ HTTP/1.1\r\nHost: allowed.test\r\n\r\n", Reason::HostInvalid);
+    refused("CONNECT \u{430}llowed.test:443 HTTP/1.1\r\n\r\n", Reason::HostInvalid);
+    let request = forward(
+        "GET http://allowed.test/caf\u{e9}?q=\u{6771} HTTP/1.1\r\nHost: allowed.test\r\nX-A: \u{e9}\r\n\r\n",
+    );
+    let rendered = String::from_utf8(request.render(false)).expect("text");
+    assert!(rendered.starts_with("GET /caf%C3%A9?q=%E6%9D%B1 HTTP/1.1\r\n"), "{rendered}");
+    assert!(rendered.contains("\r\nX-A: \u{e9}\r\n"), "{rendered}");
+}
+
+/// EG-E5: an older client is understood where its request has one reading, and is given no chunks.
+#[test]
+fn http_1_0_is_understood() {
+    let plain = forward("GET http://allowed.test/ HTTP/1.0\r\n\r\n");
+    assert!(plain.close && !plain.knows_chunks);
+    assert!(plain.render(false).starts_with(b"GET / HTTP/1.1\r\nHost: allowed.test\r\n"));
+    let kept = forward(
+        "POST http://allowed.test/ HTTP/1.0\r\nHost: allowed.test\r\nConnection: keep-alive\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n",
+    );
+    assert!(kept.close && !kept.expects_continue && kept.body == Body::Length(3));
+    assert!(
+        !forward("GET http://allowed.test/ HTTP/1.0\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+            .websocket
+    );
+    for (head, reason) in [
+        ("GET http://allowed.test/ HTTP/1.0\r\nHost: evil.test\r\n\r\n", Reason::HostMismatch),
+        (
+            "GET http://allowed.test/ HTTP/1.0\r\nHost: allowed.test\r\nHost: allowed.test\r\n\r\n",
+            Reason::HostMismatch,
+        ),
+        ("GET / HTTP/1.0\r\nHost: allowed.test\r\n\r\n", Reason::TargetRefused),
+        ("POST http://allowed.test/ HTTP/1.0\r\n\r\n", Reason::FramingAmbiguous),
+        (
+            "POST http://allowed.test/ HTTP/1.0\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n",
+            Reason::FramingAmbiguous,
+        ),
+        ("GET http://allowed.test/\r\n\r\n", Reason::HeadMalformed),
+        ("GET http://allowed.test/ HTTP/0.9\r\n\r\n", Reason::VersionRefused),
+    ] {
+        refused(head, reason);
+    }
 }
 
 /// EG-A16, EG-F1, EG-F2: what is of this hop, what the client nominates, and what is the proxy's in any spelling stays here.
@@ -254,21 +322,23 @@ const QUESTION: Question = Question { head: false, websocket: false };
 /// EG-I3: what is not an answer.
 #[test]
 fn answers_are_read_strictly() {
-    for head in [
-        "HTTP/1.1 099 x\r\n\r\n",
-        "HTTP/1.1 600 x\r\n\r\n",
-        "HTTP/1.1 20 x\r\n\r\n",
-        "HTTP/1.1 2000 x\r\n\r\n",
-        "HTTP/2 200 x\r\n\r\n",
-        "HTTP/1.1 101 x\r\nUpgrade: websocket\r\n\r\n",
-        "HTTP/1.1 200 x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
-        "HTTP/1.1 200 x\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\n",
-        "HTTP/1.1 200 x\r\nTransfer-Encoding: gzip\r\n\r\n",
-        "HTTP/1.1 200 x\r\nX-A : b\r\n\r\n",
-        "SSH-2.0-OpenSSH\r\n\r\n",
+    for (head, reason) in [
+        ("HTTP/1.1 099 x\r\n\r\n", Reason::AnswerMalformed),
+        ("HTTP/1.1 600 x\r\n\r\n", Reason::AnswerMalformed),
+        ("HTTP/1.1 20 x\r\n\r\n", Reason::AnswerMalformed),
+        ("HTTP/1.1 2000 x\r\n\r\n", Reason::AnswerMalformed),
+        ("HTTP/2 200 x\r\n\r\n", Reason::AnswerMalformed),
+        ("HTTP/1.1 101 x\r\nUpgrade: websocket\r\n\r\n", Reason::AnswerUpgrade),
+        ("HTTP/1.1 200 x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n", Reason::AnswerFraming),
+        ("HTTP/1.1 200 x\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\n", Reason::AnswerFraming),
+        ("HTTP/1.1 200 x\r\nTransfer-Encoding: gzip\r\n\r\n", Reason::AnswerFraming),
+        ("HTTP/1.1 200 x\r\nX-A : b\r\n\r\n", Reason::AnswerMalformed),
+        ("SSH-2.0-OpenSSH\r\n\r\n", Reason::AnswerMalformed),
     ] {
-        assert_eq!(parse_answer(head.as_bytes(), QUESTION), Err(Reason::AnswerMalformed), "{head:?}");
+        assert_eq!(parse_answer(head.as_bytes(), QUESTION), Err(reason), "{head:?}");
     }
+    let many = format!("HTTP/1.1 200 x\r\n{}\r\n", "X: y\r\n".repeat(101));
+    assert_eq!(parse_answer(many.as_bytes(), QUESTION), Err(Reason::AnswerHeadTooLarge));
 }
 
 #[test]
@@ -277,7 +347,7 @@ fn an_answer_ends_where_it_says() {
     let head = Question { head: true, ..QUESTION };
     assert_eq!(body("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", QUESTION), Body::Length(5));
     assert_eq!(body("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", QUESTION), Body::None);
-    assert_eq!(body("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", QUESTION), Body::Chunked);
+    assert_eq!(body("HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n", QUESTION), Body::Chunked);
     assert_eq!(body("HTTP/1.1 200 OK\r\n\r\n", QUESTION), Body::ToEnd);
     assert_eq!(body("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", head), Body::None);
     assert_eq!(body("HTTP/1.1 304 x\r\nContent-Length: 5\r\n\r\n", QUESTION), Body::None);
@@ -302,7 +372,7 @@ proptest! {
         let head = format!("GET http://allowed.test/{path} HTTP/1.1\r\nHost: allowed.test\r\n{fields}\r\n");
         if let Ok(Request::Forward(request)) = read(head.as_bytes()) {
             let rendered = request.render(false);
-            let end = HeadScan::default().advance(&rendered, HighBytes::Refused);
+            let end = HeadScan::default().advance(&rendered);
             prop_assert_eq!(end, Ok(Some(rendered.len())));
             let mut slots = [httparse::EMPTY_HEADER; 64];
             let mut parsed = httparse::Request::new(&mut slots);

@@ -80,10 +80,8 @@ pub(crate) fn attach(
             request.path = format!("{}{joint}{name}={value}", request.path);
         }
     }
-    // What comes back is looked through, whole and as it is.
-    request.fields.retain(|(name, _)| {
-        !["accept-encoding", "range", "if-range"].iter().any(|it| name.eq_ignore_ascii_case(it))
-    });
+    // What comes back is looked through.
+    request.fields.retain(|(name, _)| !name.eq_ignore_ascii_case("accept-encoding"));
     push(request, "Accept-Encoding", "identity".to_owned());
     Ok(())
 }

@@ -6,13 +6,18 @@ use std::{io, sync::Arc, time::Duration};
 use bytes::BytesMut;
 use palisade_protocol::limits::{EGRESS_HEAD_BYTES_MAX, EGRESS_REQUESTS_PER_CONNECTION_MAX};
 
-use super::{DoorState, Shared, forward, tunnel, usage::Usage};
+use super::{
+    DoorState, Shared,
+    forward::{self, After},
+    tunnel,
+    usage::Usage,
+};
 use crate::{
     Kind, Reason, Record, Stream,
     http::{
         head::{Asked, Request, parse_request, quote},
         refusal,
-        scan::{HeadScan, HighBytes},
+        scan::HeadScan,
     },
 };
 
@@ -56,7 +61,7 @@ pub(super) async fn serve_client(shared: Arc<Shared>, door: Arc<DoorState>, mut 
             }
             Ok(Some(Request::Forward(request))) => {
                 let served = forward::serve(&shared, &door, &mut client, *request, &mut kept);
-                if !Box::pin(served).await {
+                if Box::pin(served).await != After::Next {
                     return;
                 }
             }
@@ -105,7 +110,7 @@ impl Client {
                 _ => return Ok(None),
             }
         }
-        let head = read_head(&self.stream, &mut self.buffer, HighBytes::Refused);
+        let head = read_head(&self.stream, &mut self.buffer);
         let outcome = tokio::time::timeout(shared.settings.head_timeout, head).await;
         let length = match outcome.unwrap_or(Err(Reason::HeadTimeout)) {
             Ok(None) => return Ok(None),
@@ -168,14 +173,10 @@ pub(super) async fn gone(stream: &Stream, buffer: &mut BytesMut) {
 }
 
 /// Reads up to the end of a head. `None`: whoever sends it is gone.
-pub(super) async fn read_head(
-    stream: &Stream,
-    buffer: &mut BytesMut,
-    high: HighBytes,
-) -> Result<Option<usize>, Reason> {
+pub(super) async fn read_head(stream: &Stream, buffer: &mut BytesMut) -> Result<Option<usize>, Reason> {
     let mut scan = HeadScan::default();
     loop {
-        match scan.advance(buffer, high)? {
+        match scan.advance(buffer)? {
             Some(length) if length > EGRESS_HEAD_BYTES_MAX => return Err(Reason::HeadTooLarge),
             None if buffer.len() > EGRESS_HEAD_BYTES_MAX => return Err(Reason::HeadTooLarge),
             Some(length) => return Ok(Some(length)),

@@ -9,27 +9,26 @@ use std::{
 };
 
 use bytes::BytesMut;
-use palisade_protocol::{CredentialName, CredentialRule, limits::EGRESS_INTERIM_ANSWERS_MAX};
-use secrecy::SecretString;
+use palisade_protocol::{CredentialRule, limits::EGRESS_INTERIM_ANSWERS_MAX};
 
 use super::{
     DoorState, Shared,
     connection::{Client, gone},
-    meter::{Faults, Look, Meter},
+    meter::{Faults, Look, Meter, Passage, Window},
     open::{self, Kept, Opened, Way, open},
     tunnel,
 };
 use crate::{
-    Grant, Principal, Reason, Scheme, Stream,
+    CredentialFault, Grant, Principal, Reason, Scheme, Stream,
     client::CREDENTIAL,
     http::{
         answer::{Answer, Question, parse_answer},
         chunked::{Chunks, Extensions, Step},
         head::{Body, Forward},
-        scan::HighBytes,
+        part::{Cut, Wanted},
     },
     inject::{self, PlaceholderScan},
-    scrub::Wash,
+    scrub::{Scrubber, Wash},
 };
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -46,7 +45,18 @@ enum Ended {
     Broken { status: u16, reason: Reason },
 }
 
-/// Serves one request; whether another may follow on this connection comes back. `kept` is a connection that may serve it, and then one
+/// What becomes of the client's connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum After {
+    /// Another request may follow.
+    Next,
+    /// It ends, and all was said.
+    End,
+    /// It ends in the middle of an answer.
+    Cut,
+}
+
+/// Serves one request; what becomes of the connection comes back. `kept` is a connection that may serve it, and then one
 /// that may serve the next.
 pub(super) async fn serve(
     shared: &Arc<Shared>,
@@ -54,7 +64,7 @@ pub(super) async fn serve(
     client: &mut Client,
     mut request: Forward,
     kept: &mut Option<Kept>,
-) -> bool {
+) -> After {
     request.destination = shared.policy.load().outward(&door.principal, request.destination);
     let (method, path) = (request.method.clone(), request.path.clone());
     let destination = request.destination.clone();
@@ -68,7 +78,7 @@ pub(super) async fn serve(
         Ok(opened) => opened,
         Err(reason) => {
             client.answer_refusal(reason).await;
-            return false;
+            return After::End;
         }
     };
     let mut upstream = Client::new(upstream);
@@ -82,24 +92,30 @@ pub(super) async fn serve(
             if keep && keep_upstream {
                 *kept = Some(Kept { upstream: upstream.stream, address, destination, since: Instant::now() });
             }
-            keep
+            if keep { After::Next } else { After::End }
         }
         Ended::Upgraded(reason) => {
             tunnel::end(reason, &client.stream, &upstream.stream);
             way.close(reason, Some(101)).await;
-            false
+            if reason == Reason::Done { After::End } else { After::Cut }
         }
         Ended::Refused(reason) => {
             upstream.stream.reset_on_close();
             drop(upstream);
             way.close(reason, Some(reason.status())).await;
             client.answer_refusal(reason).await;
-            false
+            After::End
+        }
+        // Within TLS the missing goodbye, and the missing end of the body, tell that this was not all; a reset would take back what was sent.
+        Ended::Broken { status, reason } if client.stream.is_tls() && status != 0 => {
+            upstream.stream.reset_on_close();
+            way.close(reason, Some(status)).await;
+            After::Cut
         }
         Ended::Broken { status, reason } => {
             tunnel::end(reason, &client.stream, &upstream.stream);
             way.close(reason, (status != 0).then_some(status)).await;
-            false
+            After::Cut
         }
     }
 }
@@ -148,7 +164,7 @@ async fn exchange(
     client: &mut Client,
     upstream: &mut Client,
 ) -> Ended {
-    let secret = match credential {
+    let cleared = match credential {
         None => None,
         Some(Attached::Key(name)) => match shared.credentials.load().bearer(&name) {
             Ok(value) => {
@@ -158,38 +174,53 @@ async fn exchange(
             }
             Err(reason) => return Ended::Refused(reason),
         },
-        Some(Attached::Vault(rule)) => match vault_secret(shared, way, request, &rule).await {
-            Ok(secret) => Some((rule.name.clone(), secret)),
+        Some(Attached::Vault(rule)) => match attach(shared, way, request, &rule).await {
+            Ok(cleared) => Some(cleared),
             Err(reason) => return Ended::Refused(reason),
         },
     };
     let is_session = matches!(way.door.principal, Principal::Session { .. });
     let keeps_upstream = !request.websocket && (!is_session || request.destination.scheme == Scheme::Https);
-    Exchange { shared, way, request, secret, keeps_upstream, is_session }.run(client, upstream).await
+    Exchange { shared, way, request, cleared, keeps_upstream, is_session }.run(client, upstream).await
 }
 
-async fn vault_secret(
+/// Puts the credential into the request; what the answer has to be cleared of comes back.
+async fn attach(
     shared: &Shared,
     way: &Way,
     request: &mut Forward,
     rule: &CredentialRule,
-) -> Result<SecretString, Reason> {
+) -> Result<Cleared, Reason> {
     let Principal::Session { tenant, .. } = &way.door.principal else {
         return Err(Reason::CredentialMissing);
     };
-    let asking = shared.vault.secret(tenant, &rule.name);
-    let secret = tokio::time::timeout(shared.settings.answer_timeout, asking).await;
-    let secret = secret.map_err(|_| Reason::CredentialUnavailable)??;
+    let of_the_host = way.grant.credentials.iter().map(|rule| rule.name.clone()).collect();
+    let asking = async {
+        let secret = shared.vault.secret(tenant, &rule.name).await?;
+        // A host may send back what was stored there with another one.
+        Ok::<_, CredentialFault>((secret, shared.vault.known(tenant, of_the_host).await?))
+    };
+    let told = tokio::time::timeout(shared.settings.answer_timeout, asking).await;
+    let (secret, known) = told.map_err(|_| Reason::CredentialUnavailable)??;
     inject::attach(request, rule, &secret)?;
-    Ok(secret)
+    let all = known.iter().map(|(name, secret)| (name, secret)).chain([(&rule.name, &secret)]);
+    let scrubber = Scrubber::of(all);
+    let part = Wanted::take(request, scrubber.form_bytes_max());
+    Ok(Cleared { scrubber, part })
+}
+
+/// What an answer is cleared of, and the part of it that the client wants.
+struct Cleared {
+    scrubber: Scrubber,
+    part: Option<Wanted>,
 }
 
 struct Exchange<'e> {
     shared: &'e Shared,
     way: &'e Way,
     request: &'e Forward,
-    /// What was attached, for it must not come back.
-    secret: Option<(CredentialName, SecretString)>,
+    /// For a request with a credential of the vault.
+    cleared: Option<Cleared>,
     /// Whether the connection to the upstream may take another request.
     keeps_upstream: bool,
     is_session: bool,
@@ -205,11 +236,12 @@ impl Exchange<'_> {
             Ok(answered) => answered,
             Err(reason) => return Ended::Refused(reason),
         };
-        let body = answer.body;
-        let mut look = match self.wash(&mut answer) {
+        let comes = answer.body;
+        let mut look = match self.clear(&mut answer) {
             Ok(look) => look,
             Err(reason) => return Ended::Refused(reason),
         };
+        self.frame(&mut answer, client);
         let status = answer.status;
         let broken = |reason| Ended::Broken { status, reason };
         let keep = uploaded && !self.request.close && answer.body != Body::ToEnd && status != 101;
@@ -231,19 +263,24 @@ impl Exchange<'_> {
             };
         }
         let faults = Faults {
-            malformed: Reason::AnswerMalformed,
+            malformed: Reason::AnswerChunkMalformed,
+            ended: Reason::AnswerTruncated,
             from: Reason::UpstreamBroke,
             to: Reason::ClientBroke,
         };
+        // What is not passed on is not waited for.
+        let comes_on = if answer.body == Body::None { Body::None } else { comes };
+        let passage = Passage { comes: comes_on, goes: answer.body, extensions: Extensions::Dropped, faults };
         // A call that was cancelled must not go on costing.
         let copied = tokio::select! {
-            copied = down.copy_body(&mut upstream.buffer, body, Extensions::Dropped, faults, &mut look) => copied,
+            copied = down.copy_body(&mut upstream.buffer, passage, &mut look) => copied,
             () = gone(&client.stream, &mut client.buffer), if uploaded && !self.is_session => Err(Reason::ClientBroke),
         };
         let keep_upstream = self.keeps_upstream
             && uploaded
             && !answer.close
-            && body != Body::ToEnd
+            && comes != Body::ToEnd
+            && comes == comes_on
             && upstream.buffer.is_empty();
         match copied {
             Ok(()) => Ended::Answered { status, keep, keep_upstream },
@@ -251,12 +288,40 @@ impl Exchange<'_> {
         }
     }
 
-    /// What an answer is looked through for.
-    fn wash(&self, answer: &mut Answer) -> Result<Look, Reason> {
-        let Some((name, secret)) = &self.secret else { return Ok(Look::Nowhere) };
-        let wash = Wash::new(&answer.codings(), name, secret).ok_or(Reason::AnswerMalformed)?;
-        answer.will_change(|value| wash.field(value));
-        Ok(Look::Wash(Box::new(wash)))
+    /// What an answer is looked through for. Its head is cleared here.
+    fn clear(&self, answer: &mut Answer) -> Result<Look, Reason> {
+        let Some(Cleared { scrubber, part }) = &self.cleared else { return Ok(Look::Nowhere) };
+        let content_type = answer.field("content-type").unwrap_or_default();
+        let wash =
+            Wash::new(&answer.codings(), content_type, scrubber.clone()).ok_or(Reason::AnswerCoding)?;
+        let content_range = answer.field("content-range").unwrap_or_default().to_vec();
+        answer.clear(&wash);
+        let window = match (answer.status, part) {
+            (206, Some(_)) if wash.undoes_a_coding() => return Err(Reason::AnswerCoding),
+            (206, Some(part)) => match part.cut(&content_range)? {
+                Cut::Part { skip, take, content_range } => {
+                    answer.is_part(content_range, take);
+                    Window { skip, take }
+                }
+                Cut::Beyond(total) => {
+                    answer.is_beyond(total);
+                    Window::ALL
+                }
+            },
+            (206, None) => return Err(Reason::AnswerPart),
+            _ => Window::ALL,
+        };
+        Ok(Look::Wash(Box::new(wash), window))
+    }
+
+    /// How the body goes on, so that the client sees where it ends, and whether it was cut off: within TLS a body without a length gets
+    /// chunks, for not every program heeds an end that TLS does not tell of. One that knows no chunks has it to the end of the connection.
+    fn frame(&self, answer: &mut Answer, client: &Client) {
+        answer.body = match answer.body {
+            Body::ToEnd if self.request.knows_chunks && client.stream.is_tls() => Body::Chunked,
+            Body::Chunked if !self.request.knows_chunks => Body::ToEnd,
+            body => body,
+        };
     }
 
     /// The head goes on only when the body, as far as it must be there, begins as one.
@@ -316,6 +381,7 @@ impl Exchange<'_> {
             self.meter(&client.stream, upstream, &self.way.traffic.up, self.shared.settings.body_timeout);
         let faults = Faults {
             malformed: Reason::ChunkMalformed,
+            ended: Reason::BodyIncomplete,
             from: Reason::BodyIncomplete,
             to: Reason::UpstreamBroke,
         };
@@ -323,7 +389,9 @@ impl Exchange<'_> {
             true => Look::Placeholders(PlaceholderScan::default()),
             false => Look::Nowhere,
         };
-        up.copy_body(&mut client.buffer, self.request.body, Extensions::Refused, faults, &mut look).await
+        let body = self.request.body;
+        let passage = Passage { comes: body, goes: body, extensions: Extensions::Refused, faults };
+        up.copy_body(&mut client.buffer, passage, &mut look).await
     }
 
     fn meter<'m>(
@@ -340,9 +408,10 @@ impl Exchange<'_> {
 /// Reads heads until one is the answer.
 async fn read_answer(stream: &Stream, buffer: &mut BytesMut, question: Question) -> Result<Answer, Reason> {
     for _ in 0..=EGRESS_INTERIM_ANSWERS_MAX {
-        let length = match super::connection::read_head(stream, buffer, HighBytes::Kept).await {
+        let length = match super::connection::read_head(stream, buffer).await {
             Ok(Some(length)) => length,
             Ok(None) => return Err(Reason::UpstreamBroke),
+            Err(Reason::HeadTooLarge) => return Err(Reason::AnswerHeadTooLarge),
             Err(_) => return Err(Reason::AnswerMalformed),
         };
         let head = buffer.split_to(length);
@@ -351,5 +420,5 @@ async fn read_answer(stream: &Stream, buffer: &mut BytesMut, question: Question)
             return Ok(answer);
         }
     }
-    Err(Reason::AnswerMalformed)
+    Err(Reason::AnswerInterim)
 }

@@ -8,7 +8,7 @@ use palisade_protocol::limits::EGRESS_REQUESTS_PER_CONNECTION_MAX;
 use super::{
     Shared,
     connection::{self, Client},
-    forward,
+    forward::{self, After},
     open::{Kept, Way},
 };
 use crate::{
@@ -42,9 +42,16 @@ pub(super) async fn serve(
                 return Reason::Done;
             }
             Ok(Some(request)) => {
-                if !Box::pin(forward::serve(shared, &way.door, client, request, &mut kept)).await {
-                    client.stream.finish_writing();
-                    return Reason::Done;
+                match Box::pin(forward::serve(shared, &way.door, client, request, &mut kept)).await {
+                    After::Next => {}
+                    After::End => {
+                        client.stream.finish_writing();
+                        return Reason::Done;
+                    }
+                    After::Cut => {
+                        client.stream.cut_off();
+                        return Reason::Done;
+                    }
                 }
             }
             Err(reason) => {

@@ -1,7 +1,7 @@
 //! Bytes of one direction of a request: its body taken from one leg and written to the other, counted, within what the session has left,
 //! in our framing, and looked through where there is something to look for.
 
-use std::{sync::atomic::AtomicU64, time::Duration};
+use std::{io, sync::atomic::AtomicU64, time::Duration};
 
 use bytes::BytesMut;
 
@@ -13,7 +13,7 @@ use crate::{
         head::Body,
     },
     inject::PlaceholderScan,
-    scrub::Wash,
+    scrub::{Wash, WashFault},
 };
 
 /// Bytes of one direction: counted, and within what the session has left.
@@ -32,8 +32,19 @@ pub(super) struct Meter<'m> {
 #[derive(Clone, Copy)]
 pub(super) struct Faults {
     pub(super) malformed: Reason,
+    /// It ended early.
+    pub(super) ended: Reason,
     pub(super) from: Reason,
     pub(super) to: Reason,
+}
+
+/// A body as it comes, and as it goes on.
+#[derive(Clone, Copy)]
+pub(super) struct Passage {
+    pub(super) comes: Body,
+    pub(super) goes: Body,
+    pub(super) extensions: Extensions,
+    pub(super) faults: Faults,
 }
 
 impl Meter<'_> {
@@ -51,6 +62,8 @@ impl Meter<'_> {
     async fn fill(&self, buffer: &mut BytesMut, faults: Faults) -> Result<usize, Reason> {
         match tokio::time::timeout(self.timeout, self.from.read_into(buffer)).await {
             Ok(Ok(count)) => Ok(count),
+            // TLS that does not say that it ends was cut off.
+            Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Err(faults.ended),
             Ok(Err(_)) | Err(_) => Err(faults.from),
         }
     }
@@ -59,30 +72,36 @@ impl Meter<'_> {
     pub(super) async fn copy_body(
         &self,
         buffer: &mut BytesMut,
-        body: Body,
-        extensions: Extensions,
-        faults: Faults,
+        passage: Passage,
         look: &mut Look,
     ) -> Result<(), Reason> {
-        let mut pieces = match body {
+        let faults = passage.faults;
+        let mut pieces = match passage.comes {
             Body::None => return Ok(()),
             Body::Length(left) => Pieces::Length(left),
-            Body::Chunked => Pieces::Chunked(Chunks::new(extensions)),
+            Body::Chunked => Pieces::Chunked(Chunks::new(passage.extensions)),
             Body::ToEnd => Pieces::ToEnd,
         };
-        let is_chunked = matches!(body, Body::Chunked) || matches!(look, Look::Wash(_));
+        let mut passed = 0;
         while let Some(piece) = self.next_piece(&mut pieces, buffer, faults).await? {
-            match look.at(piece)? {
-                piece if piece.is_empty() => {}
-                piece if is_chunked => self.write(&chunk(&piece), faults.to).await?,
-                piece => self.write(&piece, faults.to).await?,
-            }
+            passed += self.pass_on(&look.at(piece)?, passage).await?;
         }
-        let rest = look.finish()?;
-        if !rest.is_empty() {
-            self.write(&chunk(&rest), faults.to).await?;
+        passed += self.pass_on(&look.finish()?, passage).await?;
+        match passage.goes {
+            Body::Chunked => self.write(b"0\r\n\r\n", faults.to).await,
+            // A part of which less came than its head says.
+            Body::Length(length) if passed < length => Err(faults.ended),
+            _ => Ok(()),
         }
-        if is_chunked { self.write(b"0\r\n\r\n", faults.to).await } else { Ok(()) }
+    }
+
+    async fn pass_on(&self, bytes: &[u8], passage: Passage) -> Result<u64, Reason> {
+        match passage.goes {
+            _ if bytes.is_empty() => {}
+            Body::Chunked => self.write(&chunk(bytes), passage.faults.to).await?,
+            _ => self.write(bytes, passage.faults.to).await?,
+        }
+        Ok(bytes.len() as u64)
     }
 
     /// What has come of the body, framing off; `None` at its end.
@@ -115,7 +134,7 @@ impl Meter<'_> {
                 return Ok(Some(buffer.split_to(taken)));
             }
             if self.fill(buffer, faults).await? == 0 {
-                return if missing_is_fine { Ok(None) } else { Err(faults.from) };
+                return if missing_is_fine { Ok(None) } else { Err(faults.ended) };
             }
         }
     }
@@ -141,8 +160,29 @@ pub(super) enum Look {
     Nowhere,
     /// Placeholders, which have no business in one.
     Placeholders(PlaceholderScan),
-    /// A secret, which is taken out. The body goes on chunked.
-    Wash(Box<Wash>),
+    /// Secrets, which are taken out, and of what is clear then the part that the client wanted.
+    Wash(Box<Wash>, Window),
+}
+
+/// What of a body goes on.
+pub(super) struct Window {
+    pub(super) skip: u64,
+    pub(super) take: u64,
+}
+
+impl Window {
+    /// The whole.
+    pub(super) const ALL: Self = Self { skip: 0, take: u64::MAX };
+
+    /// What of the next bytes is in it.
+    fn of(&mut self, mut bytes: Vec<u8>) -> Vec<u8> {
+        let skipped = bytes.len().min(usize::try_from(self.skip).unwrap_or(usize::MAX));
+        bytes.drain(..skipped);
+        self.skip -= skipped as u64;
+        bytes.truncate(usize::try_from(self.take).unwrap_or(usize::MAX));
+        self.take -= bytes.len() as u64;
+        bytes
+    }
 }
 
 impl Look {
@@ -154,8 +194,9 @@ impl Look {
                 true => Err(Reason::PlaceholderMisplaced),
                 false => Ok(piece),
             },
-            Self::Wash(wash) => {
-                wash.push(&piece).map(|clean| BytesMut::from(&clean[..])).map_err(|_| Reason::AnswerMalformed)
+            Self::Wash(wash, window) => {
+                let clean = window.of(wash.push(&piece).map_err(Reason::from)?);
+                Ok(BytesMut::from(&clean[..]))
             }
         }
     }
@@ -163,7 +204,16 @@ impl Look {
     fn finish(&mut self) -> Result<Vec<u8>, Reason> {
         match self {
             Self::Nowhere | Self::Placeholders(_) => Ok(Vec::new()),
-            Self::Wash(wash) => wash.finish().map_err(|_| Reason::AnswerMalformed),
+            Self::Wash(wash, window) => Ok(window.of(wash.finish().map_err(Reason::from)?)),
+        }
+    }
+}
+
+impl From<WashFault> for Reason {
+    fn from(fault: WashFault) -> Self {
+        match fault {
+            WashFault::Undecodable => Self::AnswerUndecodable,
+            WashFault::HoldsSecret => Self::AnswerHoldsSecret,
         }
     }
 }

@@ -135,7 +135,7 @@ impl Shared {
     /// Writes why; what cannot be recorded is refused for that.
     pub(super) async fn record_refusal(&self, mut record: Record, reason: Reason) -> Reason {
         record.decision = "refuse";
-        record.reason = Some(reason);
+        record.ended_by(reason);
         record.status = Some(reason.status());
         match self.audit.append(record).await {
             Ok(()) => reason,
@@ -194,8 +194,7 @@ impl Way {
         let shaking = stream.into_tls_client(self.shared.trust.client.clone(), name);
         match tokio::time::timeout(self.shared.settings.dial_timeout, shaking).await {
             Err(_) => Err(Reason::DialTimeout),
-            Ok(Err(TlsFault::Certificate)) => Err(Reason::CertificateRefused),
-            Ok(Err(TlsFault::Handshake)) => Err(Reason::TlsFailed),
+            Ok(Err(TlsFault(reason))) => Err(reason),
             Ok(Ok(stream)) => Ok(stream),
         }
     }
@@ -259,7 +258,7 @@ impl Way {
     /// Writes the last record; `refused` if what came after the dial was let nowhere.
     pub(super) async fn close(self, reason: Reason, status: Option<u16>) {
         let mut record = self.record.clone();
-        record.reason = Some(reason);
+        record.ended_by(reason);
         record.status = status;
         record.bytes_up = Some(self.traffic.up.load(Relaxed));
         record.bytes_down = Some(self.traffic.down.load(Relaxed));
@@ -283,6 +282,7 @@ fn is_refusal(reason: Reason) -> bool {
         reason,
         Reason::Done
             | Reason::UpstreamBroke
+            | Reason::AnswerTruncated
             | Reason::ClientBroke
             | Reason::IdleTimeout
             | Reason::Shutdown

@@ -44,11 +44,23 @@ pub(super) async fn serve(
             end(reason, &client.stream, &upstream);
             way.close(reason, Some(200)).await;
         }
+        Err(reason) if reason == Reason::NotTls && speaks_http(&client.buffer) => {
+            upstream.reset_on_close();
+            way.close(reason, Some(200)).await;
+            // It takes this for the host's answer, and shows it.
+            client.answer_refusal(reason).await;
+        }
         Err(reason) => {
             end(reason, &client.stream, &upstream);
             way.close(reason, Some(200)).await;
         }
     }
+}
+
+/// Whether these bytes begin a request: some programs open tunnels for `http://` and `ws://`, too.
+fn speaks_http(first: &[u8]) -> bool {
+    let line = first.split(|&byte| byte == b'\r').next().unwrap_or_default();
+    line.ends_with(b" HTTP/1.1") || line.ends_with(b" HTTP/1.0")
 }
 
 /// Tells the client, and waits for a hello that may pass.

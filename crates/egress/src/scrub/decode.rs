@@ -111,9 +111,10 @@ impl Decoder {
     pub(crate) fn push(&mut self, bytes: &[u8]) -> io::Result<Vec<u8>> {
         match self {
             Self::Identity => return Ok(bytes.to_vec()),
-            Self::Gzip(decoder) => decoder.write_all(bytes)?,
-            Self::Deflate(decoder) => decoder.write_all(bytes)?,
-            Self::Brotli(decoder) => decoder.write_all(bytes)?,
+            // Flushed: what came out of the last piece goes on with it, and not with the next.
+            Self::Gzip(decoder) => decoder.write_all(bytes).and_then(|()| decoder.flush())?,
+            Self::Deflate(decoder) => decoder.write_all(bytes).and_then(|()| decoder.flush())?,
+            Self::Brotli(decoder) => decoder.write_all(bytes).and_then(|()| decoder.flush())?,
             Self::Zstd(decoder) => decoder.write_all(bytes)?,
         }
         Ok(self.take())

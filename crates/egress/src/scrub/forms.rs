@@ -1,94 +1,136 @@
-//! The forms in which an upstream may send a secret back.
+//! The forms in which an upstream may send a secret back: the text itself, however its characters are escaped, and what encoders make of
+//! the whole of it.
 
 use std::fmt::Write as _;
 
 use base64::{
     Engine as _,
-    prelude::{BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD},
+    prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD},
 };
-use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, percent_encode};
+use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use secrecy::{ExposeSecret, SecretString};
 
-/// Shorter forms than this, in bytes, are in too much text that is nobody's secret.
-const FORM_BYTES_MIN: usize = 6;
-/// What `encodeURIComponent` leaves as it is, and what RFC 3986 does.
-const COMPONENT: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'_')
-    .remove(b'.')
-    .remove(b'!')
-    .remove(b'~')
-    .remove(b'*')
-    .remove(b'\'')
-    .remove(b'(')
-    .remove(b')');
-const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
-/// What most servers write in a path or a query.
-const PATH: &AsciiSet = &CONTROLS
-    .add(b' ')
-    .add(b'"')
-    .add(b'#')
-    .add(b'<')
-    .add(b'>')
-    .add(b'?')
-    .add(b'`')
-    .add(b'{')
-    .add(b'}')
-    .add(b'%');
+use super::spelling::{Kind, Reader, SYMBOL_BYTES_MAX};
 
-/// Each form once.
-pub(super) fn of(secret: &SecretString) -> Vec<Vec<u8>> {
-    let secret = secret.expose_secret().as_bytes();
-    let mut forms = vec![secret.to_vec()];
-    for set in [NON_ALPHANUMERIC, COMPONENT, UNRESERVED, PATH] {
-        let encoded = percent_encode(secret, set).to_string();
-        forms.push(lower_escapes(&encoded));
-        // A form has its blanks as plus signs.
-        forms.push(encoded.replace("%20", "+").into_bytes());
-        forms.push(encoded.into_bytes());
+/// Shorter forms than this, in characters, are in too much text that is nobody's secret.
+const FORM_CHARS_MIN: usize = 6;
+
+/// One form: characters, and how they may be written down.
+pub(super) struct Form {
+    kind: Kind,
+    chars: Vec<char>,
+    /// The bytes that may stand behind a first letter or digit: most places of a text are passed over for this alone.
+    second_bytes: Box<[bool; 256]>,
+}
+
+/// What reading a form off a text came to.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Found {
+    /// Where it ends, if it stands there; the longest, where there are several ways to read it.
+    pub(super) end: Option<usize>,
+    /// Whether the text ends before it is clear.
+    pub(super) is_cut: bool,
+}
+
+/// All forms of a secret, each once.
+pub(super) fn of(secret: &SecretString) -> Vec<Form> {
+    let secret = secret.expose_secret();
+    let mut forms = vec![Form::new(Kind::Text, secret.chars())];
+    let mut encoded = Vec::new();
+    for text in within(secret) {
+        let hex = text.iter().fold(String::new(), |mut hex, byte| {
+            // Writing to a String cannot fail.
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        });
+        encoded.push((Kind::Hex, hex));
+        encoded.extend((0..3).map(|place| (Kind::Base64, base64_at(&text, place))));
     }
-    let json = serde_json::Value::String(String::from_utf8_lossy(secret).into_owned()).to_string();
-    let json = json[1..json.len() - 1].to_owned();
-    forms.push(json.replace('/', "\\/").into_bytes());
-    forms.push(json.into_bytes());
-    let hex = secret.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    });
-    forms.push(hex.to_ascii_uppercase().into_bytes());
-    forms.push(hex.into_bytes());
-    for place in 0..3 {
-        let standard = base64_at(secret, place, |bytes| BASE64_STANDARD_NO_PAD.encode(bytes));
-        let url_safe = base64_at(secret, place, |bytes| BASE64_URL_SAFE_NO_PAD.encode(bytes));
-        forms.extend(
-            [standard.replace('+', "%2B").replace('/', "%2F"), standard, url_safe].map(String::into_bytes),
-        );
-    }
-    forms.retain(|form| form.len() >= FORM_BYTES_MIN);
-    forms.sort_unstable();
-    forms.dedup();
+    encoded.sort_unstable();
+    encoded.dedup();
+    forms.extend(encoded.iter().map(|(kind, text)| Form::new(*kind, text.chars())));
+    forms.retain(|form| form.chars.len() >= FORM_CHARS_MIN);
     forms
 }
 
-/// The characters that stand for the secret alone when it begins `place` bytes after a group of three does.
-fn base64_at(secret: &[u8], place: usize, encode: impl Fn(&[u8]) -> String) -> String {
-    let text = encode(&[&[0; 2][..place], secret].concat());
-    // Bits before the secret share its first character, bits after it its last.
-    let first = (place * 8).div_ceil(6);
-    let last = (place + secret.len()) * 8 / 6;
-    text.get(first..last).unwrap_or_default().to_owned()
+/// What an encoder may have been given in the place of the secret: itself, as a part of JSON or of a query, in another text encoding,
+/// or encoded already.
+fn within(secret: &str) -> Vec<Vec<u8>> {
+    let json = serde_json::Value::String(secret.to_owned()).to_string();
+    let units = |bytes: fn(u16) -> [u8; 2]| secret.encode_utf16().flat_map(bytes).collect::<Vec<u8>>();
+    let mut texts = vec![
+        secret.as_bytes().to_vec(),
+        json.as_bytes()[1..json.len() - 1].to_vec(),
+        percent_encode(secret.as_bytes(), NON_ALPHANUMERIC).to_string().into_bytes(),
+        units(u16::to_le_bytes),
+        units(u16::to_be_bytes),
+        BASE64_STANDARD.encode(secret).into_bytes(),
+    ];
+    texts.sort_unstable();
+    texts.dedup();
+    texts
 }
 
-fn lower_escapes(text: &str) -> Vec<u8> {
-    let mut bytes = text.as_bytes().to_vec();
-    let mut at = 0;
-    while at < bytes.len() {
-        if bytes[at] == b'%' {
-            let end = bytes.len().min(at + 3);
-            bytes[at..end].make_ascii_lowercase();
+/// The characters that stand for the text alone when it begins `place` bytes after a group of three does.
+fn base64_at(text: &[u8], place: usize) -> String {
+    let encoded = BASE64_STANDARD_NO_PAD.encode([&[0; 2][..place], text].concat());
+    // Bits before the text share its first character, bits after it its last.
+    let first = (place * 8).div_ceil(6);
+    let last = (place + text.len()) * 8 / 6;
+    encoded.get(first..last).unwrap_or_default().to_owned()
+}
+
+impl Form {
+    fn new(kind: Kind, chars: impl Iterator<Item = char>) -> Self {
+        let chars: Vec<char> = chars.collect();
+        let mut second_bytes = Box::new([false; 256]);
+        if let Some(second) = chars.get(1) {
+            for byte in kind.first_bytes(*second).iter().chain(kind.between()) {
+                second_bytes[usize::from(*byte)] = true;
+            }
         }
-        at += 1;
+        Self { kind, chars, second_bytes }
     }
-    bytes
+
+    /// Whether it may stand where these two bytes are.
+    pub(super) fn may_begin(&self, first: u8, second: Option<u8>) -> bool {
+        !first.is_ascii_alphanumeric() || second.is_none_or(|second| self.second_bytes[usize::from(second)])
+    }
+
+    /// More bytes than it may take up, however it is written.
+    pub(super) fn bytes_max(&self) -> usize {
+        self.chars.len() * SYMBOL_BYTES_MAX
+    }
+
+    /// The bytes that it may begin with.
+    pub(super) fn first_bytes(&self) -> Vec<u8> {
+        self.chars.first().map_or_else(Vec::new, |first| self.kind.first_bytes(*first))
+    }
+
+    /// Reads it off the text, from `start` on.
+    pub(super) fn read(&self, text: &[u8], start: usize, places: &mut Places) -> Found {
+        let mut reader = Reader::new(self.kind, text);
+        places.now.clear();
+        places.now.push(start);
+        for (number, symbol) in self.chars.iter().enumerate() {
+            places.next.clear();
+            for &at in &places.now {
+                reader.symbol(number, at, *symbol, &mut places.next);
+            }
+            places.next.sort_unstable();
+            places.next.dedup();
+            if places.next.is_empty() {
+                return Found { end: None, is_cut: reader.is_cut };
+            }
+            std::mem::swap(&mut places.now, &mut places.next);
+        }
+        Found { end: places.now.last().copied(), is_cut: reader.is_cut }
+    }
+}
+
+/// Where a reading may stand: nearly always in one place. Kept between readings.
+#[derive(Default)]
+pub(super) struct Places {
+    now: Vec<usize>,
+    next: Vec<usize>,
 }

@@ -1,122 +1,201 @@
-//! Taking a secret out of what an upstream sends back, in every form in which it could be read again, whatever pieces it comes in.
-//! What cannot be read for certain goes nowhere: whoever is given less than the whole sees a broken connection. Pure.
+//! Taking secrets out of what an upstream sends back, in every form in which they could be read again, whatever pieces it comes in. What is
+//! put in the place of a form is as long as the form, so that lengths, ranges and whatever counts bytes stay true. What cannot be read
+//! for certain goes nowhere: whoever is given less than the whole sees a broken connection. Pure.
 
 mod decode;
 mod forms;
+mod packed;
+mod spelling;
+mod wash;
 
-use std::io;
+use std::sync::Arc;
 
-use aho_corasick::{AhoCorasick, MatchKind};
 use palisade_protocol::CredentialName;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 
-use decode::Decoder;
+use forms::{Form, Places};
+pub(crate) use wash::{Wash, WashFault};
 
-/// Looks for one secret's forms in a stream of bytes.
+/// Takes secrets out of a stream of bytes. Only what may be the beginning of a form waits for what comes after it.
+#[derive(Clone)]
 pub struct Scrubber {
-    forms: AhoCorasick,
-    longest: usize,
-    instead: Vec<u8>,
+    forms: Arc<Forms>,
     /// What has come and may be the beginning of a form.
     held: Vec<u8>,
+    mask: Mask,
+}
+
+/// The forms of all secrets.
+#[derive(Default)]
+struct Forms {
+    /// Each with the mark of its secret.
+    all: Vec<(Form, Arc<[u8]>)>,
+    /// Which of them may begin with a byte.
+    by_first_byte: Vec<Vec<usize>>,
+    bytes_max: usize,
+}
+
+/// What is written over the bytes of a form: the mark, as much of it as there is room for, then asterisks.
+#[derive(Clone, Default)]
+struct Mask {
+    mark: Arc<[u8]>,
+    /// How many bytes of the mark are written.
+    written: usize,
+    /// How many of the bytes that are held it covers, from their first on.
+    left: usize,
+    /// Whether there ever was one.
+    found: bool,
 }
 
 impl Scrubber {
     /// For the secret of this name. `None` where it is too short to be told from other text.
     pub fn new(name: &CredentialName, secret: &SecretString) -> Option<Self> {
-        let forms = forms::of(secret);
-        let longest = forms.iter().map(|form| form.len()).max()?;
-        let forms = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(forms).ok()?;
-        Some(Self { forms, longest, instead: format!("[redacted:{name}]").into_bytes(), held: Vec::new() })
+        let scrubber = Self::of([(name, secret)]);
+        (!scrubber.forms.all.is_empty()).then_some(scrubber)
+    }
+
+    /// For all of these; those that are too short to be told from other text are not looked for.
+    pub(crate) fn of<'s>(secrets: impl IntoIterator<Item = (&'s CredentialName, &'s SecretString)>) -> Self {
+        let mut forms = Forms { by_first_byte: vec![Vec::new(); 256], ..Forms::default() };
+        let mut seen = std::collections::HashSet::new();
+        for (name, secret) in secrets {
+            if !seen.insert(secret.expose_secret()) {
+                continue;
+            }
+            let mark: Arc<[u8]> = format!("[redacted:{name}]").into_bytes().into();
+            for form in forms::of(secret) {
+                forms.bytes_max = forms.bytes_max.max(form.bytes_max());
+                for byte in form.first_bytes() {
+                    forms.by_first_byte[usize::from(byte)].push(forms.all.len());
+                }
+                forms.all.push((form, mark.clone()));
+            }
+        }
+        Self { forms: Arc::new(forms), held: Vec::new(), mask: Mask::default() }
+    }
+
+    /// No form is longer than this, in bytes.
+    pub(crate) fn form_bytes_max(&self) -> usize {
+        self.forms.bytes_max
+    }
+
+    /// Whether something was taken out.
+    pub(crate) fn has_found(&self) -> bool {
+        self.mask.found
+    }
+
+    /// How many bytes wait for what comes after them.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.held.len()
     }
 
     /// What may go on now that these bytes have come.
     pub fn push(&mut self, bytes: &[u8]) -> Vec<u8> {
         self.held.extend_from_slice(bytes);
-        let mut clean = Vec::with_capacity(self.held.len());
-        let mut at = 0;
-        // A form that begins in the last bytes may go on in the next ones; one that is longer may begin before it.
-        let undecided = self.held.len().saturating_sub(self.longest - 1);
-        for found in self.forms.find_iter(&self.held) {
-            if found.start() >= undecided {
-                break;
-            }
-            clean.extend_from_slice(&self.held[at..found.start()]);
-            clean.extend_from_slice(&self.instead);
-            at = found.end();
-        }
-        if undecided > at {
-            clean.extend_from_slice(&self.held[at..undecided]);
-            at = undecided;
-        }
-        self.held.drain(..at);
-        clean
+        self.advance(false)
     }
 
     /// The rest.
     pub fn finish(&mut self) -> Vec<u8> {
-        let held = std::mem::take(&mut self.held);
-        self.whole(&held)
+        self.advance(true)
     }
 
     /// Something that is all there, such as a header field.
     pub fn whole(&self, bytes: &[u8]) -> Vec<u8> {
-        let mut clean = Vec::with_capacity(bytes.len());
-        let mut at = 0;
-        for found in self.forms.find_iter(bytes) {
-            clean.extend_from_slice(&bytes[at..found.start()]);
-            clean.extend_from_slice(&self.instead);
-            at = found.end();
+        let mut one = Self { forms: self.forms.clone(), held: bytes.to_vec(), mask: Mask::default() };
+        one.advance(true)
+    }
+
+    /// Takes everything off that is decided; at the end, everything.
+    fn advance(&mut self, is_end: bool) -> Vec<u8> {
+        let mut text = std::mem::take(&mut self.held);
+        let (forms, mut places) = (self.forms.clone(), Places::default());
+        let mut undecided = text.len();
+        for at in 0..text.len() {
+            let candidates = &forms.by_first_byte[usize::from(text[at])];
+            if !candidates.is_empty() {
+                match forms.longest_at(candidates, &text, at, is_end, &mut places) {
+                    Decided::Not => {
+                        undecided = at;
+                        break;
+                    }
+                    Decided::Nothing => {}
+                    Decided::Form { length, mark } => self.mask.cover(length, mark),
+                }
+            }
+            // What was read is not looked at again: forms that begin later lie behind this byte.
+            self.mask.write(&mut text[at]);
         }
-        clean.extend_from_slice(&bytes[at..]);
-        clean
+        self.held = text.split_off(undecided);
+        text
+    }
+}
+
+/// What stands at a place of a text.
+enum Decided<'f> {
+    /// It depends on what comes.
+    Not,
+    Nothing,
+    Form {
+        length: usize,
+        mark: &'f Arc<[u8]>,
+    },
+}
+
+impl Forms {
+    fn longest_at(
+        &self,
+        candidates: &[usize],
+        text: &[u8],
+        at: usize,
+        is_end: bool,
+        places: &mut Places,
+    ) -> Decided<'_> {
+        let mut longest = Decided::Nothing;
+        for &candidate in candidates {
+            let (form, mark) = &self.all[candidate];
+            if !form.may_begin(text[at], text.get(at + 1).copied()) {
+                continue;
+            }
+            let found = form.read(text, at, places);
+            if found.is_cut && !is_end {
+                return Decided::Not;
+            }
+            let Some(end) = found.end else { continue };
+            if !matches!(longest, Decided::Form { length, .. } if length >= end - at) {
+                longest = Decided::Form { length: end - at, mark };
+            }
+        }
+        longest
+    }
+}
+
+impl Mask {
+    /// Covers so many bytes from here on; what overlaps becomes one.
+    fn cover(&mut self, length: usize, mark: &Arc<[u8]>) {
+        if self.left == 0 {
+            (self.mark, self.written) = (mark.clone(), 0);
+        }
+        self.left = self.left.max(length);
+        self.found = true;
+    }
+
+    /// Writes over the next byte, if it is covered. Zeros and line ends stay: the text keeps its encoding and its lines.
+    fn write(&mut self, byte: &mut u8) {
+        if self.left == 0 {
+            return;
+        }
+        self.left -= 1;
+        if !matches!(byte, 0 | b'\r' | b'\n') {
+            *byte = self.mark.get(self.written).copied().unwrap_or(b'*');
+            self.written += 1;
+        }
     }
 }
 
 impl std::fmt::Debug for Scrubber {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Scrubber").finish_non_exhaustive()
-    }
-}
-
-/// What an answer goes through whose request carried a secret: its coding undone, the secret taken out.
-#[derive(Debug)]
-pub(crate) struct Wash {
-    decoder: Decoder,
-    /// None for a secret that is too short to be looked for.
-    scrubber: Option<Scrubber>,
-}
-
-impl Wash {
-    /// For an answer with these codings; `None` where they are not understood, and then nothing of it can go on.
-    pub(crate) fn new(codings: &[&[u8]], name: &CredentialName, secret: &SecretString) -> Option<Self> {
-        Some(Self { decoder: Decoder::of(codings)?, scrubber: Scrubber::new(name, secret) })
-    }
-
-    /// A field of the head.
-    pub(crate) fn field(&self, value: &[u8]) -> Vec<u8> {
-        self.scrubber.as_ref().map_or_else(|| value.to_vec(), |scrubber| scrubber.whole(value))
-    }
-
-    /// What may go on now that these bytes have come.
-    pub(crate) fn push(&mut self, bytes: &[u8]) -> io::Result<Vec<u8>> {
-        let plain = self.decoder.push(bytes)?;
-        Ok(self.clean(plain))
-    }
-
-    /// The rest, if the answer's coding came to its end.
-    pub(crate) fn finish(&mut self) -> io::Result<Vec<u8>> {
-        let plain = self.decoder.finish()?;
-        let mut clean = self.clean(plain);
-        clean.extend(self.scrubber.as_mut().map(Scrubber::finish).unwrap_or_default());
-        Ok(clean)
-    }
-
-    fn clean(&mut self, plain: Vec<u8>) -> Vec<u8> {
-        match &mut self.scrubber {
-            Some(scrubber) => scrubber.push(&plain),
-            None => plain,
-        }
     }
 }
 

@@ -135,7 +135,7 @@ fn occupied(name: &str) -> io::Error {
     ))
 }
 
-fn read_shipped(folder: &Path) -> io::Result<u64> {
+pub(crate) fn read_shipped(folder: &Path) -> io::Result<u64> {
     match std::fs::read_to_string(folder.join(SHIPPED)) {
         Ok(text) => text.trim().parse().map_err(io::Error::other),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),

@@ -7,18 +7,30 @@ use std::{
 
 use bytes::{Buf as _, BytesMut};
 use rustls::{
-    ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection, pki_types::ServerName,
+    CertificateError, ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection,
+    pki_types::ServerName,
 };
 
-use crate::stream::Socket;
+use crate::{Reason, stream::Socket};
 
-/// Why there is no TLS.
+/// Why there is no TLS with an upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum TlsFault {
-    /// The other side is not who it has to be.
-    Certificate,
-    /// The handshake failed in any other way.
-    Handshake,
+pub(crate) struct TlsFault(pub(crate) Reason);
+
+impl TlsFault {
+    /// The connection broke, or what is not worth a reason of its own.
+    const HANDSHAKE: Self = Self(Reason::TlsFailed);
+
+    fn of(error: &rustls::Error) -> Self {
+        Self(match error {
+            rustls::Error::InvalidCertificate(error) => why(error),
+            rustls::Error::NoCertificatesPresented => Reason::CertificateRefused,
+            rustls::Error::InvalidMessage(_) => Reason::TlsNotSpoken,
+            rustls::Error::PeerIncompatible(_) => Reason::TlsVersion,
+            rustls::Error::AlertReceived(_) => Reason::TlsAlert,
+            _ => Reason::TlsFailed,
+        })
+    }
 }
 
 /// One side of a TLS connection. Shared by both directions of a relay.
@@ -38,44 +50,39 @@ impl Tls {
     }
 
     pub(crate) fn client(config: Arc<ClientConfig>, name: ServerName<'static>) -> Result<Self, TlsFault> {
-        let connection = ClientConnection::new(config, name).map_err(|_| TlsFault::Handshake)?;
+        let connection = ClientConnection::new(config, name).map_err(|_| TlsFault::HANDSHAKE)?;
         Ok(Self::new(connection.into()))
     }
 
     pub(crate) fn server(config: Arc<ServerConfig>) -> Result<Self, TlsFault> {
-        let connection = ServerConnection::new(config).map_err(|_| TlsFault::Handshake)?;
+        let connection = ServerConnection::new(config).map_err(|_| TlsFault::HANDSHAKE)?;
         Ok(Self::new(connection.into()))
     }
 
     /// Goes on until both sides are agreed. `read` is what was read of the other side already.
     pub(crate) async fn shake_hands(&self, socket: &Socket, read: &mut BytesMut) -> Result<(), TlsFault> {
         loop {
-            self.flush(socket).await.map_err(|_| TlsFault::Handshake)?;
+            self.flush(socket).await.map_err(|_| TlsFault::HANDSHAKE)?;
             if !self.lock().is_handshaking() {
                 return Ok(());
             }
             if !read.is_empty() {
                 let taken = self.lock().read_tls(&mut &read[..]);
-                read.advance(taken.map_err(|_| TlsFault::Handshake)?);
+                read.advance(taken.map_err(|_| TlsFault::HANDSHAKE)?);
             } else {
-                socket.readable().await.map_err(|_| TlsFault::Handshake)?;
+                socket.readable().await.map_err(|_| TlsFault::HANDSHAKE)?;
                 match self.lock().read_tls(&mut Ready(socket)) {
-                    Ok(0) => return Err(TlsFault::Handshake),
+                    Ok(0) => return Err(TlsFault::HANDSHAKE),
                     Ok(_) => {}
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
-                    Err(_) => return Err(TlsFault::Handshake),
+                    Err(_) => return Err(TlsFault::HANDSHAKE),
                 }
             }
             let processed = self.lock().process_new_packets();
             if let Err(error) = processed {
                 // The other side is told why, if it still listens.
                 let _ = self.flush_now(socket);
-                return Err(match error {
-                    rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented => {
-                        TlsFault::Certificate
-                    }
-                    _ => TlsFault::Handshake,
-                });
+                return Err(TlsFault::of(&error));
             }
         }
     }
@@ -143,6 +150,25 @@ impl Tls {
     // Nothing here panics half-way through a change.
     fn lock(&self) -> MutexGuard<'_, Connection> {
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is wrong with a certificate. Its own words are not repeated.
+fn why(error: &CertificateError) -> Reason {
+    match error {
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => Reason::CertificateExpired,
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            Reason::CertificateNotYetValid
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            Reason::CertificateName
+        }
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => Reason::CertificateIssuer,
+        CertificateError::Revoked => Reason::CertificateRevoked,
+        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
+            Reason::CertificatePurpose
+        }
+        _ => Reason::CertificateRefused,
     }
 }
 

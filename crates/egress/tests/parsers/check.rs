@@ -33,7 +33,7 @@ pub(crate) fn check(bytes: &[u8]) {
 fn check_host(host: &Host) {
     let written = host.to_string();
     assert_eq!(Host::parse(&written).as_ref(), Ok(host), "{written}");
-    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.:[]".contains(&byte);
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_.:[]".contains(&byte);
     assert!(written.bytes().all(plain) && written.len() <= 253 && !written.ends_with('.'), "{written}");
 }
 

@@ -21,7 +21,9 @@ async fn ambiguous_requests_are_refused() {
         "Content-Length: +3\r\n",
         "Content-Length: +\r\n",
         "Content-Length: \r\n",
-        "Transfer-Encoding: CHUNKED\r\n",
+        "Content-Length: 5\r\nTransfer-Encoding: CHUNKED\r\n",
+        "Transfer-Encoding: Chunked, Chunked\r\n",
+        "Transfer-Encoding: Chunked;x\r\n",
         "Transfer-Encoding: chunked, identity\r\n",
         "Transfer-Encoding: xchunked\r\n",
         "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n",
@@ -36,16 +38,18 @@ async fn ambiguous_requests_are_refused() {
         "X-A: b\nX-B: c\r\n",
         "X-A: b\rX-B: c\r\n",
         "X-A: \0\r\n",
-        "X-A: ä\r\n",
+        "X-A: \u{85}\r\n",
+        "Connection: ä\r\n",
     ] {
         world.refuses(&post(fields, ""), "head-malformed").await;
     }
     world
         .refuses(
             "POST http://allowed.test:PORT/ HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-            "version-refused",
+            "framing-ambiguous",
         )
         .await;
+    world.refuses("POST http://allowed.test:PORT/ HTTP/1.0\r\n\r\nto the end", "framing-ambiguous").await;
     world
         .refuses(
             "GET http://allowed.test:PORT/a b HTTP/1.1\r\nHost: allowed.test:PORT\r\n\r\n",
@@ -163,7 +167,7 @@ async fn a_refused_upgrade_stays_http() {
         World::usual(Manner::Answer(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\nraw".to_vec()))
             .await;
     let answer = world.ask_text(&get("http://allowed.test:PORT/", "allowed.test:PORT")).await;
-    assert!(answer.contains("egress.answer-malformed") && !answer.contains("raw"), "{answer}");
+    assert!(answer.contains("egress.answer-upgrade") && !answer.ends_with("raw"), "{answer}");
     world.stop().await;
 }
 
@@ -190,28 +194,27 @@ async fn a_websocket_passes() {
 /// EG-I3, EG-I4: answers that are none become a 502 of ours, and the proxy goes on.
 #[tokio::test]
 async fn answers_that_are_none() {
-    for answer in [
-        "HTTP/1.1 099 x\r\n\r\n",
-        "SSH-2.0-x\r\n\r\n",
-        "HTTP/1.1 200 OK\r\nX-A : b\r\n\r\n",
-        "HTTP/1.1 200 OK\nContent-Length: 2\n\nhi",
-        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nhi",
-        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n",
+    let endless = [b"HTTP/1.1 200 OK\r\n".to_vec(), b"X: y\r\n".repeat(5_000)].concat();
+    let long = format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "y".repeat(17_000));
+    let interim = "HTTP/1.1 100 Continue\r\n\r\n".repeat(10);
+    for (answer, reason) in [
+        (&b"HTTP/1.1 099 x\r\n\r\n"[..], "answer-malformed"),
+        (b"SSH-2.0-x\r\n\r\n", "answer-malformed"),
+        (b"HTTP/1.1 200 OK\r\nX-A : b\r\n\r\n", "answer-malformed"),
+        (b"HTTP/1.1 200 OK\nContent-Length: 2\n\nhi", "answer-malformed"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nhi", "answer-framing"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n", "answer-framing"),
+        (&endless, "answer-head-too-large"),
+        (long.as_bytes(), "answer-head-too-large"),
+        (interim.as_bytes(), "answer-interim"),
     ] {
+        let shown = answer[..answer.len().min(80)].escape_ascii();
         let world = World::usual(Manner::AnswerAndClose(answer.into())).await;
         let told = world.ask_text(&get("http://allowed.test:PORT/", "allowed.test:PORT")).await;
-        assert!(
-            told.starts_with("HTTP/1.1 502 ") && told.contains("egress.answer-malformed"),
-            "{answer:?}: {told}"
-        );
-        assert!(world.wait_for_closes(1).await[0]["reason"] == "answer-malformed");
-        world.stop().await;
-    }
-    let endless = [b"HTTP/1.1 200 OK\r\n".to_vec(), b"X: y\r\n".repeat(5_000)].concat();
-    for answer in [endless, b"HTTP/1.1 100 Continue\r\n\r\n".repeat(10)] {
-        let world = World::usual(Manner::AnswerAndClose(answer)).await;
-        let told = world.ask_text(&get("http://allowed.test:PORT/", "allowed.test:PORT")).await;
-        assert!(told.contains("egress.answer-malformed"), "{told}");
+        let line = format!("HTTP/1.1 502 Bad Gateway by the egress proxy ({reason}): ");
+        assert!(told.starts_with(&line) && told.contains(&format!("egress.{reason}")), "{shown}: {told}");
+        let close = &world.wait_for_closes(1).await[0];
+        assert!(close["reason"] == reason && told.contains(close["why"].as_str().expect("words")), "{close}");
         world.stop().await;
     }
 }
@@ -230,7 +233,13 @@ async fn an_answer_is_exactly_as_long_as_it_says() {
     let mut told = Vec::new();
     let end = stream.read_to_end(&mut told).await;
     assert!(end.is_err() && !told.ends_with(b"abcde"), "a reset: {end:?}");
-    assert_eq!(world.wait_for_closes(1).await[0]["reason"], "upstream-broke");
+    assert_eq!(world.wait_for_closes(1).await[0]["reason"], "answer-truncated");
+    world.stop().await;
+    let torn = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\nX\r\n".to_vec();
+    let world = World::usual(Manner::AnswerAndClose(torn)).await;
+    let told = world.ask_text(&get("http://allowed.test:PORT/", "allowed.test:PORT")).await;
+    assert!(!told.ends_with("0\r\n\r\n"), "{told}");
+    assert_eq!(world.wait_for_closes(1).await[0]["reason"], "answer-chunk-malformed");
     world.stop().await;
 
     let two = [ok("one"), ok("two")].concat();
@@ -239,6 +248,33 @@ async fn an_answer_is_exactly_as_long_as_it_says() {
     let last = get("http://allowed.test:PORT/", "allowed.test:PORT");
     let told = world.ask_text(&[request, &last].concat()).await;
     assert_eq!((told.matches("one").count(), told.matches("two").count()), (2, 0), "{told}");
+    world.stop().await;
+}
+
+/// EG-E5: an HTTP/1.0 client is understood, given no chunks, and its connection ends with the answer: what it sent behind its request is
+/// nobody's.
+#[tokio::test]
+async fn older_clients_are_served() {
+    let chunks =
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n".to_vec();
+    let world = World::usual(Manner::Answer(chunks)).await;
+    for fields in ["", "Host: allowed.test:PORT\r\nConnection: keep-alive\r\n"] {
+        let request = format!("GET http://allowed.test:PORT/1 HTTP/1.0\r\n{fields}\r\n");
+        let behind = "GET http://denied.test:PORT/2 HTTP/1.0\r\n\r\n";
+        let told = world.ask_text(&[&request[..], behind].concat()).await;
+        let (head, body) = told.split_once("\r\n\r\n").expect("a head");
+        assert!(head.starts_with("HTTP/1.1 200 ") && head.ends_with("Connection: close"), "{told}");
+        assert_eq!(body, "abcde");
+    }
+    assert_eq!((world.origin.seen().len(), world.refusals().len()), (2, 0));
+    assert!(
+        world
+            .origin
+            .bytes()
+            .starts_with(world.fill("GET /1 HTTP/1.1\r\nHost: allowed.test:PORT\r\n").as_bytes())
+    );
+    let tunnel = world.ask_text("CONNECT denied.test:PORT HTTP/1.0\r\n\r\n").await;
+    assert!(tunnel.starts_with("HTTP/1.1 403 Forbidden by the egress proxy (not-allowed): "), "{tunnel}");
     world.stop().await;
 }
 

@@ -11,7 +11,7 @@ use std::{
 use futures_util::future::BoxFuture;
 use palisade_egress::{
     AuditLog, AuditSettings, CredentialFault, CredentialSource, Credentials, Door, DoorLimits, HostRule,
-    PolicySpec, Principal, Proxy, ProxyParts, ProxySettings, Resolver, TenantSpec, Trust, verify,
+    PolicySpec, Principal, Proxy, ProxyParts, ProxySettings, Resolver, Secrets, TenantSpec, Trust, verify,
 };
 use palisade_protocol::{
     CredentialName, CredentialRule, Injection,
@@ -29,8 +29,11 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::world::{read_to_end, read_until};
 
-const SECRET: &str = "sk-live/Very+Secret=42\"&";
+pub(crate) const SECRET: &str = "sk-live/Very+Secret=42\"&";
 const PLACEHOLDER: &str = "palisade_credential_00000000000000000000000000000001";
+const SECOND_PLACEHOLDER: &str = "palisade_credential_22222222222222222222222222222222";
+pub(crate) const SECOND_SECRET: &str = "sk-of-the-second-one";
+pub(crate) const OLD_SECRET: &str = "sk-of-a-moment-ago";
 const OTHERS_PLACEHOLDER: &str = "palisade_credential_99999999999999999999999999999999";
 
 /// What the vault says, by tenant and name.
@@ -46,10 +49,29 @@ impl CredentialSource for Vault {
         let known = self.0.lock().expect("no panic").get(&format!("{tenant}/{name}")).cloned();
         Box::pin(std::future::ready(known.unwrap_or(Err(CredentialFault::Missing)).map(Into::into)))
     }
+
+    /// What is there under the credential's name, and what was there before it, under the name with a stroke.
+    fn known(
+        &self,
+        tenant: &TenantName,
+        names: Vec<CredentialName>,
+    ) -> BoxFuture<'static, Result<Secrets, CredentialFault>> {
+        let vault = self.0.lock().expect("no panic");
+        let of = |name: CredentialName| {
+            ["", "'"].into_iter().filter_map({
+                let (vault, tenant) = (&vault, tenant);
+                move |stroke| {
+                    let value = vault.get(&format!("{tenant}/{name}{stroke}"))?.clone().ok()?;
+                    Some((name.clone(), value.into()))
+                }
+            })
+        };
+        Box::pin(std::future::ready(Ok(names.into_iter().flat_map(of).collect())))
+    }
 }
 
-struct World {
-    origin: TlsOrigin,
+pub(crate) struct World {
+    pub(crate) origin: TlsOrigin,
     proxy: Proxy,
     vault: Arc<Vault>,
     folder: tempfile::TempDir,
@@ -86,6 +108,7 @@ fn spec(port: u16) -> PolicySpec {
         credentials: vec![
             credential("thing", format!("api.test:{port}"), PLACEHOLDER),
             credential("upped", format!("up.test:{port}"), PLACEHOLDER),
+            credential("second", format!("api.test:{port}"), SECOND_PLACEHOLDER),
             credential("gone", format!("gone.test:{port}"), PLACEHOLDER),
             credential("shut", format!("shut.test:{port}"), PLACEHOLDER),
             credential("wrong", format!("wrong.test:{port}"), PLACEHOLDER),
@@ -103,12 +126,16 @@ fn spec(port: u16) -> PolicySpec {
     }
 }
 
+const NAMES: [&str; 6] = ["api.test", "seen.test", "up.test", "gone.test", "shut.test", "plain.test"];
+
 impl World {
-    async fn start(respond: impl Fn(&str) -> Vec<u8> + Send + Sync + 'static) -> Self {
-        let names = ["api.test", "seen.test", "up.test", "gone.test", "shut.test", "plain.test"];
-        let origin = TlsOrigin::start(&names, respond).await.expect("an origin");
+    pub(crate) async fn start(respond: impl Fn(&str) -> Vec<u8> + Send + Sync + 'static) -> Self {
+        Self::over(TlsOrigin::start(&NAMES, respond).await.expect("an origin")).await
+    }
+
+    async fn over(origin: TlsOrigin) -> Self {
         let resolver = FakeResolver::start().await.expect("a name server");
-        for name in names.into_iter().chain(["wrong.test"]) {
+        for name in NAMES.into_iter().chain(["wrong.test"]) {
             resolver.set_addresses(name, &["127.0.0.1"]);
         }
         let folder = tempfile::tempdir().expect("a folder");
@@ -117,6 +144,8 @@ impl World {
         let vault = Arc::new(Vault::default());
         for (name, value) in [
             ("acme/thing", Ok(SECRET.to_owned())),
+            ("acme/second", Ok(SECOND_SECRET.to_owned())),
+            ("acme/second'", Ok(OLD_SECRET.to_owned())),
             ("acme/upped", Ok(SECRET.to_owned())),
             ("acme/wrong", Ok(SECRET.to_owned())),
             ("acme/shut", Err(CredentialFault::Sealed)),
@@ -139,7 +168,7 @@ impl World {
         Self { origin, proxy, vault, folder, _resolver: resolver }
     }
 
-    fn door(&self, of: &str) -> Door {
+    pub(crate) fn door(&self, of: &str) -> Door {
         self.proxy.door(session(of), DoorLimits::default()).expect("a door")
     }
 
@@ -154,7 +183,7 @@ impl World {
     }
 
     /// TLS within it, for a client that trusts the door's authority and nobody else.
-    async fn opened(&self, door: &Door, host: &str) -> TlsStream<TcpStream> {
+    pub(crate) async fn opened(&self, door: &Door, host: &str) -> TlsStream<TcpStream> {
         let stream = self.tunnel(door, host).await;
         handshake(stream, host, door.trust_anchor().expect("an authority"), &[b"http/1.1"])
             .await
@@ -162,7 +191,7 @@ impl World {
     }
 
     /// One request through it, and everything that comes back.
-    async fn ask(&self, host: &str, request: impl AsRef<[u8]>) -> String {
+    pub(crate) async fn ask(&self, host: &str, request: impl AsRef<[u8]>) -> String {
         self.ask_as("acme", host, request).await
     }
 
@@ -172,14 +201,14 @@ impl World {
         read_all(&mut stream).await
     }
 
-    fn get(&self, host: &str, fields: &str) -> String {
+    pub(crate) fn get(&self, host: &str, fields: &str) -> String {
         format!(
             "GET /x?a=b HTTP/1.1\r\nHost: {host}:{}\r\n{fields}Connection: close\r\n\r\n",
             self.origin.port()
         )
     }
 
-    fn records(&self) -> Vec<Value> {
+    pub(crate) fn records(&self) -> Vec<Value> {
         let text = std::fs::read_to_string(self.folder.path().join("audit/current.jsonl")).expect("a log");
         text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
     }
@@ -195,7 +224,7 @@ impl World {
     }
 
     /// The log is whole, and holds no secret.
-    async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.proxy.shutdown(Duration::from_secs(5)).await;
         let folder = self.folder.path().join("audit");
         drop(self.proxy);
@@ -236,7 +265,7 @@ async fn read_all(stream: &mut TlsStream<TcpStream>) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-fn ok(body: &str) -> Vec<u8> {
+pub(crate) fn ok(body: &str) -> Vec<u8> {
     format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
 }
 
@@ -329,9 +358,8 @@ async fn a_tunnel_speaks_to_its_host_alone() {
                 "target-refused",
             )
             .await;
-        world
-            .refuses(host, format!("GET / HTTP/1.0\r\nHost: {host}:{port}\r\n\r\n"), "version-refused")
-            .await;
+        world.refuses(host, "GET / HTTP/1.0\r\nHost: plain.test\r\n\r\n", "misdirected").await;
+        world.refuses(host, "GET / HTTP/0.9\r\n\r\n", "version-refused").await;
         world
             .refuses(host, format!("TRACE / HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n"), "method-refused")
             .await;
@@ -359,7 +387,23 @@ async fn an_upstream_proves_who_it_is() {
     let world = World::start(|_| ok("hi")).await;
     world.refuses("wrong.test", world.get("wrong.test", ""), "certificate-refused").await;
     assert_eq!(world.origin.handshakes(), 0);
+    let why = "the certificate of the host is for another name";
+    assert!(world.records().iter().any(|it| it["why"] == why), "{:#?}", world.records());
+    let told = async |world: &World| world.ask("seen.test", world.get("seen.test", "")).await;
     world.stop().await;
+    let expired = World::over(TlsOrigin::start_expired(&NAMES, |_| ok("hi")).await.expect("an origin")).await;
+    let answer = told(&expired).await;
+    assert!(answer.contains("certificate-refused") && answer.contains("has expired"), "{answer}");
+    expired.stop().await;
+    let mut strange = World::start(|_| ok("hi")).await;
+    strange.origin = TlsOrigin::start(&NAMES, |_| ok("hi")).await.expect("another's origin");
+    let answer = told(&strange).await;
+    assert!(
+        answer.contains("certificate-refused") && answer.contains("authority that is not trusted"),
+        "{answer}"
+    );
+    assert_eq!((strange.origin.handshakes(), strange.origin.requests().len()), (0, 0));
+    strange.stop().await;
 }
 
 /// EG-H1, EG-H2, EG-F3, EG-H9, EG-H10: nobody brings his own, and nobody another tenant's.
@@ -504,15 +548,27 @@ async fn an_echo_does_not_bring_the_secret_back() {
         );
         let answer = world.ask("api.test", request).await;
         let sent = world.origin.requests().pop().expect("one");
-        assert!(!sent.contains("Range") && sent.contains("Accept-Encoding: identity"), "{sent}");
+        assert!(sent.contains("\r\nRange: bytes=0-") && !sent.contains("bytes=0-9\r"), "{sent}");
+        assert!(sent.contains("Accept-Encoding: identity"), "{sent}");
         assert!(answer.starts_with("HTTP/1.1 200 "), "{coding}: {answer}");
-        assert!(answer.contains("X-Echo: Bearer [redacted:thing]\r\n"), "{coding}: {answer}");
-        assert!(dechunked(&answer).starts_with("you said: Bearer [redacted:thing]"), "{coding}: {answer}");
+        assert!(answer.contains("X-Echo: Bearer [redacted:thing]********\r\n"), "{coding}: {answer}");
+        let body = body_of(&answer);
+        assert!(body.starts_with("you said: Bearer [redacted:thing]********"), "{coding}: {answer}");
         for part in ["sk-live", "Very+Secret", "Secret=42", "c2stbGl2ZS9W", "736b2d6c697665"] {
             assert!(!answer.contains(part), "{coding} shows {part}: {answer}");
         }
         assert!(!answer.to_ascii_lowercase().contains("content-encoding"), "{answer}");
-        assert!(answer.ends_with("0\r\n\r\n"), "{coding}: the whole of it");
+        let is_plain = coding == "plain";
+        assert_eq!(answer.contains("\r\nContent-Length: "), is_plain, "{coding}: {answer}");
+        assert!(
+            answer.ends_with(if is_plain { "and so on. " } else { "0\r\n\r\n" }),
+            "{coding}: the whole of it"
+        );
+        let is_coded = matches!(coding, "gzip" | "deflate" | "zstd");
+        assert!(
+            answer.contains(if is_coded { "ETag: W/\"1\"" } else { "ETag: \"1\"" }),
+            "{coding}: {answer}"
+        );
     }
     world.stop().await;
 }
@@ -529,14 +585,17 @@ async fn what_cannot_be_read_is_not_passed_on() {
     assert!(!torn.ends_with("0\r\n\r\n") && !torn.contains("sk-live"), "{torn}");
     for what in ["twice", "unknown"] {
         let answer = ask(what).await;
-        assert!(answer.starts_with("HTTP/1.1 502 ") && answer.contains("answer-malformed"), "{answer}");
+        assert!(answer.starts_with("HTTP/1.1 502 ") && answer.contains("answer-coding"), "{answer}");
     }
     world.stop().await;
 }
 
-/// The body of a chunked answer.
-fn dechunked(answer: &str) -> String {
-    let (_, mut rest) = answer.split_once("\r\n\r\n").expect("a head");
+/// The body of an answer, chunks put together.
+fn body_of(answer: &str) -> String {
+    let (head, mut rest) = answer.split_once("\r\n\r\n").expect("a head");
+    if !head.contains("chunked") {
+        return rest.to_owned();
+    }
     let mut body = String::new();
     while let Some((size, after)) = rest.split_once("\r\n") {
         let size = usize::from_str_radix(size, 16).expect("a size");

@@ -5,7 +5,7 @@ use std::{collections::HashMap, path::PathBuf, sync::Arc};
 use futures_util::future::BoxFuture;
 use palisade_egress::{
     AuditLog, AuditSettings, CredentialFault, CredentialSource, DoorLimits, EgressError, LentVault, PassKey,
-    Proxy, ProxyAddress, ProxyParts, ProxySettings, RemoteProxy, Resolver, VaultRules,
+    Proxy, ProxyAddress, ProxyParts, ProxySettings, RemoteProxy, Resolver, Secrets, VaultRules,
 };
 use palisade_protocol::{CredentialName, CredentialRule, Injection, id::TenantName};
 use palisade_testkit::wait_for;
@@ -27,6 +27,18 @@ impl CredentialSource for Vault {
         let asked = format!("{tenant}/{name}");
         let told = self.0.get(asked.as_str()).copied().unwrap_or(Err(CredentialFault::Missing));
         Box::pin(std::future::ready(told.map(Into::into)))
+    }
+
+    fn known(
+        &self,
+        tenant: &TenantName,
+        names: Vec<CredentialName>,
+    ) -> BoxFuture<'static, Result<Secrets, CredentialFault>> {
+        let value = |name: CredentialName| {
+            let told = self.0.get(format!("{tenant}/{name}").as_str()).copied();
+            told.unwrap_or(Err(CredentialFault::Missing)).map(|value| (name, value.into()))
+        };
+        Box::pin(std::future::ready(names.into_iter().map(value).collect()))
     }
 }
 
@@ -119,6 +131,12 @@ async fn a_proxy_asks_for_one_secret_at_a_time_and_keeps_none() {
     assert_eq!(proxy.asks("lines").await.as_deref(), Ok("a\r\nb\u{0}\""));
     assert_eq!(proxy.asks("shut").await, Err(CredentialFault::Sealed));
     assert_eq!(proxy.asks("other").await, Err(CredentialFault::Missing));
+    let names = |names: &[&str]| names.iter().map(|it| CredentialName::parse(it).expect("a name")).collect();
+    let known = proxy.lent.known(&acme(), names(&["thing", "lines"])).await.expect("known");
+    let known: Vec<_> = known.iter().map(|(name, secret)| (name.as_str(), secret.expose_secret())).collect();
+    assert_eq!(known, [("thing", SECRET), ("lines", "a\r\nb\u{0}\"")]);
+    let fault = proxy.lent.known(&acme(), names(&["thing", "shut"])).await;
+    assert_eq!(fault.err(), Some(CredentialFault::Sealed), "a part of it is nothing");
     let many = (0..200).map(|_| proxy.asks("thing"));
     assert!(futures_util::future::join_all(many).await.iter().all(|told| told.as_deref() == Ok(SECRET)));
 

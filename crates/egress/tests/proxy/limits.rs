@@ -40,7 +40,8 @@ async fn nobody_is_waited_for_without_end() {
     let mut silent = world.connect().await;
     assert_eq!(read_to_end(&mut silent).await, "");
     let mut tunnel = world.tunnel("allowed.test").await;
-    tunnel.write_all(&hello("allowed.test")[..20]).await.expect("sent");
+    // On a busy machine the time is over before this is sent.
+    let _ = tunnel.write_all(&hello("allowed.test")[..20]).await;
     assert_eq!(read_to_end(&mut tunnel).await, "");
     assert_eq!(world.wait_for_refusals(2).await[1]["reason"], "hello-timeout");
     world.nothing_arrived("half a hello");

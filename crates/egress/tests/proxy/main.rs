@@ -3,6 +3,7 @@
 #![expect(clippy::expect_used, reason = "a helper that fails fails the test")]
 
 mod addresses;
+mod answers;
 mod authority;
 mod framing;
 mod headers;

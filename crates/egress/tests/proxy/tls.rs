@@ -125,15 +125,28 @@ fn with_ech(hello: &[u8]) -> Vec<u8> {
 #[tokio::test]
 async fn only_tls_passes_unless_the_host_is_raw() {
     let world = World::usual(Manner::Echo).await;
-    for bytes in [
-        &b"SSH-2.0-OpenSSH_9\r\n"[..],
-        b"GET / HTTP/1.1\r\nHost: evil.test\r\n\r\n",
-        b"CONNECT evil.test:443 HTTP/1.1\r\n\r\n",
-        b"PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\n",
-        b"\x00\x01\x02",
-    ] {
+    for bytes in [&b"SSH-2.0-OpenSSH_9\r\n"[..], b"PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\n", b"\x00\x01\x02"] {
         world.ends_tunnel("allowed.test", bytes, "not-tls").await;
     }
+    // Who speaks HTTP in there is told why, and what would help.
+    for bytes in [
+        "GET /chat HTTP/1.1\r\nHost: allowed.test\r\nUpgrade: websocket\r\n\r\n",
+        "CONNECT evil.test:443 HTTP/1.1\r\n\r\n",
+    ] {
+        let mut stream = world.tunnel("allowed.test").await;
+        stream.write_all(bytes.as_bytes()).await.expect("sent");
+        let told = read_to_end(&mut stream).await;
+        assert!(
+            told.starts_with("HTTP/1.1 400 ") && told.contains("(not-tls)") && told.contains("raw"),
+            "{told}"
+        );
+        world.nothing_arrived(bytes);
+    }
+    let last = world.refusals().pop().expect("a record");
+    assert!(
+        last["reason"] == "not-tls" && last["why"].as_str().is_some_and(|why| why.contains("raw")),
+        "{last}"
+    );
     let mut stream = world.tunnel("raw.test").await;
     stream.write_all(b"SSH-2.0-x\r\n").await.expect("sent");
     assert_eq!(read_until(&mut stream, "\r\n").await, "SSH-2.0-x\r\n");
@@ -154,7 +167,7 @@ async fn early_bytes_are_judged() {
     let world = World::usual(Manner::Echo).await;
     let head = world.fill("CONNECT allowed.test:PORT HTTP/1.1\r\n\r\n").into_bytes();
     let answer = world.ask([&head[..], b"GET / HTTP/1.1\r\n\r\n"].concat()).await;
-    assert_eq!(answer, "HTTP/1.1 200 Connection established\r\n\r\n");
+    assert!(answer.starts_with("HTTP/1.1 200 Connection established\r\n\r\nHTTP/1.1 400 "), "{answer}");
     assert_eq!(world.wait_for_refusals(1).await[0]["reason"], "not-tls");
     let answer = world.ask([&head[..], &hello("evil.test")].concat()).await;
     assert_eq!(answer, "HTTP/1.1 200 Connection established\r\n\r\n");

@@ -165,7 +165,9 @@ fn bucket(folder: &Path, endpoint: &str) -> ShipTarget {
         secret_key: SECRET_KEY.to_owned().into(),
     };
     let services = vec![spec.service().expect("a URL")];
-    let own = AuditLog::open_free(&folder.join("of-the-proxy"), AuditSettings::default()).expect("a log");
+    let own =
+        AuditLog::open_free(&folder.join("of-the-proxy"), &folder.join("anchors"), AuditSettings::default())
+            .expect("a log");
     let proxy = Proxy::new(ProxyParts {
         policy: PolicySpec { services, ..PolicySpec::default() },
         resolver: Resolver::new("127.0.0.1:9".parse().expect("an address")).expect("a resolver"),

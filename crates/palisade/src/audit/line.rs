@@ -33,7 +33,12 @@ pub(super) fn line(record: &Value) -> String {
     let asked = one_line(&format!("{} {}", text("method"), text("path")), WORDS_COLUMNS_MAX);
     let mut parts = vec![time.to_owned(), format!("{decided:<7}"), who, to, asked.trim().to_owned()];
     parts.extend(record["status"].as_u64().map(|status| status.to_string()));
-    parts.extend(Some(text("reason")).filter(|it| !it.is_empty() && *it != "done").map(str::to_owned));
+    let why = if text("why").is_empty() { String::new() } else { format!(" ({})", text("why")) };
+    parts.extend(
+        Some(text("reason"))
+            .filter(|it| !it.is_empty() && *it != "done")
+            .map(|reason| format!("{reason}{why}")),
+    );
     parts.extend(Some(text("cred_id")).filter(|it| !it.is_empty()).map(|name| format!("with {name}")));
     if let (Some(up), Some(down)) = (record["bytes_up"].as_u64(), record["bytes_down"].as_u64()) {
         parts.push(format!("{up} B up, {down} B down"));
@@ -53,10 +58,11 @@ mod tests {
     fn a_record_is_one_readable_line() {
         let record = serde_json::json!({"ts": "2026-11-28T08:16:05.123Z", "kind": "refused", "decision": "refuse",
             "principal": "session", "tenant": "acme", "session": "sess_0123456789ab", "host": "evil\u{202e}.test", "port": 443,
-            "method": "CONNECT", "path": "x\u{1b}[31m\ny", "status": 403, "reason": "not-allowed"});
+            "method": "CONNECT", "path": "x\u{1b}[31m\ny", "status": 403, "reason": "certificate-refused",
+            "why": "the certificate of the host has expired"});
         assert_eq!(
             line(&record),
-            "08:16:05  REFUSED  acme/sess_0123456789ab  evil\\u{202e}.test:443  CONNECT x y  403  not-allowed"
+            "08:16:05  REFUSED  acme/sess_0123456789ab  evil\\u{202e}.test:443  CONNECT x y  403  certificate-refused (the certificate of the host has expired)"
         );
     }
 }

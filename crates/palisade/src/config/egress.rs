@@ -29,6 +29,9 @@ pub(crate) struct EgressSection {
     pub(crate) ca_files: Vec<PathBuf>,
     /// Where the audit log is; below the data directory unless absolute. `audit` when absent.
     pub(crate) audit_dir: Option<PathBuf>,
+    /// Where the end of the audit log is noted, so that `palisade audit verify` sees a log that was cut; below the data directory unless
+    /// absolute, and best on another disk. `audit-anchor` when absent.
+    pub(crate) audit_anchor_dir: Option<PathBuf>,
     /// Where copies of it go.
     pub(crate) ship: Option<ShipSection>,
 }
@@ -150,6 +153,11 @@ impl EgressSection {
         let of_bucket =
             bucket.into_iter().flat_map(|bucket| [&mut bucket.access_key, &mut bucket.secret_key]);
         self.key.iter_mut().chain(of_bucket).collect()
+    }
+
+    /// The folder of the audit log's anchors.
+    pub(crate) fn anchor_folder(&self, data_dir: &Path) -> PathBuf {
+        data_dir.join(self.audit_anchor_dir.as_deref().unwrap_or(Path::new("audit-anchor")))
     }
 
     /// The audit log's folder.

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use palisade_egress::{
     AuditLog, AuditSettings, Bucket, BucketSpec, CredentialSource, Credentials, DoorLimits, LentVault,
     PassKey, PolicySpec, Principal, Proxy, ProxyAddress, ProxyClient, ProxyParts, ProxySettings, RemoteProxy,
-    Resolver, ShipTarget, Trust, WayOut,
+    Resolver, ShipTarget, Trust, WayOut, anchor_of,
 };
 use palisade_runtime::VaultSource;
 use tokio::net::TcpListener;
@@ -190,10 +190,10 @@ fn proxy(
 /// Servers that share a database share the data directory, too.
 fn audit_log(config: &Config) -> Result<AuditLog> {
     let folder = config.egress.audit_folder(&config.data_dir);
-    let settings = AuditSettings::default();
+    let (anchors, settings) = (config.egress.anchor_folder(&config.data_dir), AuditSettings::default());
     match config.store.is_shared() {
-        true => Ok(AuditLog::open_free(&folder, settings)?),
-        false => Ok(AuditLog::open(&folder, settings)?),
+        true => Ok(AuditLog::open_free(&folder, &anchors, settings)?),
+        false => Ok(AuditLog::open_anchored(&folder, &anchor_of(&folder, &anchors), settings)?),
     }
 }
 

@@ -582,12 +582,24 @@ async fn an_operator_reads_and_checks_the_log() {
     assert!(server.terminate().await.success());
     let (good, text) = audit(&["verify"], &data.join("audit")).await;
     assert!(good && text.contains(": whole, records 1 to "), "{text}");
+    assert!(text.contains("it ends where its anchor says"), "{text}");
     let (good, text) = audit(&["verify"], copies.path()).await;
     assert!(good, "everything was shipped at the end: {text}");
     let last = std::fs::read_dir(copies.path()).unwrap().map(|entry| entry.unwrap().path()).max().unwrap();
     std::fs::write(&last, b"something else").unwrap();
     let (good, text) = audit(&["verify"], copies.path()).await;
     assert!(!good && text.contains("is not what was written"), "{text}");
+    // The newest file is gone: what is left is whole in itself, and too short.
+    std::fs::remove_file(data.join("audit/current.jsonl")).unwrap_or_default();
+    let newest = std::fs::read_dir(data.join("audit")).unwrap().map(|entry| entry.unwrap().path());
+    let newest = newest.filter(|path| path.to_string_lossy().contains("segment-")).max().unwrap();
+    std::fs::remove_file(newest).unwrap();
+    std::fs::write(data.join("audit/current.jsonl"), b"").unwrap();
+    let (good, text) = audit(&["verify"], &data.join("audit")).await;
+    assert!(
+        !good && text.contains("the end of the audit log in ") && text.contains(" was written"),
+        "{text}"
+    );
     let (good, text) = audit(&["tail"], Path::new("/nowhere")).await;
     assert!(!good && text.contains("--data-dir"), "{text}");
 }

@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use super::fault::Failure;
 use super::key_source::KeySourceError;
+use super::known::Earlier;
 use super::{Cache, Inner, Vault, VaultConfig, VaultState};
 
 /// Why the vault cannot be used.
@@ -211,7 +212,10 @@ impl Vault {
     fn hold(&self, change: impl FnOnce(&mut Option<Arc<Kek>>)) {
         change(&mut self.inner.kek.write().unwrap_or_else(PoisonError::into_inner));
         self.inner.epoch.fetch_add(1, Ordering::SeqCst);
-        self.cache_mut(|cache| cache.opened.clear());
+        self.cache_mut(|cache| {
+            cache.opened.clear();
+            cache.earlier = Earlier::default();
+        });
         self.tell();
     }
 

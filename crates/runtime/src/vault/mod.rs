@@ -1,6 +1,6 @@
 //! The vault: credentials of tenants, sealed in the store, opened for the door alone. It joins `vault`, which has the cryptography and
 //! no rows, and `store`, which has the rows and cannot read them. Nothing here is ever shown to a session, and no operation gives a
-//! secret back but [`Vault::credential_secret`], which is for the proxy.
+//! secret back but [`Vault::credential_secret`] and [`Vault::known_secrets`], which are for the proxy.
 //!
 //! The keys are in memory while the vault is unsealed, secrets only while they are used. What is cached is what was checked: sealed
 //! rows whose manifest was right.
@@ -11,6 +11,7 @@ mod fault;
 mod info;
 mod key_source;
 mod keys;
+mod known;
 mod opened;
 mod renew;
 mod rotate;
@@ -86,6 +87,8 @@ struct Inner {
 #[derive(Default)]
 struct Cache {
     opened: HashMap<TenantName, Arc<Opened>>,
+    /// What was opened before, for a while: it may still come back in an answer.
+    earlier: known::Earlier,
     /// The latest version that was seen of each tenant: while this server lives it knows a whole vault that was put back.
     seen: HashMap<TenantName, i64>,
 }
@@ -150,7 +153,10 @@ impl Vault {
     /// Notices of other servers were lost: nothing that is cached counts.
     pub(crate) async fn heed_missed(&self) {
         self.inner.epoch.fetch_add(1, Ordering::SeqCst);
-        self.cache_mut(|cache| cache.opened.clear());
+        self.cache_mut(|cache| {
+            let all = std::mem::take(&mut cache.opened);
+            all.into_iter().for_each(|(tenant, opened)| cache.earlier.keep(&tenant, opened));
+        });
         self.heed_keys().await;
         self.tell();
     }
@@ -233,7 +239,11 @@ impl Vault {
     fn forget(&self, tenant: &TenantName) {
         // Before the entry goes: what was loaded until now is not put in its place.
         self.inner.epoch.fetch_add(1, Ordering::SeqCst);
-        self.cache_mut(|cache| drop(cache.opened.remove(tenant)));
+        self.cache_mut(|cache| {
+            if let Some(opened) = cache.opened.remove(tenant) {
+                cache.earlier.keep(tenant, opened);
+            }
+        });
     }
 
     fn cache_mut<T>(&self, work: impl FnOnce(&mut Cache) -> T) -> T {

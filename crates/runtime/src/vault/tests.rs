@@ -145,6 +145,14 @@ async fn secret_of(vault: &Vault, tenant: &TenantName, credential: &str) -> Resu
     secret.map(|secret: SecretString| secret.expose_secret().to_owned())
 }
 
+/// What the proxy would look for in answers, sorted.
+async fn known_of(vault: &Vault, credential: &str) -> Result<Vec<String>, VaultFault> {
+    let known = vault.known_secrets(&acme(), &[name(credential)]).await?;
+    let mut known: Vec<_> = known.into_iter().map(|(_, secret)| secret.expose_secret().to_owned()).collect();
+    known.sort();
+    Ok(known)
+}
+
 fn read(path: &Path) -> Vec<u8> {
     std::fs::read(path).unwrap()
 }

@@ -14,9 +14,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     super::{Shared, connection::Client},
-    ASKS_MAX, FromProxy, FromServer, LINE_BYTES_MAX, line,
+    ASKS_MAX, FromProxy, FromServer, LINE_BYTES_MAX, Wanted, line,
 };
-use crate::{CredentialFault, CredentialSource};
+use crate::{CredentialFault, CredentialSource, Secrets};
 
 /// How long a server may take for a secret; it may have to ask for a token first.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -24,11 +24,11 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Servers that lend at a time.
 const LENDERS_MAX: usize = 64;
 
-type Answer = Result<SecretString, CredentialFault>;
+type Answer = Result<Secrets, CredentialFault>;
 
 struct Question {
     tenant: TenantName,
-    name: CredentialName,
+    wanted: Wanted,
     answer: oneshot::Sender<Answer>,
 }
 
@@ -51,13 +51,10 @@ impl LentVault {
         let lenders = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         lenders.iter().rev().find(|lender| !lender.is_closed()).cloned()
     }
-}
 
-impl CredentialSource for LentVault {
-    fn secret(&self, tenant: &TenantName, name: &CredentialName) -> BoxFuture<'static, Answer> {
+    fn ask(&self, tenant: &TenantName, wanted: Wanted) -> BoxFuture<'static, Answer> {
         let (answer, told) = oneshot::channel();
-        let (lender, question) =
-            (self.latest(), Question { tenant: tenant.clone(), name: name.clone(), answer });
+        let (lender, question) = (self.latest(), Question { tenant: tenant.clone(), wanted, answer });
         async move {
             let lender = lender.ok_or(CredentialFault::Unavailable)?;
             lender.try_send(question).map_err(|_| CredentialFault::Unavailable)?;
@@ -65,6 +62,22 @@ impl CredentialSource for LentVault {
             told.ok().and_then(Result::ok).unwrap_or(Err(CredentialFault::Unavailable))
         }
         .boxed()
+    }
+}
+
+impl CredentialSource for LentVault {
+    fn secret(
+        &self,
+        tenant: &TenantName,
+        name: &CredentialName,
+    ) -> BoxFuture<'static, Result<SecretString, CredentialFault>> {
+        let asking = self.ask(tenant, Wanted::Secret(name.clone()));
+        async move { asking.await?.pop().map(|(_, secret)| secret).ok_or(CredentialFault::Unavailable) }
+            .boxed()
+    }
+
+    fn known(&self, tenant: &TenantName, names: Vec<CredentialName>) -> BoxFuture<'static, Answer> {
+        self.ask(tenant, Wanted::Known(names))
     }
 }
 
@@ -93,14 +106,17 @@ pub(in super::super) async fn serve(
                         }
                         client.stream.write_all(&line(&told)?).await?;
                     }
-                    FromServer::Secret { ask, secret } => answer(&mut open, ask, Ok(secret.into())),
+                    FromServer::Secrets { ask, secrets } => {
+                        let secrets = secrets.into_iter().map(|(name, secret)| (name, secret.into()));
+                        answer(&mut open, ask, Ok(secrets.collect()));
+                    }
                     FromServer::Fault { ask, fault } => answer(&mut open, ask, Err(fault)),
                 }
             }
-            Some(Question { tenant, name, answer }) = questions.recv(), if open.len() < ASKS_MAX => {
+            Some(Question { tenant, wanted, answer }) = questions.recv(), if open.len() < ASKS_MAX => {
                 count += 1;
                 open.insert(count, answer);
-                client.stream.write_all(&line(&FromProxy::Ask { ask: count, tenant, name })?).await?;
+                client.stream.write_all(&line(&FromProxy::Ask { ask: count, tenant, wanted })?).await?;
             }
             () = shared.stopping.cancelled() => return Ok(()),
         }

@@ -3,7 +3,8 @@
 use std::{io, sync::Arc};
 
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
-use secrecy::{ExposeSecret as _, zeroize::Zeroizing};
+use palisade_protocol::id::TenantName;
+use secrecy::{ExposeSecret as _, SecretString, zeroize::Zeroizing};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     sync::{Mutex, mpsc, oneshot, watch},
@@ -11,9 +12,9 @@ use tokio::{
 
 use super::{
     super::remote::{Duplex, RemoteProxy, TIMEOUT},
-    ASKS_MAX, FromProxy, FromServer, LINE_BYTES_MAX, VAULT, line,
+    ASKS_MAX, FromProxy, FromServer, LINE_BYTES_MAX, VAULT, Wanted, line,
 };
-use crate::{CredentialSource, EgressError, Principal, VaultRules};
+use crate::{CredentialFault, CredentialSource, EgressError, Principal, Secrets, VaultRules};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -148,9 +149,9 @@ async fn serve(
                         return Ok(());
                     }
                     FromProxy::Refused { why } => answer(&mut offered, Err(why)),
-                    FromProxy::Ask { ask, tenant, name } if secrets.len() < ASKS_MAX => {
-                        let secret = vault.secret(&tenant, &name);
-                        secrets.push(async move { (ask, secret.await) });
+                    FromProxy::Ask { ask, tenant, wanted } if secrets.len() < ASKS_MAX => {
+                        let told = look_up(vault.clone(), tenant, wanted);
+                        secrets.push(async move { (ask, told.await) });
                     }
                     FromProxy::Ask { .. } => return Err(io::Error::other("the proxy asks for too much at once")),
                 }
@@ -161,18 +162,32 @@ async fn serve(
                 write.write_all(&line(&FromServer::Rules(rules))?).await?;
             }
             () = given_up(&mut offered) => return Err(io::ErrorKind::TimedOut.into()),
-            Some((ask, secret)) = secrets.next() => {
-                let answer = match secret {
-                    Ok(secret) => FromServer::Secret { ask, secret: secret.expose_secret().to_owned() },
+            Some((ask, told)) = secrets.next() => {
+                let exposed = |(name, secret): (_, SecretString)| (name, secret.expose_secret().to_owned());
+                let answer = match told {
+                    Ok(secrets) => {
+                        FromServer::Secrets { ask, secrets: secrets.into_iter().map(exposed).collect() }
+                    }
                     Err(fault) => FromServer::Fault { ask, fault },
                 };
                 let text = line(&answer)?;
-                if let FromServer::Secret { secret, .. } = answer {
-                    drop(Zeroizing::new(secret));
+                if let FromServer::Secrets { secrets, .. } = answer {
+                    drop(secrets.into_iter().map(|(_, secret)| Zeroizing::new(secret)).collect::<Vec<_>>());
                 }
                 write.write_all(&text).await?;
             }
         }
+    }
+}
+
+async fn look_up(
+    vault: Arc<dyn CredentialSource>,
+    tenant: TenantName,
+    wanted: Wanted,
+) -> Result<Secrets, CredentialFault> {
+    match wanted {
+        Wanted::Secret(name) => Ok(vec![(name.clone(), vault.secret(&tenant, &name).await?)]),
+        Wanted::Known(names) => vault.known(&tenant, names).await,
     }
 }
 

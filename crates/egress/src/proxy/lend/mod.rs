@@ -1,5 +1,5 @@
 //! How a server lends its vault to a proxy in another process on its machine: over one connection, for as long as that lasts. The server
-//! says what its vault manages, the proxy puts that in force and asks for one secret at a time. No secret is kept here. When the server is
+//! says what its vault manages, the proxy puts that in force and asks for the secrets of one request at a time. No secret is kept here. When the server is
 //! gone the rules stay, so that what they manage is refused and nothing goes there without its credential.
 
 mod borrower;
@@ -30,9 +30,9 @@ const ASKS_MAX: usize = 256;
 enum FromServer {
     /// What the vault manages from now on.
     Rules(VaultRules),
-    Secret {
+    Secrets {
         ask: u64,
-        secret: String,
+        secrets: Vec<(CredentialName, String)>,
     },
     Fault {
         ask: u64,
@@ -55,8 +55,18 @@ enum FromProxy {
     Ask {
         ask: u64,
         tenant: TenantName,
-        name: CredentialName,
+        wanted: Wanted,
     },
+}
+
+/// What is asked of a vault.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Wanted {
+    /// What is attached now of this one.
+    Secret(CredentialName),
+    /// Everything of these that must not come back.
+    Known(Vec<CredentialName>),
 }
 
 /// The line that says it, with its end.

@@ -75,6 +75,20 @@ async fn an_expired_token_is_replaced_and_the_refresh_token_with_it() {
     );
 }
 
+/// What a token was renewed with, and what it was a moment ago, must not come back in an answer either.
+#[tokio::test]
+async fn earlier_tokens_and_those_they_are_had_with_are_known() {
+    let (_world, _endpoint, vault) = start(ROTATE, OAuthGrant::RefreshToken).await;
+    assert_eq!(secret_of(&vault, &acme(), "idp").await.as_deref(), Ok("access-1"));
+    expire(&vault, 0.0).await;
+    assert_eq!(secret_of(&vault, &acme(), "idp").await.as_deref(), Ok("access-2"));
+    let known = known_of(&vault, "idp").await.unwrap();
+    for secret in ["access-1", "access-2", "refresh-0", "refresh-1", "refresh-2"] {
+        assert!(known.iter().any(|it| it == secret), "{secret}: {known:?}");
+    }
+    assert_eq!(known_of(&vault, "nothing").await, Ok(Vec::new()));
+}
+
 /// Moves the end of the access token, as time would: it is to be replaced, and is good for so long.
 async fn expire(vault: &Vault, left_s: f64) {
     let expires_at = crate::clock::now() + left_s;

@@ -207,8 +207,16 @@ async fn a_sealed_vault_gives_out_nothing_until_it_is_unsealed() {
     let world = World::new();
     let vault = world.open_kept().await;
     vault.put(&acme(), &name("github"), value("hunter2")).await.unwrap();
+    vault.put(&acme(), &name("github"), value("hunter3")).await.unwrap();
+    assert_eq!(
+        known_of(&vault, "github").await.unwrap(),
+        ["hunter2", "hunter3"],
+        "for it may still be taken"
+    );
+    vault.put(&acme(), &name("github"), value("hunter2")).await.unwrap();
     let changes = vault.changes();
     vault.seal().await.unwrap();
+    assert_eq!(known_of(&vault, "github").await, Err(VaultFault::Sealed));
     assert!(changes.has_changed().unwrap());
     assert_eq!(secret_of(&vault, &acme(), "github").await, Err(VaultFault::Sealed));
     assert_eq!(secret_of(&vault, &acme(), "nothing").await, Err(VaultFault::Sealed));
