@@ -24,8 +24,19 @@ use palisade_runtime::Runtime;
 use tower_http::catch_panic::CatchPanicLayer;
 
 pub use admin::serve_admin;
-pub use listen::{HttpConfig, serve};
+pub use listen::{HttpConfig, serve, serve_metrics};
 pub use openapi::document as openapi_document;
+
+/// `/metrics` and `/health` without a key, for a listener of their own that only the operator's machines reach.
+fn metrics_router(runtime: Runtime) -> Router {
+    Router::new()
+        .route("/metrics", axum::routing::get(routes::metrics))
+        .route("/health", axum::routing::get(routes::health))
+        .fallback(error::no_such_endpoint)
+        .method_not_allowed_fallback(error::no_such_method)
+        .layer(CatchPanicLayer::custom(error::panicked))
+        .with_state(runtime)
+}
 
 /// Every route with its layers, read from the inside out.
 pub(crate) fn router(runtime: Runtime) -> Router {

@@ -27,7 +27,7 @@ The configuration needs, for this process:
 and for each server that goes through it the same key with via = \"ADDRESS\" instead of listen.
 It attaches the upstreams' keys. Servers on the same machine, which come over a unix: socket, lend it their vault for as long as
 they run; over the network it attaches no credentials of the vault.
-SIGHUP reads the policy again; SIGTERM stops.")]
+SIGHUP reads the policy and the keys of upstreams again; SIGTERM stops.")]
 pub(crate) struct EgressArgs {
     /// The configuration: [egress], the upstreams and the tenants' lists
     #[arg(long, value_name = "FILE")]

@@ -109,6 +109,7 @@ struct Rooms {
     turns: Turns,
     endings: lifetimes::Endings,
     probe: ready::Probe,
+    upstreams: ready::UpstreamProbes,
     metrics: Metrics,
     /// Every task the runtime starts, so that shutdown can wait for them.
     tasks: TaskTracker,

@@ -1,9 +1,9 @@
 //! Sessions end by themselves: after their `ttl`, whatever they do, and when idle for too long after a response.
 //! When is read from the store and never from traffic, so that neither a reader nor a restart moves it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt as _, stream};
 use palisade_protocol::{Error, ErrorKind, Session, SessionId, TenantName, limits};
@@ -11,7 +11,7 @@ use palisade_store::{DueSession, StoreError, TurnState};
 use tokio::sync::watch;
 
 use crate::Rooms;
-use crate::clock::now;
+use crate::clock::{JUMP_GRACE, now};
 use crate::tenant::Tenant;
 
 /// The longest pause between two looks; shorter than any session can live, so that none falls due unseen.
@@ -22,6 +22,8 @@ const PAUSE_MIN: Duration = Duration::from_millis(20);
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(5);
 /// Sessions taken from the store in one look.
 const BATCH_MAX: i64 = 64;
+/// After a longer pause, in seconds, only the wall clock says how long it was.
+const BELIEVED_DOWNTIME_S: f64 = 3600.0;
 /// Sessions that are destroyed at the same time.
 const AT_ONCE_MAX: usize = 8;
 /// How long a client waits for a session's end, and the other sessions that are due; it goes on all the same.
@@ -56,8 +58,15 @@ impl Cause {
 
 /// Destroys sessions as they fall due, until the server drains.
 pub(crate) async fn end_due_sessions(rooms: Arc<Rooms>) {
+    let mut doubted = match Doubted::at_start(&rooms).await {
+        Ok(doubted) => doubted,
+        Err(error) => {
+            tracing::error!(error = %palisade_protocol::chain(&error), "when sessions were used last is not known");
+            Doubted::default()
+        }
+    };
     loop {
-        let pause = match look(&rooms).await {
+        let pause = match look(&rooms, &mut doubted).await {
             Ok(pause) => pause,
             Err(StoreError::Stopped) => return,
             Err(error) => {
@@ -75,13 +84,55 @@ pub(crate) async fn end_due_sessions(rooms: Arc<Rooms>) {
     }
 }
 
+/// Sessions whose time was over when the server started, by a wall clock that nothing else bears out: they are looked at again
+/// after a grace. A clock that is wrong at the start (a bad time server) would delete them for good.
+#[derive(Default)]
+struct Doubted {
+    sessions: HashSet<SessionId>,
+    until: Option<Instant>,
+}
+
+impl Doubted {
+    async fn at_start(rooms: &Rooms) -> Result<Self, StoreError> {
+        let away_s = rooms.store.last_activity().await?.map_or(0.0, |last| now() - last);
+        if away_s < BELIEVED_DOWNTIME_S {
+            return Ok(Self::default());
+        }
+        let idle_s = rooms.live().session_idle_s;
+        let due = rooms.store.due_sessions(now(), idle_s, limits::SESSIONS_LISTED_MAX as i64).await?;
+        let sessions: HashSet<_> = due.into_iter().map(|due| due.id).collect();
+        if !sessions.is_empty() {
+            tracing::warn!(
+                sessions = sessions.len(),
+                away_s,
+                grace_s = JUMP_GRACE.as_secs(),
+                "the time of these sessions is over if the wall clock is right; they are looked at again after a grace"
+            );
+        }
+        Ok(Self { sessions, until: Some(Instant::now() + JUMP_GRACE) })
+    }
+
+    fn are_there(&mut self) -> bool {
+        if self.until.is_some_and(|until| Instant::now() >= until) {
+            *self = Self::default();
+        }
+        !self.sessions.is_empty()
+    }
+}
+
 /// Destroys what is due now; how long until the next look.
-async fn look(rooms: &Arc<Rooms>) -> Result<Duration, StoreError> {
-    let due = rooms.store.due_sessions(now(), rooms.live().session_idle_s, BATCH_MAX).await?;
+async fn look(rooms: &Arc<Rooms>, doubted: &mut Doubted) -> Result<Duration, StoreError> {
+    let are_some_doubted = doubted.are_there();
+    let batch_max = BATCH_MAX + doubted.sessions.len() as i64;
+    let due = rooms.store.due_sessions(now(), rooms.live().session_idle_s, batch_max).await?;
+    let due = due.into_iter().filter(|due| !doubted.sessions.contains(&due.id));
     let ended: Vec<bool> =
         stream::iter(due).map(|due| end_session(rooms, due)).buffer_unordered(AT_ONCE_MAX).collect().await;
     if ended.contains(&false) {
         return Ok(PAUSE_AFTER_FAILURE);
+    }
+    if are_some_doubted {
+        return Ok(LOOK);
     }
     let next = rooms.store.next_due(None, rooms.live().session_idle_s).await?;
     let until_next = next.and_then(|at| Duration::try_from_secs_f64((at - now()).max(0.0)).ok());

@@ -164,6 +164,7 @@ impl Runtime {
             turns: Turns::default(),
             endings: crate::lifetimes::Endings::default(),
             probe: crate::ready::Probe::default(),
+            upstreams: crate::ready::UpstreamProbes::default(),
             metrics: Metrics::default(),
             tasks,
             draining: CancellationToken::new(),

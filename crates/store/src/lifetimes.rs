@@ -64,6 +64,14 @@ impl Store {
             .collect()
     }
 
+    /// When any session was last used, Unix seconds: the latest time that is known not to lie ahead.
+    pub async fn last_activity(&self) -> Result<Option<f64>, StoreError> {
+        let latest = query("SELECT MAX(last_activity) FROM session");
+        let (at,) =
+            latest.one::<(Option<f64>,)>(&self.readers).await.map_err(reading("the last activity"))?;
+        Ok(at)
+    }
+
     /// When the next session falls due, one of `tenant`'s or any, as things stand: a turn may still postpone it.
     pub async fn next_due(
         &self,

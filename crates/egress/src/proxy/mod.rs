@@ -9,6 +9,7 @@ mod lend;
 mod meter;
 mod open;
 mod pass;
+mod reach;
 mod relay;
 mod remote;
 mod threads;

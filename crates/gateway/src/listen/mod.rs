@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use palisade_protocol::limits;
-use palisade_runtime::Runtime;
+use palisade_runtime::{Metrics, Runtime};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -28,6 +28,9 @@ use table::{Slots, Table, Times};
 const GRACE: Duration = Duration::from_secs(10);
 /// How long nothing is accepted after the system had no descriptor left, in milliseconds.
 const ACCEPT_PAUSE_MS: u64 = 500;
+/// Collectors are few, and come again every minute or so.
+const METRICS_CONNECTIONS_MAX: usize = 32;
+const METRICS_IDLE: Duration = Duration::from_secs(120);
 /// Connections that were told to make room and have not closed yet.
 const CLOSING_MAX: usize = 16;
 
@@ -62,6 +65,27 @@ pub async fn serve(
     let stopping = CancellationToken::new();
     let shared = Shared { router: crate::router(runtime), admission, times, stopping };
     serve_within(listener, shared, table, stop).await;
+}
+
+/// Answers `/metrics` at an address of its own in the same way; what happens there is counted nowhere.
+pub async fn serve_metrics(
+    listener: TcpListener,
+    runtime: Runtime,
+    stop: impl Future<Output = ()> + Send + 'static,
+) {
+    let uncounted = Metrics::default();
+    let slots = Slots {
+        all: METRICS_CONNECTIONS_MAX,
+        unknown_per_neighbourhood: METRICS_CONNECTIONS_MAX,
+        trusted_peers: Vec::new(),
+    };
+    let shared = Shared {
+        router: crate::metrics_router(runtime),
+        admission: Admission::new(METRICS_CONNECTIONS_MAX, 1, &uncounted),
+        times: Times { head: Duration::from_secs(limits::REQUEST_HEAD_MAX_S), idle: METRICS_IDLE },
+        stopping: CancellationToken::new(),
+    };
+    serve_within(listener, shared, Table::new(slots, ConnectionMetrics::default()), stop).await;
 }
 
 /// The written limit, or half of what the process may open: files and sandboxes need descriptors too.

@@ -12,6 +12,7 @@ mod usage;
 pub(crate) mod vault;
 
 use axum::Router;
+pub(crate) use meta::{health, metrics};
 use palisade_runtime::Runtime;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;

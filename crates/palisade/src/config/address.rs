@@ -34,6 +34,11 @@ pub(super) fn listen<'de, D: Deserializer<'de>>(from: D) -> Result<SocketAddr, D
     parse(&String::deserialize(from)?).map_err(serde::de::Error::custom)
 }
 
+/// The same, where it may be absent.
+pub(super) fn listen_maybe<'de, D: Deserializer<'de>>(from: D) -> Result<Option<SocketAddr>, D::Error> {
+    listen(from).map(Some)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

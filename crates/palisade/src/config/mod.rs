@@ -47,6 +47,7 @@ pub(crate) struct Config {
     pub(crate) client_tools: ClientToolsSection,
     pub(crate) sessions: SessionsSection,
     pub(crate) credits: CreditsSection,
+    pub(crate) metrics: MetricsSection,
     /// The whole file, to be compared with a later one.
     #[serde(skip)]
     pub(crate) document: toml::Table,
@@ -208,6 +209,15 @@ pub(crate) struct EventsSection {
     pub(crate) retention_s: u64,
 }
 
+/// `[metrics]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct MetricsSection {
+    /// Where `/metrics` is answered without a key, beside the server's own address, where it needs one.
+    #[serde(deserialize_with = "address::listen_maybe")]
+    pub(crate) listen: Option<SocketAddr>,
+}
+
 /// `[sessions]`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -234,6 +244,7 @@ impl Default for Config {
             client_tools: ClientToolsSection::default(),
             sessions: SessionsSection::default(),
             credits: CreditsSection::default(),
+            metrics: MetricsSection::default(),
             document: toml::Table::new(),
         }
     }

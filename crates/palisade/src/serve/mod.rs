@@ -3,6 +3,7 @@
 pub(crate) mod account;
 pub(crate) mod admin;
 pub(crate) mod egress;
+mod hello;
 pub(crate) mod install;
 pub(crate) mod keys;
 mod listener;
@@ -12,7 +13,6 @@ mod policy;
 pub(crate) mod reload;
 pub(crate) mod vault;
 
-use std::io::{IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -20,6 +20,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use clap::Args;
 use palisade_egress::{BucketSpec, PassKey};
+use palisade_gateway::HttpConfig;
 use palisade_protocol::TenantName;
 use palisade_protocol::limits::{UPLOAD_BYTES_MAX, WORKSPACE_BYTES_MAX};
 use palisade_runtime::{
@@ -28,20 +29,19 @@ use palisade_runtime::{
 };
 use palisade_sandbox::{Cgroups, Rootfs, SandboxConfig, SandboxFactory};
 use palisade_vault::Keys;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, LimitsSection, Memory, Mode, TenantSection, address, locked_by_default};
 use install::Installed;
 use keys::Admission;
+use reload::Reload;
 
 /// How long running turns have to reach a durable point after SIGTERM.
 const DRAIN_MAX: Duration = Duration::from_secs(30);
 /// What is left of the proxy's connections after that has ended; what remains is recorded and cut.
 const PROXY_GRACE: Duration = Duration::from_secs(1);
-
-/// How long whoever reads standard output may take for the first lines.
-const HELLO_MAX: Duration = Duration::from_secs(1);
 
 #[derive(Args)]
 pub(crate) struct ServeArgs {
@@ -72,7 +72,8 @@ pub(crate) fn serve(args: ServeArgs) -> Result<()> {
     let bucket = egress::read_bucket(&config.egress)?;
     let store = config.store.url()?;
     let vault = vault::VaultKey::read(&config)?;
-    let port = listener::Taken::take(config.listen)?;
+    let port = listener::Taken::take("listen", config.listen)?;
+    let metrics_port = listener::take_metrics(&config)?;
     account::prepare_data_dir(&mut config)?;
     let installed = install::install(&config)?;
     let cgroups = account::prepare_cgroups(&config);
@@ -90,6 +91,7 @@ pub(crate) fn serve(args: ServeArgs) -> Result<()> {
         config,
         file,
         port,
+        metrics_port,
         store,
         vault,
         admission,
@@ -106,6 +108,7 @@ struct Prepared {
     config: Config,
     file: Option<PathBuf>,
     port: listener::Taken,
+    metrics_port: Option<listener::Taken>,
     store: Option<StoreUrl>,
     vault: vault::VaultKey,
     admission: Admission,
@@ -121,6 +124,7 @@ async fn run(prepared: Prepared) -> Result<()> {
         config,
         file,
         port,
+        metrics_port,
         store,
         vault,
         admission,
@@ -134,6 +138,7 @@ async fn run(prepared: Prepared) -> Result<()> {
     let hangups = reload::hangups()?;
     try_a_sandbox(&sandboxes).await?;
     let listener = port.listen()?;
+    let metrics_listener = metrics_port.map(listener::Taken::listen).transpose()?;
     let address = listener.local_addr()?;
     let upstreams = upstreams.or_planner().await?;
     let source = VaultSource::default();
@@ -157,11 +162,37 @@ async fn run(prepared: Prepared) -> Result<()> {
     .await?;
     // Whoever reads that it listens may stop it at once.
     let stop = stop_signal()?;
-    say_hello(address, &admission.shown, models.is_demo_planner).await;
-    if let Some(lost) = logging::lost() {
-        let told = "Log lines that were lost because standard error did not take them";
-        runtime.metrics().with_registry(|registry| registry.register("log_lines_lost", told, lost));
-    }
+    count_lost_lines(&runtime);
+    hello::say(address, &admission.shown, models.is_demo_planner).await;
+    let (data_dir, connections) = (config.data_dir.clone(), config.http.connections()?);
+    let server = reload::ServerPart {
+        runtime: runtime.clone(),
+        data_dir: data_dir.clone(),
+        catalog,
+        default_model,
+        keys,
+    };
+    let (document, policy) = (config.document, egress.policy());
+    let reload = Reload { file, document, policy, server: Some(server) };
+    keep_running(Running { runtime, listener, connections, metrics_listener, data_dir, egress, reload, hangups }, stop)
+        .await
+}
+
+/// A server that answers.
+struct Running {
+    runtime: Runtime,
+    listener: TcpListener,
+    connections: HttpConfig,
+    metrics_listener: Option<TcpListener>,
+    data_dir: PathBuf,
+    egress: egress::Egress,
+    reload: Reload,
+    hangups: Signal,
+}
+
+/// Serves until it is told to stop, and ends in good order.
+async fn keep_running(server: Running, stop: impl Future<Output = ()> + Send + 'static) -> Result<()> {
+    let Running { runtime, listener, connections, metrics_listener, data_dir, egress, reload, hangups } = server;
     let (draining, drain) = (runtime.clone(), CancellationToken::new());
     let begun = drain.clone();
     let stopping = async move {
@@ -169,26 +200,18 @@ async fn run(prepared: Prepared) -> Result<()> {
         tracing::info!("stopping: no new turns, running ones reach a durable point");
         begun.cancel();
     };
-    let server = reload::ServerPart {
-        runtime: runtime.clone(),
-        data_dir: config.data_dir.clone(),
-        catalog,
-        default_model,
-        keys,
-    };
-    let (document, policy) = (config.document, egress.policy());
-    let reload = reload::Reload { file, document, policy, server: Some(server) };
-    let operator = admin::serve(runtime.clone(), config.data_dir.clone());
     let drained = async {
         drain.cancelled().await;
         tokio::time::timeout(DRAIN_MAX, draining.drain()).await
     };
-    let ((), drained, (), (), ()) = tokio::join!(
-        palisade_gateway::serve(listener, runtime.clone(), config.http.connections()?, stopping),
+    let way_out = egress.way_out();
+    let ((), drained, (), (), (), ()) = tokio::join!(
+        palisade_gateway::serve(listener, runtime.clone(), connections, stopping),
         drained,
-        operator,
+        admin::serve(runtime.clone(), data_dir),
         egress.keep(drain.clone()),
-        reload.keep(hangups, drain.clone())
+        reload.keep(hangups, drain.clone()),
+        listener::serve_metrics(metrics_listener, runtime.clone(), drain.clone()),
     );
     egress::shut_down(&way_out, PROXY_GRACE).await;
     let drained =
@@ -201,6 +224,13 @@ async fn run(prepared: Prepared) -> Result<()> {
     Ok(())
 }
 
+fn count_lost_lines(runtime: &Runtime) {
+    if let Some(lost) = logging::lost() {
+        let told = "Log lines that were lost because standard error did not take them";
+        runtime.metrics().with_registry(|registry| registry.register("log_lines_lost", told, lost));
+    }
+}
+
 /// SIGTERM, as from a supervisor, or SIGINT, as from a keyboard.
 pub(crate) fn stop_signal() -> Result<impl Future<Output = ()> + Send + 'static> {
     let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
@@ -211,46 +241,6 @@ pub(crate) fn stop_signal() -> Result<impl Future<Output = ()> + Send + 'static>
             _ = interrupt.recv() => {}
         }
     })
-}
-
-/// What a person who has just started the server needs. A server works whether or not anybody reads this.
-async fn say_hello(address: SocketAddr, shown: &keys::Shown, is_demo_planner: bool) {
-    tracing::info!(%address, "listening");
-    let told = hello(address, shown, is_demo_planner, std::io::stdout().is_terminal());
-    // In a thread of its own: a pipe that nobody reads may be full.
-    let (said, written) = tokio::sync::oneshot::channel();
-    std::thread::spawn(move || {
-        let mut out = std::io::stdout().lock();
-        let _ = said.send(out.write_all(told.as_bytes()).and_then(|()| out.flush()));
-    });
-    if !matches!(tokio::time::timeout(HELLO_MAX, written).await, Ok(Ok(Ok(())))) {
-        tracing::debug!("nobody reads standard output");
-    }
-}
-
-/// The key itself is for eyes only: whatever is no terminal may keep what it gets.
-fn hello(address: SocketAddr, shown: &keys::Shown, is_demo_planner: bool, is_terminal: bool) -> String {
-    use secrecy::ExposeSecret as _;
-    let mut lines = vec![format!("listening on http://{address}")];
-    match shown {
-        keys::Shown::New { key, file } if is_terminal => lines.push(format!(
-            "key          {} (shown once; also in {})",
-            key.expose_secret(),
-            file.display()
-        )),
-        keys::Shown::New { file, .. } | keys::Shown::Kept { file } => {
-            lines.push(format!("key          in {}", file.display()));
-        }
-        keys::Shown::Configured => {}
-    }
-    if is_demo_planner {
-        lines.push(
-            "model        none configured: the built-in demo planner answers; see [[upstream]] in the README"
-                .to_owned(),
-        );
-    }
-    lines.push(format!("docs         http://{address}/docs\n"));
-    lines.join("\n")
 }
 
 /// The part of the configuration that can be read again while the server runs.

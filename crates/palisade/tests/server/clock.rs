@@ -6,6 +6,7 @@ use std::process::Command;
 
 use palisade_testkit::upstream::{Answer, Gate, ScriptedUpstream};
 use palisade_testkit::{Server, wait_for};
+use reqwest::Method;
 use serde_json::json;
 
 /// Takes the place of the C library's function, which Rust asks for the time.
@@ -55,7 +56,7 @@ async fn a_clock_that_jumps_ends_nothing_and_deletes_nothing() {
     let upstream = ScriptedUpstream::start().await.unwrap();
     let environment =
         [("LD_PRELOAD", library.to_str().unwrap()), ("CLOCK_MOVED_BY", moved_by.to_str().unwrap())];
-    let server = Server::start_in(env!("CARGO_BIN_EXE_palisade"), &upstream, "", &environment).await;
+    let mut server = Server::start_in(env!("CARGO_BIN_EXE_palisade"), &upstream, "", &environment).await;
     let kept = server.session(json!({"persistent": true})).await;
     let used = server.session(json!({"ttl": 14400})).await;
     upstream.push(Answer::text("ok"));
@@ -89,5 +90,23 @@ async fn a_clock_that_jumps_ends_nothing_and_deletes_nothing() {
     }
     gate.open();
     turn.until("message.completed").await;
-    assert!(!server.log().contains("session destroyed"), "{}", server.log());
+    // A start while the clock is wrong: what is over by it alone is not deleted at once.
+    move_by(DAYS_40_S);
+    server.terminate().await;
+    server.restart().await;
+    wait_for("the doubt to be told", async || {
+        server.log().contains("looked at again after a grace").then_some(())
+    })
+    .await;
+    let made = server.session(json!({"ttl": 1})).await;
+    let path = format!("/v1/sessions/{made}");
+    wait_for("a session of now to end all the same", async || {
+        (server.request(Method::GET, &path).send().await.unwrap().status() == 404).then_some(())
+    })
+    .await;
+    for session in [&kept, &used] {
+        server.get(&format!("/v1/sessions/{session}")).await;
+    }
+    let destroyed = server.log().lines().filter(|line| line.contains("session destroyed")).count();
+    assert_eq!(destroyed, 1, "{}", server.log());
 }

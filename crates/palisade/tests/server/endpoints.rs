@@ -3,11 +3,12 @@
 
 use std::collections::BTreeSet;
 
-use palisade_testkit::upstream::Answer;
+use palisade_testkit::upstream::{Answer, ScriptedUpstream};
+use palisade_testkit::{Server, wait_for};
 use reqwest::Method;
 use serde_json::json;
 
-use crate::start;
+use crate::{start, start_with};
 
 /// What somebody who may not see the thing gets.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -146,6 +147,59 @@ async fn what_is_not_there_says_so_in_the_contracts_shape() {
         (405, "endpoint.method_not_allowed".into())
     );
     assert_eq!(server.refused(server.anonymous(Method::GET, "/v1/nothing")).await.0, 401);
+}
+
+/// An operator collects metrics at an address of its own without a key, and nothing else is there.
+#[tokio::test]
+async fn metrics_need_no_key_at_their_own_address() {
+    let (server, _upstream) = start_with("[metrics]\nlisten = \"localhost:0\"\n").await;
+    let line = wait_for("the metrics' address", async || {
+        let log = server.log();
+        let line = log.lines().find(|line| line.contains("metrics are answered without a key"))?.to_owned();
+        serde_json::from_str::<serde_json::Value>(&line).ok()
+    })
+    .await;
+    let at = format!("http://{}", line["address"].as_str().unwrap());
+    let text = reqwest::get(format!("{at}/metrics")).await.unwrap().text().await.unwrap();
+    assert!(
+        text.contains("palisade_turns_running 0") && text.contains("palisade_log_lines_lost_total 0"),
+        "{text}"
+    );
+    for (path, status) in [("/health", 200), ("/v1/models", 404), ("/ready", 404)] {
+        assert_eq!(reqwest::get(format!("{at}{path}")).await.unwrap().status(), status, "{path}");
+    }
+    assert_eq!(server.refused(server.anonymous(Method::GET, "/metrics")).await.0, 401);
+}
+
+/// A model whose upstream is away is not ready; one that has another upstream is, and says which one is away.
+#[tokio::test]
+async fn readiness_looks_at_the_upstreams() {
+    let there = ScriptedUpstream::start().await.unwrap();
+    let config = |order: &str| {
+        format!(
+            "[[upstream]]\nname = \"gone\"\ndialect = \"openai-chat\"\nbase_url = \"http://127.0.0.1:9/v1\"\n\
+             [[upstream]]\nname = \"there\"\ndialect = \"openai-chat\"\nbase_url = \"{}\"\n\
+             [model.m]\nupstream = {order}\nupstream_model = \"x\"\n\
+             [[tenant]]\nname = \"acme\"\ntokens = [{{ id = \"t\", key = \"env:ACME_KEY\" }}]\n",
+            there.base_url()
+        )
+    };
+    let ready = async |order: &str| {
+        let server = Server::with_config(env!("CARGO_BIN_EXE_palisade"), &config(order)).await;
+        let answer = server.request(Method::GET, "/ready").send().await.unwrap();
+        let status = answer.status().as_u16();
+        (status, answer.json::<serde_json::Value>().await.unwrap()["parts"]["models"].clone())
+    };
+    let (status, models) = ready("[\"gone\"]").await;
+    assert_eq!((status, &models["ok"]), (503, &json!(false)));
+    assert!(
+        models["problem"].as_str().unwrap().contains("no upstream of model \"m\" can be reached (gone)"),
+        "{models}"
+    );
+    let (status, models) = ready("[\"gone\", \"there\"]").await;
+    assert_eq!((status, &models["ok"]), (200, &json!(true)));
+    assert!(models["problem"].as_str().unwrap().ends_with("gone"), "{models}");
+    assert!(there.requests().is_empty(), "a look is a connection and no request");
 }
 
 #[tokio::test]
