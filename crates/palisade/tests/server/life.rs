@@ -270,6 +270,58 @@ async fn a_configuration_that_cannot_work_is_refused_with_what_to_do() {
     }
 }
 
+/// Root may take any port, and gives up root only then.
+#[tokio::test]
+async fn a_port_below_1024_is_taken_while_root_may() {
+    if skipped_without_root("a_port_below_1024_is_taken_while_root_may") {
+        return;
+    }
+    // An address that nobody else has.
+    const AT: &str = "127.80.80.80:80";
+    let folder = tempfile::tempdir_in("/tmp").unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let file = folder.path().join("palisade.toml");
+    std::fs::write(&file, format!("listen = \"{AT}\"\n[sandbox]\nhand = {:?}\n", server::hand())).unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_palisade"))
+        .args(["serve", "--config"])
+        .arg(&file)
+        .arg("--data-dir")
+        .arg(folder.path().join("data"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    wait_for("the server to answer", || async {
+        reqwest::get(format!("http://{AT}/health")).await.ok().filter(|answer| answer.status() == 200)
+    })
+    .await;
+    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id().unwrap())).unwrap();
+    assert!(status.contains("Uid:\t10001\t10001"), "{status}");
+    child.kill().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_that_may_open_few_files_is_refused_with_what_to_do() {
+    let folder = tempfile::tempdir_in("/tmp").unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let file = folder.path().join("palisade.toml");
+    std::fs::write(&file, format!("[sandbox]\nhand = {:?}\n", server::hand())).unwrap();
+    let output = Command::new("sh")
+        .args(["-c", "ulimit -n 512 && exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_palisade")])
+        .args(["serve", "--listen", "127.0.0.1:0", "--config"])
+        .arg(&file)
+        .arg("--data-dir")
+        .arg(folder.path().join("data"))
+        .output()
+        .await
+        .unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(told.contains("may open 512 files") && told.contains("LimitNOFILE="), "{told}");
+}
+
 #[tokio::test]
 async fn a_data_directory_out_of_reach_is_refused_with_what_to_do() {
     // Without root the server keeps its user, who can reach what it made.

@@ -34,16 +34,18 @@ async fn status(server: &Server, key: &str) -> u16 {
 async fn a_reload_takes_what_it_can_and_names_the_rest() {
     let upstream = ScriptedUpstream::start().await.unwrap();
     let keys = tempfile::tempdir_in("/tmp").unwrap();
-    let (acme, second) = (keys.path().join("acme.key"), keys.path().join("second.key"));
-    for (file, key) in [(&acme, OLD), (&second, SECOND)] {
+    let at = |name: &str| keys.path().join(name);
+    let (acme, second, of_upstream) = (at("acme.key"), at("second.key"), at("upstream.key"));
+    for (file, key) in [(&acme, OLD), (&second, SECOND), (&of_upstream, "sk-old")] {
         std::fs::write(file, key).unwrap();
         std::os::unix::fs::chown(file, Some(10001), None).ok();
     }
     std::os::unix::fs::chown(keys.path(), Some(10001), None).ok();
     let config = format!(
-        "[[upstream]]\nname = \"u\"\ndialect = \"openai-chat\"\nbase_url = \"{}\"\n[model.m]\nupstream = \"u\"\nupstream_model = \"x\"\n\
+        "[[upstream]]\nname = \"u\"\ndialect = \"openai-chat\"\nbase_url = \"{}\"\napi_key = \"file:{}\"\n[model.m]\nupstream = \"u\"\nupstream_model = \"x\"\n\
          [[tenant]]\nname = \"acme\"\ntokens = [{{ id = \"t\", key = \"file:{}\" }}]\nlimits = {{ turns_per_hour = 1 }}\n",
         upstream.base_url(),
+        of_upstream.display(),
         acme.display()
     );
     let server = Server::with_config(env!("CARGO_BIN_EXE_palisade"), &config).await;
@@ -62,8 +64,13 @@ async fn a_reload_takes_what_it_can_and_names_the_rest() {
     TurnStream::of(send(OLD, &id).await).await.rest().await;
     assert_eq!(send(OLD, &id).await.status(), 429);
 
-    // Another key in the same file, another limit, one more tenant, and two settings that need a restart.
+    let key_shown =
+        || upstream.requests().last().unwrap().headers["authorization"].to_str().unwrap().to_owned();
+    assert_eq!(key_shown(), "Bearer sk-old");
+
+    // Other keys in the same files, another limit, one more tenant, and two settings that need a restart.
     std::fs::write(&acme, NEW).unwrap();
+    std::fs::write(&of_upstream, "sk-new").unwrap();
     let more = format!(
         "[[tenant]]\nname = \"second\"\ntokens = [{{ id = \"s\", key = \"file:{}\" }}]\n",
         second.display()
@@ -75,7 +82,12 @@ async fn a_reload_takes_what_it_can_and_names_the_rest() {
     let said = reload(&server, &changed, "NEED A RESTART").await;
     assert_eq!(said["settings"], "listen, sandbox.pids");
     let log = server.log();
-    for name in ["tenant.acme.limits.turns_per_hour", "tenant.second", "tenant.acme.tokens.t (key)"] {
+    for name in [
+        "tenant.acme.limits.turns_per_hour",
+        "tenant.second",
+        "tenant.acme.tokens.t (key)",
+        "upstream.u (key)",
+    ] {
         assert!(log.contains(name), "{name}: {log}");
     }
     assert!(![OLD, NEW, SECOND].iter().any(|key| log.contains(key)), "no key is in the log");
@@ -84,6 +96,7 @@ async fn a_reload_takes_what_it_can_and_names_the_rest() {
         (401, 200, 200)
     );
     TurnStream::of(send(NEW, &id).await).await.rest().await;
+    assert_eq!(key_shown(), "Bearer sk-new");
     let others = session(SECOND).await;
     TurnStream::of(send(SECOND, &others).await).await.rest().await;
 
