@@ -7,8 +7,8 @@ mod check;
 #[cfg(test)]
 mod tests {
     use palisade_hand_protocol::{
-        CommandLimits, Edit, FileOp, FileResult, Grep, GrepMode, Identity, LaunchSpec, Left, Read, Replacement,
-        Reply, Request, RootInside, ScopeMount, SkillMount,
+        CommandLimits, Edit, FileOp, FileResult, Grep, GrepMode, Identity, LaunchSpec, Left, Read,
+        Replacement, Reply, Request, RootInside, ScopeMount, SkillMount,
     };
     use proptest::prelude::*;
     use serde_json::to_vec;

@@ -174,8 +174,11 @@ async fn run(prepared: Prepared) -> Result<()> {
     };
     let (document, policy) = (config.document, egress.policy());
     let reload = Reload { file, document, policy, server: Some(server) };
-    keep_running(Running { runtime, listener, connections, metrics_listener, data_dir, egress, reload, hangups }, stop)
-        .await
+    keep_running(
+        Running { runtime, listener, connections, metrics_listener, data_dir, egress, reload, hangups },
+        stop,
+    )
+    .await
 }
 
 /// A server that answers.
@@ -192,7 +195,8 @@ struct Running {
 
 /// Serves until it is told to stop, and ends in good order.
 async fn keep_running(server: Running, stop: impl Future<Output = ()> + Send + 'static) -> Result<()> {
-    let Running { runtime, listener, connections, metrics_listener, data_dir, egress, reload, hangups } = server;
+    let Running { runtime, listener, connections, metrics_listener, data_dir, egress, reload, hangups } =
+        server;
     let (draining, drain) = (runtime.clone(), CancellationToken::new());
     let begun = drain.clone();
     let stopping = async move {
