@@ -63,22 +63,20 @@ fn other_characters(text: &str, old: &str) -> Option<String> {
         return None;
     }
     let (start, end) = Folded::of(text).find(wanted, text)?;
-    let (there, given) = (&text[start..end], old.trim());
+    // The blanks around it are a part of what was given.
+    let (lead, trail) = (&old[..old.len() - old.trim_start().len()], &old[old.trim_end().len()..]);
+    let start = start - blanks(text[..start].chars().rev(), lead);
+    let end = end + blanks(text[end..].chars(), trail);
+    let there = &text[start..end];
     let line = text[..start].matches('\n').count() + 1;
-    let Some((at, (file, model))) = there
+    let ended = || std::iter::once(None);
+    let (at, (file, model)) = there
         .chars()
         .map(Some)
-        .chain([None])
-        .zip(given.chars().map(Some).chain([None]))
+        .chain(ended())
+        .zip(old.chars().map(Some).chain(ended()))
         .enumerate()
-        .find(|(_, (file, model))| file != model)
-    else {
-        return Some(format!(
-            "old_string does not occur with the blanks and line ends at its beginning and end; without them it is at \
-             line {line}:\n{}",
-            numbered(text, line, there)
-        ));
-    };
+        .find(|(_, (file, model))| file != model)?;
     let line_there = line + there.chars().take(at).filter(|c| *c == '\n').count();
     let name = |c: Option<char>| c.map_or_else(|| "nothing".to_owned(), named);
     Some(format!(
@@ -88,6 +86,20 @@ fn other_characters(text: &str, old: &str) -> Option<String> {
         name(model),
         numbered(text, line, there)
     ))
+}
+
+/// How many bytes of blanks come next, as far as `given` has as many characters and as many ends of lines.
+fn blanks(next: impl Iterator<Item = char>, given: &str) -> usize {
+    let mut ends = given.matches('\n').count();
+    let is_given = |c: &char| match c {
+        '\n' if ends == 0 => false,
+        '\n' => {
+            ends -= 1;
+            true
+        }
+        c => c.is_whitespace(),
+    };
+    next.take(given.chars().count()).take_while(is_given).map(char::len_utf8).sum()
 }
 
 /// What is not of the file: the numbers that `Read` shows, and ways to write characters elsewhere.
@@ -200,7 +212,12 @@ mod tests {
                 "a\nb",
                 "line 1 the file has U+0020 (space) where old_string has U+000A (end of line)",
             ),
-            ("a\nb", "a\nb\n", "without them it is at line 1"),
+            ("a\nb", "a\nb\n", "the file has nothing where old_string has U+000A (end of line)"),
+            (
+                "x\n\treturn 1\n",
+                "    return 1",
+                "line 2 the file has U+0009 (tab) where old_string has U+0020 (space)",
+            ),
             ("x\nalpha beta\n", "     2\talpha beta", "line numbers that Read shows"),
             ("a\nb", "a\\nb", "a backslash and a letter"),
             ("if a < b", "if a &lt; b", "HTML's names"),

@@ -10,6 +10,8 @@ mod files;
 #[cfg(test)]
 mod first_steps;
 #[cfg(test)]
+mod jobs;
+#[cfg(test)]
 mod kernel;
 #[cfg(test)]
 mod life;
