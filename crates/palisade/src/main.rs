@@ -51,7 +51,7 @@ fn main() -> ExitCode {
         Command::Egress(args) => told(egress::egress(args)),
         Command::Doctor(args) => doctor::doctor(&args),
         Command::Admin(args) => told(admin::admin(args)),
-        Command::Audit(args) => told(audit::audit(args)),
+        Command::Audit(args) => told(admin::unless_unread(audit::audit(args))),
         Command::Vault(args) => told(vault::vault(args)),
         Command::Client(command) => client::run_blocking(command),
     }

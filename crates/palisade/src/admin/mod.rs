@@ -76,8 +76,12 @@ pub(crate) fn carry_out(command: impl Future<Output = Result<()>>) -> Result<()>
         .enable_all()
         .build()
         .context("starting the executor")?;
-    match runtime.block_on(command) {
-        // Whoever read it has enough.
+    unless_unread(runtime.block_on(command))
+}
+
+/// Whoever read standard output and has gone has had enough; that is no failure.
+pub(crate) fn unless_unread(done: Result<()>) -> Result<()> {
+    match done {
         Err(error) if is_closed_pipe(&error) => Ok(()),
         done => done,
     }

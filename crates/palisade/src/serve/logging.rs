@@ -44,6 +44,10 @@ pub(crate) fn start(format: Option<LogFormat>) -> std::io::Result<()> {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
         let said = panic.payload_as_str().unwrap_or("");
         tracing::error!(place, said, "a bug of Palisade's: a thread panicked");
+        // With the main thread ends the process.
+        if std::thread::current().name() == Some("main") {
+            say_last("");
+        }
     }));
     Ok(())
 }
