@@ -86,7 +86,7 @@ impl Screen {
             (
                 self.replaced,
                 "places that are not UTF-8",
-                "are shown as U+FFFD; the bytes themselves are unchanged (see `xxd`, `iconv`)",
+                "are shown as U+FFFD; the bytes themselves are unchanged (see `od -c`, `iconv`)",
             ),
             (self.controls, "control characters", "are left out"),
         ];

@@ -268,13 +268,15 @@ impl Init {
             return Ok(());
         }
         let (alive, now) = (process::alive(), Instant::now());
-        let is_over = |call: &mut Call| {
+        let is_over = |call: &Call| {
             let follows = |p: &Process| p.session == call.session();
             call.ended.is_some()
                 && (call.timed_out || call.deadline.is_none_or(|at| at <= now) || !alive.iter().any(follows))
         };
-        for call in self.calls.extract_if(.., is_over).collect::<Vec<_>>() {
-            let left = self.left_by(&call, &alive);
+        while let Some(at) = self.calls.iter().position(is_over) {
+            // Known as a call for as long as it is asked whose the processes are.
+            let left = self.left_by(at, &alive);
+            let call = self.calls.swap_remove(at);
             if let Some(status) = call.ended {
                 self.finish(&call, status, left)?;
             }
@@ -283,12 +285,11 @@ impl Init {
     }
 
     /// What the server is told of the processes that a call leaves.
-    fn left_by(&mut self, call: &Call, alive: &[Process]) -> Left {
+    fn left_by(&mut self, at: usize, alive: &[Process]) -> Left {
+        let call = &self.calls[at];
         let named = |who: &[&Process]| who.iter().take(LEFT_NAMED_MAX).map(|p| p.name.clone()).collect();
         let ended: Vec<_> = alive.iter().filter(|p| p.session == call.session()).collect();
-        let is_adrift = |p: &&Process| {
-            p.session != call.session() && !self.calls.iter().any(|other| other.session() == p.session)
-        };
+        let is_adrift = |p: &&Process| !self.calls.iter().any(|call| call.session() == p.session);
         let adrift: Vec<_> = alive.iter().filter(is_adrift).collect();
         let new: Vec<_> = adrift.iter().copied().filter(|p| !self.adrift.contains(&p.pid)).collect();
         let left = Left {

@@ -121,6 +121,7 @@ impl SandboxSpec {
             // `npm install -g` needs a place that may be written, and `require` looks only where it is told.
             ("NPM_CONFIG_PREFIX", "/home/agent/.local"),
             ("NPM_CONFIG_UPDATE_NOTIFIER", "false"),
+            ("NPM_CONFIG_YES", "true"),
             ("NODE_PATH", "/home/agent/.local/lib/node_modules"),
             // What a program says is to be seen when it says it.
             ("PYTHONUNBUFFERED", "1"),

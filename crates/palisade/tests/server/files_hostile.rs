@@ -83,7 +83,7 @@ async fn what_is_no_file_is_refused_at_once() {
     let listed = agent.server.get(&agent.path("")).await;
     let names: Vec<_> =
         listed.as_array().unwrap().iter().map(|entry| entry["name"].as_str().unwrap()).collect();
-    assert_eq!(names, [".memory", ".pokee", ".sessions", "dir", "skills"]);
+    assert_eq!(names, [".agents", ".memory", ".pokee", ".sessions", "dir", "skills"]);
     assert_eq!(agent.ask(Method::PUT, "/dir").await, (409, "file.is_directory".to_owned()));
 }
 

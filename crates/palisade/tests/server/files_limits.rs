@@ -212,8 +212,12 @@ async fn uploads_stop_at_the_workspaces_limit() {
     assert_eq!(tenant.put("kept", zeros(15)).await, Err("507 workspace.full".to_owned()));
     let listed = tenant.server.get(&format!("/v1/sessions/{}/files", tenant.session)).await;
     let names: Vec<_> = listed.as_array().unwrap().iter().map(|entry| &entry["name"]).collect();
-    assert_eq!(names, [".memory", ".pokee", ".sessions", "kept", "skills"], "nothing half written");
-    assert_eq!(listed[3]["size"], 10 * MIB);
+    assert_eq!(
+        names,
+        [".agents", ".memory", ".pokee", ".sessions", "kept", "skills"],
+        "nothing half written"
+    );
+    assert_eq!(listed[4]["size"], 10 * MIB);
     let headroom = tenant.headroom().await;
     assert_eq!(headroom["limit_bytes"], 21_474_836);
     assert!(headroom["free_bytes"].as_u64().unwrap() <= 11 << 20, "{headroom}");

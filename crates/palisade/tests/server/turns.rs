@@ -286,7 +286,10 @@ async fn output_is_live_and_cut_to_its_limit_with_a_marker() {
     let result = events.iter().find(|event| event.kind == "tool_result").unwrap();
     let content = result.data["content"].as_str().unwrap();
     assert!(content.len() <= 32 * 1024, "{}", content.len());
-    assert!(content.starts_with("begin\n") && content.ends_with("end\n") && content.contains("bytes cut"));
+    assert!(content.starts_with("begin\n") && content.contains("bytes cut"));
+    // The end of the output stands before what is said of it, the way to all of it included.
+    let (_, said) = content.split_once("\nend\n").unwrap();
+    assert!(said.starts_with("[bytes of output: ") && said.contains("$TMPDIR/out.txt"), "{said}");
 }
 
 #[tokio::test]

@@ -95,7 +95,7 @@ async fn npm_installs_for_oneself() {
     bench.put("tool/cli.js", "#!/usr/bin/env node\nconsole.log('tool')");
     installs(&sandbox, "npm install -g ./tool 2>&1").await;
     assert_eq!(stdout(&sandbox, "cd /tmp && tool && node -e \"require('tool')\"").await, "tool\ntool");
-    let site = "mkdir site && cd site && npm init -y >/dev/null && npm pkg set scripts.hello='echo hi' && npm run -s hello";
+    let site = "mkdir site && cd site && npm init >/dev/null && npm pkg set scripts.hello='echo hi' && npm run -s hello";
     assert_eq!(installs(&sandbox, site).await, "hi");
 }
 
