@@ -32,7 +32,7 @@ pub(crate) fn text(text: &str) -> String {
 fn begins_a_mark(after: &str) -> bool {
     let name = after.trim_start_matches(|c: char| c == '/' || c.is_whitespace() || is_hidden(c));
     let is_tag = |tag: &&str| name.get(..tag.len()).is_some_and(|start| start.eq_ignore_ascii_case(tag));
-    name.starts_with('|') || TAGS.iter().any(|tag| is_tag(&tag))
+    name.starts_with('|') || TAGS.iter().any(is_tag)
 }
 
 /// Controls, and what is not seen or turns the direction of what is.

@@ -31,7 +31,7 @@ impl Dice {
                 id,
                 code: Some(-1),
                 signal: Some(99),
-                timed_out: id % 2 == 0,
+                timed_out: id.is_multiple_of(2),
                 left: self.left(),
             },
             2 => Reply::Refused { id, message: "x".repeat(60_000) },

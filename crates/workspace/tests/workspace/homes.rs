@@ -45,7 +45,7 @@ fn what_a_session_does_to_its_home_leads_nowhere_and_keeps_nothing() {
     std::os::unix::fs::symlink(&outside, home.join(".tmp")).unwrap();
     std::fs::create_dir(home.join("closed")).unwrap();
     for closed in ["closed", ""] {
-        std::fs::set_permissions(home.join(closed), std::fs::Permissions::from_mode(0)).unwrap();
+        std::fs::set_permissions(home.join(closed), std::fs::Permissions::from_mode(0o000)).unwrap();
     }
     homes.prepare(&session(), ".tmp").unwrap();
     assert!(std::fs::symlink_metadata(home.join(".tmp")).unwrap().is_dir());
