@@ -31,8 +31,8 @@ const ACCEPT_PAUSE_MS: u64 = 500;
 /// Collectors are few, and come again every minute or so.
 const METRICS_CONNECTIONS_MAX: usize = 32;
 const METRICS_IDLE: Duration = Duration::from_secs(120);
-/// Connections that were told to make room and have not closed yet.
-const CLOSING_MAX: usize = 16;
+/// Connections that were told to make room and have not closed yet are at most one for so many slots.
+const CLOSING_SHARE: usize = 8;
 
 /// What an operator says about clients' connections.
 #[derive(Clone, Debug)]
@@ -101,7 +101,7 @@ async fn serve_within(
     table: Arc<Table>,
     stop: impl Future<Output = ()>,
 ) {
-    let sockets = Arc::new(Semaphore::new(table.slots() + CLOSING_MAX));
+    let sockets = Arc::new(Semaphore::new(table.slots() + table.slots().div_ceil(CLOSING_SHARE)));
     let (connections, stopping) = (TaskTracker::new(), shared.stopping.clone());
     let mut stop = pin!(stop);
     loop {
