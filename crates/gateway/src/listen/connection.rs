@@ -22,7 +22,7 @@ use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use super::socket::Socket;
-use super::table::{Connection, Overdue, Times};
+use super::state::{Connection, Overdue, Times};
 use crate::admission::{Admission, Visit};
 
 /// A reader that takes nothing for so long is gone (decision 33), in milliseconds.

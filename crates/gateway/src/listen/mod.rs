@@ -4,6 +4,7 @@
 mod connection;
 mod metrics;
 mod socket;
+mod state;
 mod table;
 
 use std::pin::pin;
@@ -21,8 +22,10 @@ use tokio_util::task::TaskTracker;
 use crate::admission::Admission;
 use connection::{Shared, serve_connection};
 use metrics::ConnectionMetrics;
-pub(crate) use table::{Connection, Neighbourhood};
-use table::{Slots, Table, Times};
+pub(crate) use state::Connection;
+use state::Times;
+pub(crate) use table::Neighbourhood;
+use table::{Slots, Table};
 
 /// How long connections may take to end after the stop.
 const GRACE: Duration = Duration::from_secs(10);
@@ -118,7 +121,7 @@ async fn serve_within(
             Ok((stream, peer)) => {
                 let Some(connection) = table.admit(peer.ip()) else {
                     // As much as the system takes at once, and then it is closed.
-                    let _ = stream.try_write(&socket::answer_to_the_unread(table::busy()));
+                    let _ = stream.try_write(&socket::answer_to_the_unread(state::busy()));
                     continue;
                 };
                 let serving = serve_connection(stream, Arc::clone(&connection), shared.clone());

@@ -10,7 +10,7 @@ use palisade_protocol::{Error, ErrorKind};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::table::Connection;
+use super::state::Connection;
 use crate::error::ApiError;
 
 /// How hyper's own refusals end, after their date; ours say more.
