@@ -19,8 +19,6 @@ const FORM_CHARS_MIN: usize = 6;
 pub(super) struct Form {
     kind: Kind,
     chars: Vec<char>,
-    /// The bytes that may stand behind a first letter or digit: most places of a text are passed over for this alone.
-    second_bytes: Box<[bool; 256]>,
 }
 
 /// What reading a form off a text came to.
@@ -82,19 +80,7 @@ fn base64_at(text: &[u8], place: usize) -> String {
 
 impl Form {
     fn new(kind: Kind, chars: impl Iterator<Item = char>) -> Self {
-        let chars: Vec<char> = chars.collect();
-        let mut second_bytes = Box::new([false; 256]);
-        if let Some(second) = chars.get(1) {
-            for byte in kind.first_bytes(*second).iter().chain(kind.between()) {
-                second_bytes[usize::from(*byte)] = true;
-            }
-        }
-        Self { kind, chars, second_bytes }
-    }
-
-    /// Whether it may stand where these two bytes are.
-    pub(super) fn may_begin(&self, first: u8, second: Option<u8>) -> bool {
-        !first.is_ascii_alphanumeric() || second.is_none_or(|second| self.second_bytes[usize::from(second)])
+        Self { kind, chars: chars.collect() }
     }
 
     /// More bytes than it may take up, however it is written.
@@ -105,6 +91,12 @@ impl Form {
     /// The bytes that it may begin with.
     pub(super) fn first_bytes(&self) -> Vec<u8> {
         self.chars.first().map_or_else(Vec::new, |first| self.kind.first_bytes(*first))
+    }
+
+    /// The bytes that may stand behind its first letter or digit.
+    pub(super) fn second_bytes(&self) -> Vec<u8> {
+        let second = self.chars.get(1).map_or_else(Vec::new, |second| self.kind.first_bytes(*second));
+        [&second, self.kind.between()].concat()
     }
 
     /// Reads it off the text, from `start` on.

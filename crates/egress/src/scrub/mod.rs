@@ -32,6 +32,10 @@ struct Forms {
     all: Vec<(Form, Arc<[u8]>)>,
     /// Which of them may begin with a byte.
     by_first_byte: Vec<Vec<usize>>,
+    /// Which of `lists` is of those that may begin with a letter or digit and another byte: nearly always the first, which is empty, so
+    /// that most places of a text cost one look.
+    by_two_bytes: Vec<u16>,
+    lists: Vec<Vec<usize>>,
     bytes_max: usize,
 }
 
@@ -56,7 +60,7 @@ impl Scrubber {
 
     /// For all of these; those that are too short to be told from other text are not looked for.
     pub(crate) fn of<'s>(secrets: impl IntoIterator<Item = (&'s CredentialName, &'s SecretString)>) -> Self {
-        let mut forms = Forms { by_first_byte: vec![Vec::new(); 256], ..Forms::default() };
+        let mut forms = Forms::new();
         let mut seen = std::collections::HashSet::new();
         for (name, secret) in secrets {
             if !seen.insert(secret.expose_secret()) {
@@ -64,11 +68,7 @@ impl Scrubber {
             }
             let mark: Arc<[u8]> = format!("[redacted:{name}]").into_bytes().into();
             for form in forms::of(secret) {
-                forms.bytes_max = forms.bytes_max.max(form.bytes_max());
-                for byte in form.first_bytes() {
-                    forms.by_first_byte[usize::from(byte)].push(forms.all.len());
-                }
-                forms.all.push((form, mark.clone()));
+                forms.add(form, mark.clone());
             }
         }
         Self { forms: Arc::new(forms), held: Vec::new(), mask: Mask::default() }
@@ -112,7 +112,7 @@ impl Scrubber {
         let (forms, mut places) = (self.forms.clone(), Places::default());
         let mut undecided = text.len();
         for at in 0..text.len() {
-            let candidates = &forms.by_first_byte[usize::from(text[at])];
+            let candidates = forms.candidates(text[at], text.get(at + 1).copied());
             if !candidates.is_empty() {
                 match forms.longest_at(candidates, &text, at, is_end, &mut places) {
                     Decided::Not => {
@@ -143,6 +143,53 @@ enum Decided<'f> {
 }
 
 impl Forms {
+    fn new() -> Self {
+        Self {
+            by_first_byte: vec![Vec::new(); 256],
+            by_two_bytes: vec![0; 256 * 256],
+            lists: vec![Vec::new()],
+            ..Self::default()
+        }
+    }
+
+    fn add(&mut self, form: Form, mark: Arc<[u8]>) {
+        let number = self.all.len();
+        self.bytes_max = self.bytes_max.max(form.bytes_max());
+        for first in form.first_bytes() {
+            self.by_first_byte[usize::from(first)].push(number);
+            if !first.is_ascii_alphanumeric() {
+                continue;
+            }
+            for second in form.second_bytes() {
+                let list = &mut self.by_two_bytes[usize::from(u16::from_be_bytes([first, second]))];
+                match u16::try_from(self.lists.len()) {
+                    Ok(next) if *list == 0 => {
+                        *list = next;
+                        self.lists.push(Vec::new());
+                    }
+                    _ => {}
+                }
+                // The same byte may be named twice.
+                let list = &mut self.lists[usize::from(*list)];
+                if list.last() != Some(&number) {
+                    list.push(number);
+                }
+            }
+        }
+        self.all.push((form, mark));
+    }
+
+    /// Those that may begin with these bytes.
+    fn candidates(&self, first: u8, second: Option<u8>) -> &[usize] {
+        match second {
+            Some(second) if first.is_ascii_alphanumeric() => {
+                let list = self.by_two_bytes[usize::from(u16::from_be_bytes([first, second]))];
+                &self.lists[usize::from(list)]
+            }
+            _ => &self.by_first_byte[usize::from(first)],
+        }
+    }
+
     fn longest_at(
         &self,
         candidates: &[usize],
@@ -154,9 +201,6 @@ impl Forms {
         let mut longest = Decided::Nothing;
         for &candidate in candidates {
             let (form, mark) = &self.all[candidate];
-            if !form.may_begin(text[at], text.get(at + 1).copied()) {
-                continue;
-            }
             let found = form.read(text, at, places);
             if found.is_cut && !is_end {
                 return Decided::Not;
