@@ -8,7 +8,10 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
-use rustix::fs::{AtFlags, Mode, OFlags, RawDir, SeekFrom, mkdirat, openat, renameat, statat, unlinkat};
+use rustix::fs::{
+    AtFlags, Mode, OFlags, RawDir, RenameFlags, SeekFrom, mkdirat, openat, renameat, renameat_with, statat,
+    unlinkat,
+};
 use rustix::io::Errno;
 
 use crate::{Kind, Metadata, Node};
@@ -122,6 +125,12 @@ impl Directory {
     /// Renames within this directory, replacing a file at `to`, atomically.
     pub fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
         Ok(renameat(&self.fd, single(from)?, &self.fd, single(to)?)?)
+    }
+
+    /// Renames within this directory to a name that nothing has yet: `EEXIST` if something has, whoever made it.
+    pub fn rename_new(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+        let flags = RenameFlags::NOREPLACE;
+        Ok(renameat_with(&self.fd, single(from)?, &self.fd, single(to)?, flags)?)
     }
 
     /// Removes a name that is not a directory; a link is removed, not what it points to.

@@ -11,6 +11,7 @@ use palisade_protocol::{Error, ErrorKind};
 use palisade_runtime::{OpCtx, Runtime};
 
 use crate::admission::Visit;
+use crate::cors;
 use crate::error::ApiError;
 
 /// Paths that answer without a key.
@@ -41,6 +42,7 @@ pub(crate) async fn authenticate(
             response
         }
         None if is_open(&request) => next.run(request).await,
+        None if cors::is_preflight(&request) => ApiError(cors::not_allowed()).into_response(),
         None => ApiError(unauthenticated()).into_response(),
     }
 }

@@ -59,6 +59,11 @@ impl IntoResponse for ApiError {
             code: error.code,
         };
         let mut response = (status, Json(body)).into_response();
+        if status == StatusCode::UNSUPPORTED_MEDIA_TYPE {
+            response
+                .headers_mut()
+                .insert(header::ACCEPT_ENCODING, header::HeaderValue::from_static("identity"));
+        }
         if status == StatusCode::UNAUTHORIZED {
             response
                 .headers_mut()
@@ -80,6 +85,8 @@ fn status(kind: ErrorKind) -> StatusCode {
         ErrorKind::NotFound => StatusCode::NOT_FOUND,
         ErrorKind::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         ErrorKind::Conflict => StatusCode::CONFLICT,
+        ErrorKind::PreconditionFailed => StatusCode::PRECONDITION_FAILED,
+        ErrorKind::UnsupportedCoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         ErrorKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         ErrorKind::RangeNotSatisfiable => StatusCode::RANGE_NOT_SATISFIABLE,
         ErrorKind::IdempotencyMismatch => StatusCode::UNPROCESSABLE_ENTITY,

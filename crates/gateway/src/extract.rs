@@ -1,21 +1,26 @@
 //! Reading requests: heads and bodies within their bounds, ids that cannot be anything else, paths as raw bytes. Whatever is
 //! wrong is said in the contract's shape.
 
+use std::fmt;
+
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::Uri;
+use axum::http::header::{self, HeaderMap};
 use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use palisade_protocol::path::InvalidPath;
 use palisade_protocol::{CredentialName, Error, ErrorKind, SessionId, TurnId, WorkspacePath, limits};
-use serde::de::DeserializeOwned;
+use serde::de::{Deserialize, DeserializeOwned, Deserializer, MapAccess, Visitor};
+use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
 use crate::body::read_json;
 use crate::error::ApiError;
+use crate::shape::{self, Mismatch};
 
 /// A JSON body of at most `BYTES_MAX`, whatever its Content-Type says, read and parsed within the bounds of [`crate::body`]. No body
-/// is `{}`.
+/// is `{}`. A field that the endpoint does not know is an error, because a misspelt one would be a wish that nobody fulfils.
 pub(crate) struct JsonBody<T, const BYTES_MAX: usize = { limits::JSON_BODY_BYTES_MAX }>(pub(crate) T);
 
 /// A body of this length is parsed where nobody else waits for the thread, in bytes.
@@ -27,6 +32,7 @@ impl<S: Sync, T: DeserializeOwned + Send + 'static, const BYTES_MAX: usize> From
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
+        not_packed(request.headers())?;
         let bytes = read_json(request, BYTES_MAX).await?;
         if bytes.len() < PARSED_APART_BYTES_MIN {
             return parsed(&bytes).map(Self);
@@ -36,37 +42,95 @@ impl<S: Sync, T: DeserializeOwned + Send + 'static, const BYTES_MAX: usize> From
 }
 
 fn parsed<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
-    // Said here, because a derived reader would take an array for an object's fields.
-    if bytes.iter().find(|byte| !byte.is_ascii_whitespace()).is_some_and(|first| *first != b'{') {
-        return Err(malformed("request.malformed", "the body must be a JSON object".to_owned()));
-    }
-    let text: &[u8] = if bytes.iter().all(u8::is_ascii_whitespace) { b"{}" } else { bytes };
-    serde_json::from_slice(text).map_err(|error| {
-        malformed("request.malformed", format!("the body is not what this endpoint takes: {error}"))
-    })
+    let fields = object(bytes)?;
+    shape::read(&fields).map_err(|wrong| mismatch(&wrong, wrong.sentence("field")))
 }
 
-/// A JSON body that may hold secrets: what is wrong with it is said without quoting it, and what was read is cleared.
+/// The same for a body that may hold secrets: what is wrong with it is said without quoting it, and what was read is
+/// cleared.
 pub(crate) struct SecretBody<T>(pub(crate) T);
 
 impl<S: Sync, T: DeserializeOwned> FromRequest<S> for SecretBody<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
+        not_packed(request.headers())?;
         let bytes = Zeroizing::new(read_json(request, limits::VAULT_BODY_BYTES_MAX).await?);
-        let text: &[u8] = if bytes.iter().all(u8::is_ascii_whitespace) { b"{}" } else { &bytes };
-        let is_object = text.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
-        // The reader's own words would repeat what it did not expect.
-        let wrong = |line: usize, column: usize| {
-            let message = format!(
-                "the body is not what this endpoint takes (line {line}, column {column}); GET /openapi.json has its form"
-            );
-            malformed("request.malformed", message)
-        };
-        if !is_object {
-            return Err(wrong(1, 1));
+        let fields = object(&bytes)?;
+        let read = shape::read(&fields);
+        clear(fields);
+        read.map(Self).map_err(|wrong| mismatch(&wrong, wrong.sentence_beside_secrets()))
+    }
+}
+
+/// A body that came packed would be read as something else.
+pub(crate) fn not_packed(headers: &HeaderMap) -> Result<(), ApiError> {
+    let codings = headers
+        .get_all(header::CONTENT_ENCODING)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|b| *b == b','));
+    let is_packed = |coding: &[u8]| {
+        !coding.trim_ascii().is_empty() && !coding.trim_ascii().eq_ignore_ascii_case(b"identity")
+    };
+    if !codings.into_iter().any(is_packed) {
+        return Ok(());
+    }
+    let message = "a body with Content-Encoding is not unpacked here; send it as it is, without that header";
+    Err(ApiError(Error::new(ErrorKind::UnsupportedCoding, "request.content_encoding", message)))
+}
+
+fn mismatch(wrong: &Mismatch, sentence: String) -> ApiError {
+    malformed(if wrong.is_unknown_field() { "request.unknown_field" } else { "request.malformed" }, sentence)
+}
+
+/// The body's object, in which no name stands twice. What the reader says of bad JSON is where it is, and never quotes.
+fn object(bytes: &[u8]) -> Result<Value, ApiError> {
+    let text: &[u8] = if bytes.iter().all(u8::is_ascii_whitespace) { b"{}" } else { bytes };
+    if text.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
+        return Err(malformed("request.malformed", "the body must be a JSON object".to_owned()));
+    }
+    let read = serde_json::from_slice(text).map(|Object(fields)| Value::Object(fields));
+    read.map_err(|error| {
+        malformed("request.malformed", format!("the body is not JSON that can be read: {error}"))
+    })
+}
+
+struct Object(Map<String, Value>);
+
+impl<'de> Deserialize<'de> for Object {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Names;
+        impl<'de> Visitor<'de> for Names {
+            type Value = Object;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut from: A) -> Result<Object, A::Error> {
+                let mut fields = Map::new();
+                while let Some((name, value)) = from.next_entry::<String, Value>()? {
+                    if fields.insert(name, value).is_some() {
+                        return Err(serde::de::Error::custom("a field stands twice"));
+                    }
+                }
+                Ok(Object(fields))
+            }
         }
-        serde_json::from_slice(text).map(Self).map_err(|error| wrong(error.line(), error.column()))
+        from.deserialize_map(Names)
+    }
+}
+
+/// Overwrites every text of a value.
+fn clear(value: Value) {
+    match value {
+        Value::String(text) => drop(Zeroizing::new(text)),
+        Value::Array(values) => values.into_iter().for_each(clear),
+        Value::Object(fields) => fields.into_iter().for_each(|(name, value)| {
+            drop(Zeroizing::new(name));
+            clear(value);
+        }),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 
@@ -98,9 +162,14 @@ impl<S: Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        axum::extract::Query::try_from_uri(&parts.uri)
-            .map(|axum::extract::Query(query)| Self(query))
-            .map_err(|error| malformed("request.bad_query", error.body_text()))
+        let bad = |message| malformed("request.bad_query", message);
+        let mut pairs = Map::new();
+        for (name, value) in form_urlencoded::parse(parts.uri.query().unwrap_or("").as_bytes()) {
+            if pairs.insert(name.into_owned(), Value::String(value.into_owned())).is_some() {
+                return Err(bad("a parameter stands twice in the query".to_owned()));
+            }
+        }
+        shape::read_query(pairs).map(Self).map_err(|wrong| bad(wrong.sentence("parameter")))
     }
 }
 
@@ -187,6 +256,23 @@ impl<S: Sync> FromRequestParts<S> for FilePath {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
         let raw = parts.uri.path().splitn(6, '/').nth(5).unwrap_or("");
         workspace_path(raw).map(Self)
+    }
+}
+
+/// The file to be written: a path that ends like a folder's is refused, because no client means a file by it.
+pub(crate) struct FileToWrite(pub(crate) WorkspacePath);
+
+impl<S: Sync> FromRequestParts<S> for FileToWrite {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let FilePath(path) = FilePath::from_request_parts(parts, state).await?;
+        let raw = percent_decoded(parts.uri.path())?;
+        if raw.ends_with(b"/") || raw.ends_with(b"/.") {
+            let message = "the path ends like a folder's; folders are made on the way to a file, so write a file into it";
+            return Err(malformed("path.names_a_folder", message.to_owned()));
+        }
+        Ok(Self(path))
     }
 }
 

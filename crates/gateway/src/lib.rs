@@ -7,14 +7,19 @@ mod admin;
 mod admission;
 mod auth;
 mod body;
+mod conditions;
+mod cors;
 mod error;
 mod extract;
 mod file_body;
 mod json_bounds;
+mod link;
 mod listen;
 mod observe;
 mod openapi;
+mod range;
 mod routes;
+mod shape;
 mod shares;
 mod sse;
 
@@ -38,17 +43,21 @@ fn metrics_router(runtime: Runtime) -> Router {
         .with_state(runtime)
 }
 
-/// Every route with its layers, read from the inside out.
-pub(crate) fn router(runtime: Runtime) -> Router {
+/// Every route with its layers, read from the inside out. Web pages of the `origins` may call them, and of no other
+/// origin but the server's own.
+pub(crate) fn router(runtime: Runtime, origins: &[String]) -> Router {
     let http_metrics = observe::HttpMetrics::register(runtime.metrics());
-    routes::all()
+    let router = routes::all()
         .fallback(error::no_such_endpoint)
         .method_not_allowed_fallback(error::no_such_method)
         // Around every route and both fallbacks: a route that is forgotten in the list of open ones is closed.
         .layer(middleware::from_fn_with_state(runtime.clone(), auth::authenticate))
         .layer(middleware::from_fn(extract::bounded_head))
         // Above authentication, so that a panic there is answered too; below the observer, so that it is seen.
-        .layer(CatchPanicLayer::custom(error::panicked))
+        .layer(CatchPanicLayer::custom(error::panicked));
+    // Around authentication, because a browser asks without a key; and an error has to be readable, too.
+    let router = if origins.is_empty() { router } else { router.layer(cors::layer(origins)) };
+    router
         // Outermost: gives the request its id, and logs and counts whatever the answer was.
         .layer(middleware::from_fn_with_state((runtime.clone(), http_metrics), observe::observe))
         .with_state(runtime)

@@ -41,6 +41,10 @@ pub enum ErrorKind {
     Conflict,
     /// A body is over its written limit.
     TooLarge,
+    /// The thing is not as the caller said that it must be.
+    PreconditionFailed,
+    /// A body is packed in a way that is not read here.
+    UnsupportedCoding,
     /// A byte range outside the file.
     RangeNotSatisfiable,
     /// An idempotency key was used for something else.

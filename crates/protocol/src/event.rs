@@ -1,16 +1,20 @@
 //! The events of a turn as the wire has them (contract §4), and the one function that renders a frame.
 //!
 //! An event is rendered once, when it is appended; what is stored is what every reader gets, live or later
-//! (decision 5).
+//! (decision 5). Rows of older servers have no `type` in their data, and are replayed as they are.
+
+mod bound;
 
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
+use crate::limits::EVENT_DATA_BYTES_MAX;
+use crate::lines::one_line;
 use crate::{SessionId, TurnId, Usage};
 
 /// Everything a turn can say. The serde form is the `data` of the wire, less `sequence_number`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(tag = "event")]
+#[serde(tag = "type")]
 #[expect(missing_docs, reason = "the contract's table is the documentation of these fields")]
 pub enum Event {
     #[serde(rename = "message.created")]
@@ -74,22 +78,29 @@ impl Event {
         matches!(self, Self::Completed { .. } | Self::Cancelled { .. } | Self::Failed { .. })
     }
 
-    /// Fixes the event's bytes under its number.
+    /// Fixes the event's bytes under its number. The data is one line for every reader, and has at most
+    /// [`EVENT_DATA_BYTES_MAX`] bytes: of a longer event the long fields are cut, and say so. Only
+    /// `tool_call.requested` is never cut, because a client runs what it says (decision 52).
     pub fn render(&self, seq: u64) -> RenderedEvent {
-        // Serialising an enum of plain structs into a value cannot fail; the empty object is never reached.
-        let Ok(Value::Object(mut fields)) = serde_json::to_value(self) else {
-            return RenderedEvent { seq, kind: "message.error".into(), data: "{}".into() };
-        };
-        let kind = match fields.remove("event") {
-            Some(Value::String(kind)) => kind,
-            _ => String::new(),
-        };
-        let mut data = Map::with_capacity(fields.len() + 1);
-        data.insert("sequence_number".into(), seq.into());
-        data.append(&mut fields);
-        RenderedEvent { seq, kind, data: Value::Object(data).to_string() }
+        let rendered = self.render_whole(seq);
+        if rendered.data.len() <= EVENT_DATA_BYTES_MAX || matches!(self, Self::ToolRequested { .. }) {
+            return rendered;
+        }
+        bound::cut(self.clone()).render_whole(seq)
+    }
+
+    fn render_whole(&self, seq: u64) -> RenderedEvent {
+        // Serialising an enum of plain structs cannot fail, and the tag stands first.
+        let text = serde_json::to_string(self).unwrap_or_default();
+        let (kind, fields) =
+            text.strip_prefix(TAG).and_then(|text| text.split_once('"')).unwrap_or(("message.error", "}"));
+        let data = one_line(format!("{TAG}{kind}\",\"sequence_number\":{seq}{fields}"));
+        RenderedEvent { seq, kind: kind.to_owned(), data }
     }
 }
+
+/// How the data of every event begins.
+const TAG: &str = "{\"type\":\"";
 
 impl RenderedEvent {
     /// The event's bytes on the wire: three lines and a blank one.
@@ -112,13 +123,13 @@ mod tests {
         let event = Event::TextDelta { content: "a\nb".into() }.render(7);
         assert_eq!(
             event.frame(),
-            "id: 7\nevent: text.delta\ndata: {\"content\":\"a\\nb\",\"sequence_number\":7}\n\n"
+            "id: 7\nevent: text.delta\ndata: {\"type\":\"text.delta\",\"sequence_number\":7,\"content\":\"a\\nb\"}\n\n"
         );
         assert!(!event.is_terminal());
     }
 
     #[test]
-    fn empty_events_still_carry_their_number() {
-        assert_eq!(Event::TextStart {}.render(1).data, "{\"sequence_number\":1}");
+    fn empty_events_still_carry_their_type_and_number() {
+        assert_eq!(Event::TextStart {}.render(1).data, "{\"type\":\"text.start\",\"sequence_number\":1}");
     }
 }

@@ -10,6 +10,7 @@ pub mod event;
 pub mod id;
 pub mod item;
 pub mod limits;
+pub mod lines;
 pub mod money;
 pub mod path;
 pub mod prompt;

@@ -75,7 +75,7 @@ pub const CLIENT_TOOL_SCHEMA_BYTES_MAX: usize = 64 * 1024;
 pub const CALLS_PER_ANSWER_MAX: usize = 64;
 /// Model calls in one turn: the bound of the agent loop.
 pub const MODEL_CALLS_PER_TURN_MAX: usize = 300;
-/// One event's data on the wire, in bytes; longer deltas are split.
+/// One event's data on the wire, in bytes (decision 52): longer deltas are split, other long fields cut.
 pub const EVENT_DATA_BYTES_MAX: usize = 64 * 1024;
 /// `.pokee/*.md` together, in bytes (contract §6).
 pub const AGENT_CONTEXT_BYTES_MAX: usize = 1024 * 1024;
@@ -83,8 +83,8 @@ pub const AGENT_CONTEXT_BYTES_MAX: usize = 1024 * 1024;
 pub const BASH_TIMEOUT_DEFAULT_MS: u64 = 120_000;
 /// The longest time of a Bash call, in milliseconds (decision 18).
 pub const BASH_TIMEOUT_MAX_MS: u64 = 600_000;
-/// Silence on a stream before a keep-alive comment, in seconds (contract §4).
-pub const KEEP_ALIVE_S: u64 = 15;
+/// Silence on a stream before a keep-alive comment, in seconds (decision 45): some proxies cut a stream at 16.
+pub const KEEP_ALIVE_S: u64 = 10;
 /// Padding of a keep-alive comment, in bytes: proxies hold back shorter ones (decision 11).
 pub const KEEP_ALIVE_BYTES: usize = 1024;
 /// Sessions listed in one answer.

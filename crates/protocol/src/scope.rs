@@ -27,9 +27,11 @@ pub enum Access {
 pub struct FileAccess {
     /// Workspace-relative paths the session may read.
     #[serde(default)]
+    #[schema(max_items = 64)]
     pub read: Vec<String>,
     /// Workspace-relative paths the session may read and change.
     #[serde(default)]
+    #[schema(max_items = 64)]
     pub write: Vec<String>,
 }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, stream};
 use palisade_protocol::scope::Scope;
 use palisade_protocol::{Error, SessionId, WorkspacePath};
-use palisade_workspace::{Archive, Listing, Upload, Workspace, WorkspaceError, Written};
+use palisade_workspace::{Archive, Listing, Upload, Workspace, WorkspaceError};
 use tokio_util::io::{ReaderStream, SyncIoBridge};
 
 use crate::sessions::blocking;
@@ -15,7 +15,9 @@ use crate::storage::Storage;
 use crate::tenant::Tenant;
 use crate::{OpCtx, Runtime};
 
-pub use palisade_workspace::{Entry, Opened, Page, ReadFile};
+pub use palisade_workspace::{
+    Conditions, Entry, Opened, Page, ReadFile, Tag, Tags, Validators, Verdict, Written,
+};
 
 /// What may wait between a zip that is being written and its reader, in bytes.
 const ARCHIVE_PIPE_BYTES: usize = 256 * 1024;
@@ -55,32 +57,38 @@ impl Runtime {
         self.with_files(ctx, id, move |files, scope| Ok(files.list(scope, &path, &page)?)).await
     }
 
-    /// Deletes a file or a directory.
+    /// Deletes a file or a directory that is as the conditions say.
     pub async fn delete_file(
         &self,
         ctx: &OpCtx,
         id: &SessionId,
         path: WorkspacePath,
         recursive: bool,
+        conditions: Conditions,
     ) -> Result<(), Error> {
-        self.with_files(ctx, id, move |files, scope| Ok(files.delete(scope, &path, recursive)?)).await
+        let delete = move |files: &Arc<Workspace>, scope: &Scope| {
+            Ok(files.delete_if(scope, &path, recursive, &conditions)?)
+        };
+        self.with_files(ctx, id, delete).await
     }
 
     /// Begins to write a file; nothing is seen under its name before [`FileUpload::finish`].
-    /// `announced` is the length the caller promises, so that what is too large is refused before it is sent.
+    /// `announced` is the length the caller promises, so that what is too large is refused before it is sent. The
+    /// conditions are asked now and once more, atomically, when the file is put in its place.
     pub async fn upload_file(
         &self,
         ctx: &OpCtx,
         id: &SessionId,
         path: WorkspacePath,
         announced: Option<u64>,
+        conditions: Conditions,
     ) -> Result<FileUpload, Error> {
         let tenant = &*self.rooms.tenant(ctx)?;
         let (bytes_max, storage) = (tenant.config.upload_bytes_max, tenant.storage.clone());
         let room = storage.clone();
         let upload = self
             .with_files(ctx, id, move |files, scope| {
-                let upload = files.begin_upload(scope, &path, bytes_max)?;
+                let upload = files.begin_upload(scope, &path, bytes_max)?.only_if(conditions)?;
                 match announced {
                     Some(bytes) if bytes > bytes_max => {
                         Err(WorkspaceError::UploadTooLarge { path, limit_bytes: bytes_max }.into())

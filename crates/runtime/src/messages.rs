@@ -16,6 +16,14 @@ pub struct TurnStream {
     pub events: Follower,
 }
 
+/// What following a turn came to.
+pub enum Followed {
+    /// There are events, or there will be.
+    Stream(TurnStream),
+    /// The caller has seen the terminal event.
+    Complete,
+}
+
 /// What sending a message came to.
 pub enum Sent {
     /// A turn, new or the one that an earlier request with the same key started.
@@ -125,14 +133,14 @@ impl Runtime {
     }
 
     /// Follows a turn from the event after `after`. A turn that is unknown, another session's, or whose events
-    /// have been evicted is not found; a number from the future is malformed.
+    /// have been evicted is not found; a number from the future is malformed; after the terminal event there is nothing.
     pub async fn follow_turn(
         &self,
         ctx: &OpCtx,
         session: &SessionId,
         turn: &TurnId,
         after: Option<u64>,
-    ) -> Result<TurnStream, Error> {
+    ) -> Result<Followed, Error> {
         // The state first: what was over then has its last event now.
         let state = self.turn_of(ctx, session, turn).await?.state;
         let Some((first, last)) = self.rooms.store.kept_events(turn).await? else {
@@ -146,9 +154,10 @@ impl Runtime {
             let message = format!("Last-Event-ID is beyond the last event, which is {last}");
             return Err(Error::new(ErrorKind::Malformed, "events.from_the_future", message));
         }
-        let events = self.rooms.store.follow(turn, after);
-        let has_all = state == TurnState::Ended && after == Some(last);
-        Ok(TurnStream { turn: turn.clone(), events: if has_all { events.at_the_end() } else { events } })
+        if state == TurnState::Ended && after == Some(last) {
+            return Ok(Followed::Complete);
+        }
+        Ok(Followed::Stream(TurnStream { turn: turn.clone(), events: self.rooms.store.follow(turn, after) }))
     }
 
     /// Asks a turn to stop. Repeating it is harmless.

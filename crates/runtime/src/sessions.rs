@@ -2,7 +2,7 @@
 
 use palisade_agent::SessionContext;
 use palisade_agent::context::ScopeNote;
-use palisade_protocol::session::SessionStatus;
+use palisade_protocol::session::{SessionCursor, SessionOrder, SessionStatus};
 use palisade_protocol::{Error, ErrorKind, Session, SessionDraft, SessionId, limits};
 use palisade_store::{NewSession, StoreError};
 
@@ -91,11 +91,24 @@ impl Runtime {
         Ok(tenant.shown(self.rooms.session(ctx, id).await?))
     }
 
-    /// The tenant's sessions, oldest first; one more than may be listed, so that it can be seen that there are more.
-    pub async fn sessions(&self, ctx: &OpCtx) -> Result<Vec<Session>, Error> {
+    /// A page of the tenant's sessions, at most `limit` and at most as many as may be listed, and where the next page
+    /// begins, if there is one.
+    pub async fn sessions(
+        &self,
+        ctx: &OpCtx,
+        after: Option<&SessionCursor>,
+        order: SessionOrder,
+        limit: usize,
+    ) -> Result<(Vec<Session>, Option<SessionCursor>), Error> {
         let tenant = self.rooms.tenant(ctx)?;
-        let sessions = self.rooms.store.sessions(ctx.tenant(), limits::SESSIONS_LISTED_MAX + 1).await?;
-        Ok(sessions.into_iter().map(|session| tenant.shown(session)).collect())
+        let limit = limit.min(limits::SESSIONS_LISTED_MAX);
+        // One more than is shown, so that it can be seen that there are more.
+        let mut sessions = self.rooms.store.sessions(ctx.tenant(), after, order, limit + 1).await?;
+        let is_cut = sessions.len() > limit;
+        sessions.truncate(limit);
+        let next = sessions.last().filter(|_| is_cut).map(SessionCursor::of);
+        let shown = sessions.into_iter().map(|session| tenant.shown(session));
+        Ok((shown.collect(), next))
     }
 
     /// Destroys a session: its turn is cancelled, its sandbox ends with every process in it, its record and its
@@ -111,7 +124,7 @@ impl Runtime {
         let (mut deleted, mut failed) = (0, None);
         let inactive_since = which.inactive_for_s.map(|seconds| now() - seconds);
         let spares_busy = which.idle_only || inactive_since.is_some();
-        for session in self.sessions(ctx).await? {
+        for session in self.all_sessions(ctx).await? {
             let is_recent = inactive_since.is_some_and(|since| session.last_activity > since);
             if (spares_busy && session.busy) || is_recent {
                 continue;
@@ -129,6 +142,21 @@ impl Runtime {
             }
         }
         failed.map_or(Ok(deleted), Err)
+    }
+
+    /// All of them, page by page.
+    async fn all_sessions(&self, ctx: &OpCtx) -> Result<Vec<Session>, Error> {
+        let (mut all, mut after) = (Vec::new(), None);
+        loop {
+            let (page, next) = self
+                .sessions(ctx, after.as_ref(), SessionOrder::OldestFirst, limits::SESSIONS_LISTED_MAX)
+                .await?;
+            all.extend(page);
+            match next {
+                Some(next) => after = Some(next),
+                None => return Ok(all),
+            }
+        }
     }
 
     /// Takes back what was made for a session that the store refused, and says when another try may succeed.

@@ -100,13 +100,6 @@ impl Store {
 }
 
 impl Follower {
-    /// A reader that has read everything there will ever be.
-    #[must_use]
-    pub fn at_the_end(mut self) -> Self {
-        self.ended = true;
-        self
-    }
-
     /// To be asked after a long silence: an error when nothing more will come although the end was not read, since
     /// the rest was evicted or the session deleted.
     pub async fn check_alive(&self) -> Result<(), StoreError> {

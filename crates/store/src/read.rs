@@ -2,7 +2,7 @@
 
 use palisade_protocol::event::RenderedEvent;
 use palisade_protocol::limits::IDEMPOTENCY_KEY_KEPT_S;
-use palisade_protocol::session::SessionStatus;
+use palisade_protocol::session::{SessionCursor, SessionOrder, SessionStatus};
 use palisade_protocol::{Item, Session, SessionId, TenantName, TurnId};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -87,15 +87,31 @@ impl Store {
         row.map(SessionRow::into_session).transpose()
     }
 
-    /// A tenant's sessions, oldest first, at most `limit`.
-    pub async fn sessions(&self, tenant: &TenantName, limit: usize) -> Result<Vec<Session>, StoreError> {
-        let rows = query_built(format!("{SESSION} TRUE ORDER BY created_at, session.id LIMIT $2"))
+    /// A tenant's sessions by the time of their creation, at most `limit`, from behind `after` on. A page costs what it
+    /// shows, however many there are before it.
+    pub async fn sessions(
+        &self,
+        tenant: &TenantName,
+        after: Option<&SessionCursor>,
+        order: SessionOrder,
+        limit: usize,
+    ) -> Result<Vec<Session>, StoreError> {
+        let (behind, direction) = match order {
+            SessionOrder::OldestFirst => (">", ""),
+            SessionOrder::NewestFirst => ("<", "DESC"),
+        };
+        let ordered = format!("ORDER BY created_at {direction}, session.id {direction}");
+        let rows = match after {
+            None => query_built(format!("{SESSION} TRUE {ordered} LIMIT $2")).bind(tenant.as_str()),
+            Some(after) => query_built(format!(
+                "{SESSION} (created_at, session.id) {behind} ($2, $3) {ordered} LIMIT $4"
+            ))
             .bind(tenant.as_str())
-            .bind(limit as i64)
-            .all::<SessionRow>(&self.readers)
-            .await
-            .map_err(reading("sessions"))?;
-        rows.into_iter().map(SessionRow::into_session).collect()
+            .bind(after.created_at)
+            .bind(after.id.as_str()),
+        };
+        let rows = rows.bind(limit as i64).all::<SessionRow>(&self.readers).await;
+        rows.map_err(reading("sessions"))?.into_iter().map(SessionRow::into_session).collect()
     }
 
     /// What the session keeps from its creation.

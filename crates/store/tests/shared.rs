@@ -8,7 +8,7 @@ mod cut;
 use std::sync::Arc;
 
 use palisade_protocol::item::TurnOutcome;
-use palisade_protocol::session::SessionStatus;
+use palisade_protocol::session::{SessionOrder, SessionStatus};
 use palisade_protocol::{Event, FileAccess, Item, Session, SessionId, TenantName, TurnId};
 use palisade_store::{
     ClientAnswer, Commit, NewSession, NewTurn, Notice, OpenStore, Store, StoreError, StoreUrl, TurnAccount,
@@ -237,7 +237,8 @@ async fn two_servers_together_keep_the_limits_that_each_keeps() {
     }
     assert_eq!(creates.join_all().await.into_iter().filter(|created| *created).count(), 7);
 
-    let session = servers[0].store.sessions(&tenant(), 1).await.unwrap().remove(0).id;
+    let session =
+        servers[0].store.sessions(&tenant(), None, SessionOrder::OldestFirst, 1).await.unwrap().remove(0).id;
     let mut starts = tokio::task::JoinSet::new();
     for n in 0..40 {
         let (server, session) = (servers[usize::from(n % 2)].clone(), session.clone());

@@ -9,7 +9,7 @@
 mod engines;
 
 use palisade_protocol::item::TurnOutcome;
-use palisade_protocol::session::SessionStatus;
+use palisade_protocol::session::{SessionOrder, SessionStatus};
 use palisade_protocol::{Event, FileAccess, Item, Session, SessionId, TenantName, TurnId};
 use palisade_store::{ClientAnswer, Commit, NewSession, NewTurn, Store, StoreError, TurnAccount, TurnState};
 use serde_json::json;
@@ -118,7 +118,7 @@ async fn a_session_reads_back_as_it_was_written_and_only_for_its_tenant(engine: 
         f.store.delete_session(&other, &f.session, 3.0).await,
         Err(StoreError::NoSuchSession(_))
     ));
-    assert!(f.store.sessions(&other, 10).await.unwrap().is_empty());
+    assert!(f.store.sessions(&other, None, SessionOrder::OldestFirst, 10).await.unwrap().is_empty());
 }
 
 async fn one_turn_at_a_time_and_the_session_is_free_after_its_end(engine: Engine) {

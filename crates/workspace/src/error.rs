@@ -36,6 +36,17 @@ pub enum WorkspaceError {
     /// The workspace, a root of the scope or a folder of the server's.
     #[error("'{0}' is held by the session or the server and cannot be deleted")]
     Held(WorkspacePath),
+    /// A condition of the request is not met.
+    #[error("'{path}' is not as the request's conditions say: {}", match .tag {
+        Some(tag) => format!("its ETag is now {tag}"),
+        None => "there is no such file".to_owned(),
+    })]
+    ConditionFailed {
+        /// The file.
+        path: WorkspacePath,
+        /// What it has now, if it is there and a file.
+        tag: Option<String>,
+    },
     /// The name is one that only the server gives.
     #[error("'{0}' has a name that is kept for unfinished uploads")]
     ReservedName(WorkspacePath),
@@ -135,6 +146,7 @@ impl WorkspaceError {
             Self::NotDirectory(_) => (ErrorKind::NotFound, "directory.is_file"),
             Self::FileInTheWay(_) => (ErrorKind::Conflict, "directory.file_in_the_way"),
             Self::NotEmpty(_) => (ErrorKind::Conflict, "directory.not_empty"),
+            Self::ConditionFailed { .. } => (ErrorKind::PreconditionFailed, "file.precondition_failed"),
             Self::Held(_) => (ErrorKind::Conflict, "directory.held"),
             Self::ReservedName(_) => (ErrorKind::Forbidden, "file.reserved_name"),
             Self::UploadTooLarge { .. } => (ErrorKind::TooLarge, "upload.too_large"),

@@ -6,6 +6,8 @@
 //! Everything here blocks; nothing here knows HTTP, a clock's time zone or another tenant.
 
 mod archive;
+mod changes;
+mod condition;
 mod context;
 mod delete;
 mod error;
@@ -24,12 +26,15 @@ mod usage;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use palisade_beneath::Root;
 use palisade_protocol::scope::LockedFolder;
 
+use crate::changes::Changes;
+
 pub use archive::{ARCHIVE_BYTES_MAX, ARCHIVE_ENTRIES_MAX, Archive};
+pub use condition::{Conditions, Tag, Tags, Validators, Verdict};
 pub use error::WorkspaceError;
 pub use homes::Homes;
 pub use list::{Entry, EntryKind, Listing, Page};
@@ -50,6 +55,8 @@ pub struct Workspace {
     locked: Vec<LockedFolder>,
     /// Held while folders are set aside, so that two sessions do not set aside each other's new folder.
     folders: Mutex<()>,
+    /// Held while a name is changed through the API.
+    changes: Arc<Changes>,
 }
 
 impl Workspace {
@@ -65,6 +72,7 @@ impl Workspace {
             snapshots: Mutex::default(),
             locked: locked.to_vec(),
             folders: Mutex::default(),
+            changes: Arc::new(Changes::of(dir)?),
         };
         workspace.ensure_folders()?;
         Ok(workspace)

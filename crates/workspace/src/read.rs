@@ -10,6 +10,7 @@ use palisade_protocol::scope::Scope;
 use palisade_protocol::{Access, WorkspacePath};
 use rustix::io::{ReadWriteFlags, preadv2};
 
+use crate::condition::Validators;
 use crate::list::{Listing, Page, list_directory};
 use crate::{Workspace, WorkspaceError};
 
@@ -36,8 +37,8 @@ pub struct ReadFile {
     pub size: u64,
     /// Unix seconds.
     pub modified: f64,
-    /// A strong tag with its quotes: another one whenever the file was written, replaced or changed its rights.
-    pub etag: String,
+    /// Its tag, another one whenever the file was written, replaced or changed its rights, and its date.
+    pub validators: Validators,
 }
 
 impl Workspace {
@@ -58,7 +59,7 @@ impl Workspace {
             Kind::File => {
                 let file = node.open_file().map_err(failed)?;
                 let metadata = Metadata::of(&file).map_err(failed)?;
-                Ok(Opened::File(read_file(file, &metadata, ReadWriteFlags::empty())))
+                Ok(Opened::File(self.read_file(file, &metadata, ReadWriteFlags::empty())))
             }
             Kind::Directory => {
                 let directory = node.open_directory().map_err(failed)?;
@@ -77,18 +78,18 @@ impl Workspace {
         let node = self.readable_in_memory(scope, path).filter(|node| node.metadata().kind == Kind::File)?;
         let file = node.open_file().ok()?;
         let metadata = Metadata::of(&file).ok()?;
-        let file = read_file(file, &metadata, ReadWriteFlags::NOWAIT);
+        let file = self.read_file(file, &metadata, ReadWriteFlags::NOWAIT);
         (file.content.is_some() || file.size > READ_AT_ONCE_BYTES_MAX as u64).then_some(file)
     }
-}
 
-fn read_file(file: File, metadata: &Metadata, how: ReadWriteFlags) -> ReadFile {
-    ReadFile {
-        content: small_content(&file, metadata.size, how),
-        size: metadata.size,
-        modified: metadata.modified_s(),
-        etag: etag(metadata),
-        file,
+    fn read_file(&self, file: File, metadata: &Metadata, how: ReadWriteFlags) -> ReadFile {
+        ReadFile {
+            content: small_content(&file, metadata.size, how),
+            size: metadata.size,
+            modified: metadata.modified_s(),
+            validators: self.changes.validators(metadata),
+            file,
+        }
     }
 }
 
@@ -99,12 +100,4 @@ fn small_content(file: &File, size: u64, how: ReadWriteFlags) -> Option<Bytes> {
     // Of a file in memory one read gives all; whatever gives less is left to who streams it.
     let read = preadv2(file, &mut [IoSliceMut::new(&mut content)], 0, how).ok()?;
     (read == size).then(|| content.into())
-}
-
-/// The change time is part of it, because a writer can set the modification time back.
-fn etag(metadata: &Metadata) -> String {
-    format!(
-        "\"{:x}-{:x}-{:x}-{:x}\"",
-        metadata.inode, metadata.size, metadata.modified_ns, metadata.changed_ns
-    )
 }

@@ -5,14 +5,17 @@ use std::ffi::OsString;
 use std::fs::{File, Permissions};
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use palisade_beneath::{Directory, Kind, Metadata};
+use palisade_beneath::{Directory, Kind, Metadata, Root};
 use palisade_protocol::WorkspacePath;
 use palisade_protocol::scope::{Scope, is_session_dir};
 use rustix::io::Errno;
 use serde::Serialize;
 
+use crate::changes::Changes;
+use crate::condition::{Conditions, Validators};
 use crate::resolve::{Place, as_path};
 use crate::{Workspace, WorkspaceError, temporary};
 
@@ -33,6 +36,11 @@ pub struct Upload {
     written_bytes: u64,
     limit_bytes: u64,
     renamed: bool,
+    /// Where a link at the name is followed from.
+    root: Root,
+    below: PathBuf,
+    conditions: Conditions,
+    changes: Arc<Changes>,
 }
 
 /// The directory a file goes to, and the names of those that were made on the way to it, the last one first.
@@ -52,6 +60,9 @@ pub struct Written {
     pub size: u64,
     /// Unix seconds.
     pub modified: f64,
+    /// Its tag and its date.
+    #[serde(skip)]
+    pub validators: Validators,
 }
 
 impl Workspace {
@@ -91,6 +102,10 @@ impl Workspace {
             file,
             mode,
             limit_bytes,
+            below: place.below().to_owned(),
+            root: place.root,
+            conditions: Conditions::default(),
+            changes: self.changes.clone(),
         })
     }
 
@@ -156,6 +171,13 @@ fn replaced_mode(
 }
 
 impl Upload {
+    /// Goes on only if what is at the path is as these say, now and when the file is put in its place.
+    pub fn only_if(mut self, conditions: Conditions) -> Result<Self, WorkspaceError> {
+        self.conditions = conditions;
+        self.check_conditions()?;
+        Ok(self)
+    }
+
     /// Appends; over the limit nothing more is written and the upload can only be dropped.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), WorkspaceError> {
         let total = self.written_bytes.saturating_add(bytes.len() as u64);
@@ -178,25 +200,66 @@ impl Upload {
             .and_then(|()| self.file.sync_all())
             .map_err(|error| failed("saving")(&self.path, error))?;
         self.check_temporary()?;
-        self.parents.directory.rename(&self.temporary, &self.name).map_err(|error| {
-            match Errno::from_io_error(&error) {
-                Some(Errno::ISDIR | Errno::NOTEMPTY | Errno::EXIST) => {
-                    WorkspaceError::IsDirectory(self.path.clone())
-                }
-                // The temporary is gone: the agent, who owns the directory too, removed it.
-                Some(Errno::NOENT) => WorkspaceError::Changing(self.path.clone(), error),
-                _ => failed("placing")(&self.path, error),
-            }
-        })?;
+        let changes = self.changes.clone();
+        let held = changes.hold();
+        self.check_conditions()?;
+        self.rename()?;
         self.renamed = true;
         self.parents.made.clear();
-        self.parents.directory.sync().map_err(|error| failed("saving the name of")(&self.path, error))?;
         let metadata = Metadata::of(&self.file).map_err(|error| failed("looking at")(&self.path, error))?;
-        Ok(Written { path: self.path.to_string(), size: self.written_bytes, modified: metadata.modified_s() })
+        held.wrote(&metadata);
+        drop(held);
+        self.parents.directory.sync().map_err(|error| failed("saving the name of")(&self.path, error))?;
+        Ok(Written {
+            path: self.path.to_string(),
+            size: self.written_bytes,
+            modified: metadata.modified_s(),
+            validators: changes.validators(&metadata),
+        })
     }
-}
 
-impl Upload {
+    fn rename(&self) -> Result<(), WorkspaceError> {
+        let (directory, from, to) = (&self.parents.directory, &self.temporary, &self.name);
+        // The kernel's own word where nothing may be there yet: it binds what runs in sandboxes, too.
+        let renamed = match self.conditions.wants_nothing() {
+            true => directory.rename_new(from, to).or_else(|error| match Errno::from_io_error(&error) {
+                // A file system that has no such rename.
+                Some(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => directory.rename(from, to),
+                _ => Err(error),
+            }),
+            false => directory.rename(from, to),
+        };
+        renamed.map_err(|error| match Errno::from_io_error(&error) {
+            Some(Errno::EXIST) if self.conditions.wants_nothing() => {
+                WorkspaceError::ConditionFailed { path: self.path.clone(), tag: None }
+            }
+            Some(Errno::ISDIR | Errno::NOTEMPTY | Errno::EXIST) => {
+                WorkspaceError::IsDirectory(self.path.clone())
+            }
+            // The temporary is gone: the agent, who owns the directory too, removed it.
+            Some(Errno::NOENT) => WorkspaceError::Changing(self.path.clone(), error),
+            _ => WorkspaceError::from_io("placing", &self.path, error),
+        })
+    }
+
+    fn check_conditions(&self) -> Result<(), WorkspaceError> {
+        if self.conditions.is_empty() {
+            return Ok(());
+        }
+        let failed = |error| WorkspaceError::from_io("looking at", &self.path, error);
+        let found = match self.parents.directory.metadata(&self.name) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            found => Some(found.map_err(failed)?),
+        };
+        let shown = match found {
+            Some(link) if link.kind == Kind::Link => {
+                Some(*self.root.look_up(&self.below).map_err(failed)?.metadata())
+            }
+            found => found,
+        };
+        self.changes.require(&self.conditions, shown.as_ref(), &self.path)
+    }
+
     /// The agent, who owns the directory too, may have put something else in the temporary's place. That would only
     /// ever be the agent's own, but it must not be answered for as what the client sent.
     fn check_temporary(&self) -> Result<(), WorkspaceError> {

@@ -45,6 +45,8 @@ pub struct HttpConfig {
     pub idle: Duration,
     /// Load balancers and the like, whose connections are those of many clients.
     pub trusted_peers: Vec<IpNet>,
+    /// The web pages of other origins that a browser lets call, exactly as browsers name them.
+    pub origins: Vec<String>,
 }
 
 /// Serves until `stop` completes, then for at most ten seconds more.
@@ -66,7 +68,7 @@ pub async fn serve(
         ConnectionMetrics::register(runtime.metrics()),
     );
     let stopping = CancellationToken::new();
-    let shared = Shared { router: crate::router(runtime), admission, times, stopping };
+    let shared = Shared { router: crate::router(runtime, &config.origins), admission, times, stopping };
     serve_within(listener, shared, table, stop).await;
 }
 

@@ -2,6 +2,8 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::Uri;
+use axum::response::{IntoResponse as _, Response};
 use palisade_runtime::{ConversationPage, Runtime};
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
@@ -9,6 +11,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::auth::Caller;
 use crate::error::{ApiError, ErrorBody};
 use crate::extract::{InSession, Query};
+use crate::link::add_next;
 
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -21,7 +24,7 @@ pub(crate) struct Page {
     limit: Option<usize>,
 }
 
-/// The conversation so far, oldest first. A page with long items is shorter than `limit`.
+/// The conversation so far, oldest first. A page with long items is shorter than `limit`; `Link` has the next one.
 #[utoipa::path(get, operation_id = "listMessages", path = "/v1/sessions/{id}/messages", tag = "messages",
     params(("id" = String, Path), Page), responses(
     (status = 200, body = ConversationPageBody), (status = 400, body = ErrorBody),
@@ -31,8 +34,15 @@ pub(crate) async fn list(
     Caller(ctx): Caller,
     InSession(id): InSession,
     Query(page): Query<Page>,
-) -> Result<Json<ConversationPage>, ApiError> {
-    Ok(Json(runtime.conversation(&ctx, &id, page.after, page.limit).await?))
+    uri: Uri,
+) -> Result<Response, ApiError> {
+    let page: ConversationPage = runtime.conversation(&ctx, &id, page.after, page.limit).await?;
+    let next = page.next_after;
+    let mut response = Json(page).into_response();
+    if let Some(next) = next {
+        add_next(response.headers_mut(), &uri, &next.to_string());
+    }
+    Ok(response)
 }
 
 /// How the document describes a page.

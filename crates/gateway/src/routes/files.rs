@@ -7,22 +7,25 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use axum::http::{Method, StatusCode};
+use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json, Router};
 use bytes::BytesMut;
 use palisade_protocol::limits::{BODY_BYTES_FREE, DIRECTORY_ENTRIES_MAX, FILE_SENT_BYTES_MAX};
-use palisade_protocol::{Error, ErrorKind, WorkspacePath};
-use palisade_runtime::{Entry, FileUpload, OpCtx, Opened, Page, ReadFile, Runtime};
+use palisade_protocol::{Error, ErrorKind, SessionId, WorkspacePath};
+use palisade_runtime::{Entry, FileUpload, OpCtx, Opened, Page, ReadFile, Runtime, Validators, Verdict};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::admission::{BodyMemory, Visit};
 use crate::auth::Caller;
 use crate::body::BodyReader;
+use crate::conditions::{conditions, last_modified, may_send_part};
 use crate::error::{ApiError, ErrorBody};
-use crate::extract::{FilePath, InSession, Query, QueryAfter, QueryPath, malformed};
+use crate::extract::{FilePath, FileToWrite, InSession, Query, QueryAfter, QueryPath, malformed, not_packed};
 use crate::file_body::file_body;
+use crate::link::add_next;
+use crate::range::{Wanted, wanted};
 
 /// What is gathered for a file before it is written.
 const CHUNK_BYTES: usize = 256 * 1024;
@@ -37,6 +40,7 @@ pub(crate) struct Where {
     /// `zip`: the directory as one file.
     archive: Option<String>,
     /// At most so many entries, from 1 to 100 000.
+    #[param(minimum = 1, maximum = 100_000)]
     limit: Option<usize>,
     /// Only the names behind this one: what `X-Next-After` of the page before says.
     #[expect(dead_code, reason = "read as bytes by `QueryAfter`; here it is known and documented")]
@@ -44,7 +48,7 @@ pub(crate) struct Where {
 }
 
 /// List a directory, by name. What has more entries than one answer holds says so: `X-Truncated: true`, and
-/// `X-Next-After` is what `after` has to be for the next page, percent-encoded as a query wants it.
+/// `X-Next-After` is what `after` has to be for the next page, percent-encoded as a query wants it; `Link` has it whole.
 #[utoipa::path(get, operation_id = "listFiles", path = "/v1/sessions/{id}/files", tag = "files", params(("id" = String, Path), Where), responses(
     (status = 200, body = Vec<Entry>), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
     (status = 403, description = "outside the session's scope", body = ErrorBody), (status = 404, body = ErrorBody)))]
@@ -55,12 +59,13 @@ pub(crate) async fn list(
     Query(at): Query<Where>,
     QueryPath(path): QueryPath,
     QueryAfter(after): QueryAfter,
+    (method, uri): (Method, Uri),
 ) -> Result<Response, ApiError> {
     if is_zip(at.archive.as_deref())? {
-        return archive(&runtime, &ctx, &id, path).await;
+        return archive(&runtime, &ctx, &id, path, &method).await;
     }
     let listing = runtime.list_files(&ctx, &id, path, page(at.limit, after)?).await?;
-    Ok(listed(listing.entries, listing.next_after))
+    Ok(listed(listing.entries, listing.next_after, &uri))
 }
 
 fn page(limit: Option<usize>, after: Vec<u8>) -> Result<Page, ApiError> {
@@ -78,12 +83,12 @@ pub(crate) fn root() -> Router<Runtime> {
     Router::new().route("/v1/sessions/{id}/files/", axum::routing::get(list))
 }
 
-fn listed(entries: Vec<Entry>, next_after: Option<String>) -> Response {
+fn listed(entries: Vec<Entry>, next_after: Option<String>, asked: &Uri) -> Response {
     let mut response = Json(entries).into_response();
     if let Some(next) = next_after {
         let headers = response.headers_mut();
         headers.insert(HeaderName::from_static("x-truncated"), HeaderValue::from_static("true"));
-        insert(headers, HeaderName::from_static("x-next-after"), &next);
+        add_next(headers, asked, &next);
     }
     response
 }
@@ -95,18 +100,23 @@ pub(crate) struct How {
     /// `zip`: a directory as one file.
     archive: Option<String>,
     /// Of a directory: at most so many entries, from 1 to 100 000.
+    #[param(minimum = 1, maximum = 100_000)]
     limit: Option<usize>,
     /// Of a directory: only the names behind this one, which `X-Next-After` of the page before says.
     #[expect(dead_code, reason = "read as bytes by `QueryAfter`; here it is known and documented")]
     after: Option<String>,
 }
 
-/// Read a file, whole or a range of it; of a directory, its listing.
+/// Read a file, whole or a range of it; of a directory, its listing. Conditions and `If-Range` hold as RFC 9110 has them.
+/// The ETag of a file that changed less than a second ago, and was not written through this API, is weak.
 #[utoipa::path(get, operation_id = "getFile", path = "/v1/sessions/{id}/files/{*path}", tag = "files",
     params(("id" = String, Path), ("path" = String, Path), How), responses(
     (status = 200, description = "the file's bytes, or a directory's entries"), (status = 206, description = "the range"),
-    (status = 304), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 403, body = ErrorBody),
-    (status = 404, body = ErrorBody), (status = 416, body = ErrorBody)))]
+    (status = 304, description = "the reader has it (If-None-Match, If-Modified-Since)"), (status = 400, body = ErrorBody),
+    (status = 401, body = ErrorBody), (status = 403, body = ErrorBody), (status = 404, body = ErrorBody),
+    (status = 412, description = "it is not as If-Match or If-Unmodified-Since say", body = ErrorBody),
+    (status = 413, description = "more than is sent at once: ask for a range, or for fewer files in an archive", body = ErrorBody),
+    (status = 416, description = "the range lies outside the file; Content-Range says how long it is", body = ErrorBody)))]
 pub(crate) async fn get(
     State(runtime): State<Runtime>,
     Caller(ctx): Caller,
@@ -114,13 +124,13 @@ pub(crate) async fn get(
     FilePath(path): FilePath,
     Query(how): Query<How>,
     QueryAfter(after): QueryAfter,
-    (method, headers): (Method, HeaderMap),
+    (method, uri, headers): (Method, Uri, HeaderMap),
 ) -> Result<Response, ApiError> {
     if is_zip(how.archive.as_deref())? {
-        return archive(&runtime, &ctx, &id, path).await;
+        return archive(&runtime, &ctx, &id, path, &method).await;
     }
     match runtime.open_file(&ctx, &id, path.clone(), page(how.limit, after)?).await? {
-        Opened::Directory(listing) => Ok(listed(listing.entries, listing.next_after)),
+        Opened::Directory(listing) => Ok(listed(listing.entries, listing.next_after, &uri)),
         Opened::File(file) => send(file, &path, &method, &headers),
     }
 }
@@ -138,12 +148,19 @@ fn is_zip(archive: Option<&str>) -> Result<bool, ApiError> {
 async fn archive(
     runtime: &Runtime,
     ctx: &OpCtx,
-    id: &palisade_protocol::SessionId,
+    id: &SessionId,
     path: WorkspacePath,
+    method: &Method,
 ) -> Result<Response, ApiError> {
     let name = path.name().map_or("workspace".to_owned(), |name| String::from_utf8_lossy(name).into_owned());
-    let body = Body::from_stream(runtime.archive_files(ctx, id, path).await?);
-    let mut response = Response::new(body);
+    let mut response = Response::new(Body::empty());
+    if method == Method::HEAD {
+        // Whether it is there, without packing it.
+        let page = Page { entries_max: 1, ..Page::default() };
+        runtime.list_files(ctx, id, path, page).await?;
+    } else {
+        *response.body_mut() = Body::from_stream(runtime.archive_files(ctx, id, path).await?);
+    }
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/zip"));
     headers.insert(header::CONTENT_DISPOSITION, attachment(&format!("{name}.zip")));
@@ -158,20 +175,23 @@ fn send(
 ) -> Result<Response, ApiError> {
     let mut response = Response::new(Body::empty());
     describe(response.headers_mut(), &file, path);
-    if is_known(asked, &file.etag) {
-        *response.status_mut() = StatusCode::NOT_MODIFIED;
-        return Ok(response);
+    match conditions(asked)?.judge(Some(&file.validators), true) {
+        Verdict::Met => {}
+        Verdict::NotModified => {
+            *response.status_mut() = StatusCode::NOT_MODIFIED;
+            return Ok(response);
+        }
+        Verdict::Failed => return Ok(condition_failed(&file, path)),
     }
-    // Only GET has ranges.
-    let range = if method == Method::GET { wanted(asked, &file)? } else { None };
-    let (first, length) = match range {
-        Some((first, last)) => {
+    let (first, length) = match range_of(method, asked, &file) {
+        Wanted::Whole => (0, file.size),
+        Wanted::Part { first, last } => {
             *response.status_mut() = StatusCode::PARTIAL_CONTENT;
             let range = format!("bytes {first}-{last}/{}", file.size);
             insert(response.headers_mut(), header::CONTENT_RANGE, &range);
             (first, last - first + 1)
         }
-        None => (0, file.size),
+        Wanted::Unsatisfiable => return Ok(unsatisfiable(file.size)),
     };
     if length > FILE_SENT_BYTES_MAX && method != Method::HEAD {
         let message = format!(
@@ -182,7 +202,7 @@ fn send(
     insert(response.headers_mut(), header::CONTENT_LENGTH, &length.to_string());
     if method != Method::HEAD {
         *response.body_mut() = match file.content {
-            Some(content) => Body::from(content.slice(range_of(first, length))),
+            Some(content) => Body::from(content.slice(span(first, length))),
             None => file_body(file.file, first, length),
         };
     }
@@ -190,7 +210,7 @@ fn send(
 }
 
 /// Of content that is in memory, so that its length is a `usize`.
-fn range_of(first: u64, length: u64) -> std::ops::Range<usize> {
+fn span(first: u64, length: u64) -> std::ops::Range<usize> {
     let at = |offset| usize::try_from(offset).unwrap_or(usize::MAX);
     at(first)..at(first + length)
 }
@@ -200,7 +220,9 @@ fn describe(headers: &mut HeaderMap, file: &ReadFile, path: &WorkspacePath) {
     let kind = mime_guess::from_path(&name).first_or_octet_stream();
     let charset = if kind.type_() == mime_guess::mime::TEXT { "; charset=utf-8" } else { "" };
     insert(headers, header::CONTENT_TYPE, &format!("{}{charset}", kind.essence_str()));
-    insert(headers, header::ETAG, &file.etag);
+    insert_validators(headers, &file.validators);
+    // With a date alone a browser would guess for how long its copy is good.
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     // What a browser would run must not run under this origin: every XML can hold script.
@@ -211,41 +233,40 @@ fn describe(headers: &mut HeaderMap, file: &ReadFile, path: &WorkspacePath) {
     }
 }
 
-/// The range to send; `None` is the whole file. Several ranges at once are answered with the whole, as HTTP allows.
-fn wanted(asked: &HeaderMap, file: &ReadFile) -> Result<Option<(u64, u64)>, ApiError> {
-    let Some(range) = asked.get(header::RANGE).and_then(|value| value.to_str().ok()) else { return Ok(None) };
-    // A strong comparison: a weak tag, a date or a star does not say that the bytes are the same.
-    if asked.get(header::IF_RANGE).is_some_and(|tag| tag.as_bytes() != file.etag.as_bytes()) {
-        return Ok(None);
-    }
-    if range.contains(',') {
-        return Ok(None);
-    }
-    // A header that is not a range is ignored; a range beyond the file is told.
-    let Ok(ranges) = http_range_header::parse_range_header(range) else {
-        return if range.starts_with("bytes=") { Err(unsatisfiable(file.size)) } else { Ok(None) };
-    };
-    match ranges.validate(file.size) {
-        Ok(valid) if valid.len() == 1 => Ok(valid.first().map(|range| (*range.start(), *range.end()))),
-        Ok(_) => Ok(None),
-        Err(_) => Err(unsatisfiable(file.size)),
+/// What part of the file is sent. Only GET has ranges, and several Range headers say nothing.
+fn range_of(method: &Method, asked: &HeaderMap, file: &ReadFile) -> Wanted {
+    let mut ranges = asked.get_all(header::RANGE).iter();
+    match (ranges.next().and_then(|range| range.to_str().ok()), ranges.next()) {
+        (Some(range), None) if method == Method::GET && may_send_part(asked, &file.validators) => {
+            wanted(range, file.size)
+        }
+        _ => Wanted::Whole,
     }
 }
 
-fn unsatisfiable(size: u64) -> ApiError {
+fn unsatisfiable(size: u64) -> Response {
     let message = format!("the range lies outside the file, which has {size} bytes");
-    ApiError(Error::new(ErrorKind::RangeNotSatisfiable, "file.bad_range", message))
+    let error = Error::new(ErrorKind::RangeNotSatisfiable, "file.bad_range", message);
+    let mut response = ApiError(error).into_response();
+    insert(response.headers_mut(), header::CONTENT_RANGE, &format!("bytes */{size}"));
+    response
 }
 
-/// Whether the client has this very file: `If-None-Match` compares weakly, so that a proxy's `W/` does no harm.
-fn is_known(asked: &HeaderMap, etag: &str) -> bool {
-    asked
-        .get_all(header::IF_NONE_MATCH)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(str::trim)
-        .any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
+fn condition_failed(file: &ReadFile, path: &WorkspacePath) -> Response {
+    let message = format!("'{path}' is not as the request's conditions say");
+    let error = Error::new(ErrorKind::PreconditionFailed, "file.precondition_failed", message);
+    let mut response = ApiError(error).into_response();
+    insert_validators(response.headers_mut(), &file.validators);
+    response
+}
+
+fn insert_validators(headers: &mut HeaderMap, file: &Validators) {
+    if let Some(tag) = &file.tag {
+        insert(headers, header::ETAG, &tag.to_string());
+    }
+    if let Some(date) = last_modified(file) {
+        headers.insert(header::LAST_MODIFIED, date);
+    }
 }
 
 fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
@@ -254,10 +275,13 @@ fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     }
 }
 
-/// RFC 6266 with the name percent-encoded, so that no name can break out of the header.
+/// RFC 6266: the name percent-encoded, so that no name can break out of the header, and before it the nearest in ASCII for
+/// clients that know only that.
 fn attachment(name: &str) -> HeaderValue {
+    let plain = |c: char| if c.is_ascii_graphic() && !r#""\%/"#.contains(c) || c == ' ' { c } else { '_' };
+    let nearest: String = name.chars().map(plain).collect();
     let encoded = percent_encoding::utf8_percent_encode(name, percent_encoding::NON_ALPHANUMERIC);
-    HeaderValue::from_str(&format!("attachment; filename*=UTF-8''{encoded}"))
+    HeaderValue::from_str(&format!("attachment; filename=\"{nearest}\"; filename*=UTF-8''{encoded}"))
         .unwrap_or(HeaderValue::from_static("attachment"))
 }
 
@@ -271,40 +295,73 @@ pub(crate) struct WrittenFile {
     modified: f64,
 }
 
-/// Write a file whole; readers see the old one or the new one, never half. Folders are made.
+/// Write a file whole; readers see the old one or the new one, never half. Folders are made. With `If-Match`,
+/// `If-Unmodified-Since` or `If-None-Match: *` it is written only if what is there is as they say; of two such requests
+/// one wins. A command in a sandbox that writes in that same moment is not held back, but for a new file.
 #[utoipa::path(put, operation_id = "putFile", path = "/v1/sessions/{id}/files/{*path}", tag = "files",
     params(("id" = String, Path), ("path" = String, Path)),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"), responses(
-    (status = 201, body = WrittenFile), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
+    (status = 201, description = "written; ETag is the file's", body = WrittenFile),
+    (status = 400, description = "a bad path, or a part of a file (Content-Range)", body = ErrorBody), (status = 401, body = ErrorBody),
     (status = 403, body = ErrorBody), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody),
-    (status = 413, body = ErrorBody), (status = 507, description = "the disk is full", body = ErrorBody)))]
+    (status = 412, description = "what is there is not as the conditions say", body = ErrorBody),
+    (status = 413, description = "larger than the tenant's upload limit", body = ErrorBody),
+    (status = 415, description = "packed (Content-Encoding)", body = ErrorBody),
+    (status = 507, description = "the workspace or the disk is full", body = ErrorBody)))]
 pub(crate) async fn put(
     State(runtime): State<Runtime>,
     Caller(ctx): Caller,
     InSession(id): InSession,
-    FilePath(path): FilePath,
+    FileToWrite(path): FileToWrite,
     headers: HeaderMap,
     visit: Option<Extension<Arc<Visit>>>,
     body: Body,
-) -> Result<(StatusCode, Json<WrittenFile>), ApiError> {
-    let length =
-        headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok());
+) -> Result<Response, ApiError> {
     let body = BodyReader::new(body);
-    let upload = match runtime.upload_file(&ctx, &id, path, length).await {
+    let begun = match is_whole(&headers).and_then(|()| conditions(&headers)) {
+        Ok(conditions) => {
+            let length = headers
+                .get(header::CONTENT_LENGTH)
+                .and_then(|v| v.to_str().ok())
+                .and_then(|v| v.parse().ok());
+            runtime.upload_file(&ctx, &id, path, length, conditions).await.map_err(ApiError::from)
+        }
+        Err(refused) => Err(refused),
+    };
+    let upload = match begun {
         Ok(upload) => upload,
         Err(refused) => {
             // Who asked first has sent nothing yet, and reading would tell him to go on.
             if !headers.contains_key(header::EXPECT) {
                 body.discard().await;
             }
-            return Err(refused.into());
+            return Err(refused);
         }
     };
     let written = receive(upload, body, visit.and_then(|visit| visit.body_memory())).await?.finish().await?;
-    Ok((
-        StatusCode::CREATED,
-        Json(WrittenFile { path: written.path, size: written.size, modified: written.modified }),
-    ))
+    let shown = WrittenFile { path: written.path, size: written.size, modified: written.modified };
+    let mut response = (StatusCode::CREATED, Json(shown)).into_response();
+    insert_validators(response.headers_mut(), &written.validators);
+    Ok(response)
+}
+
+/// Whether the body is the file as it is to be: a part of it would become all of it, and packed bytes would stay packed.
+fn is_whole(headers: &HeaderMap) -> Result<(), ApiError> {
+    if headers.contains_key(header::CONTENT_RANGE) {
+        let message =
+            "a file is written whole; a request with Content-Range would make its part the whole file";
+        return Err(malformed("upload.partial", message.to_owned()));
+    }
+    let codings = headers
+        .get_all(header::TRANSFER_ENCODING)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|b| *b == b','));
+    let mut codings = codings.map(<[u8]>::trim_ascii).filter(|coding| !coding.is_empty());
+    if codings.any(|coding| !coding.eq_ignore_ascii_case(b"chunked")) {
+        let message = "no Transfer-Encoding but 'chunked' is unpacked here";
+        return Err(ApiError(Error::new(ErrorKind::NotImplemented, "request.transfer_encoding", message)));
+    }
+    not_packed(headers)
 }
 
 /// In pieces worth a trip to the disk, so that an upload of any size needs the same memory; in smaller ones where other uploads of
@@ -364,18 +421,20 @@ pub(crate) struct Recursively {
     recursive: bool,
 }
 
-/// Delete a file or a directory.
+/// Delete a file or a directory, on the conditions of the request if it has any.
 #[utoipa::path(delete, operation_id = "deleteFile", path = "/v1/sessions/{id}/files/{*path}", tag = "files",
     params(("id" = String, Path), ("path" = String, Path), Recursively), responses(
     (status = 204), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 403, body = ErrorBody),
-    (status = 404, body = ErrorBody), (status = 409, description = "a directory that is not empty", body = ErrorBody)))]
+    (status = 404, body = ErrorBody), (status = 409, description = "a directory that is not empty", body = ErrorBody),
+    (status = 412, description = "what is there is not as the conditions say", body = ErrorBody)))]
 pub(crate) async fn delete(
     State(runtime): State<Runtime>,
     Caller(ctx): Caller,
     InSession(id): InSession,
     FilePath(path): FilePath,
     Query(how): Query<Recursively>,
+    headers: HeaderMap,
 ) -> Result<StatusCode, ApiError> {
-    runtime.delete_file(&ctx, &id, path, how.recursive).await?;
+    runtime.delete_file(&ctx, &id, path, how.recursive, conditions(&headers)?).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -4,8 +4,9 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
+use palisade_protocol::SessionId;
 use palisade_protocol::limits::MESSAGE_BODY_BYTES_MAX;
-use palisade_runtime::{Cancelled, Runtime, Sent};
+use palisade_runtime::{Cancelled, Followed, OpCtx, Runtime, Sent};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -15,13 +16,18 @@ use crate::extract::{InSession, JsonBody, OfTurn, Query, malformed};
 use crate::sse;
 
 #[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct MessageBody {
     /// Text or markdown, at most 1 MiB.
+    #[schema(min_length = 1, max_length = 1_048_576)]
     message: String,
 }
 
 /// Send a message. The answer is the turn's event stream; the turn runs to its end whether or not anybody reads.
-#[utoipa::path(post, operation_id = "sendMessage", path = "/v1/sessions/{id}/messages", tag = "messages", params(("id" = String, Path)),
+/// A stream that broke is resumed with `GET /v1/sessions/{id}/responses/{rid}/events`, never here: a request with
+/// `Last-Event-ID` is refused, since it would start a second turn.
+#[utoipa::path(post, operation_id = "sendMessage", path = "/v1/sessions/{id}/messages", tag = "messages", params(("id" = String, Path),
+    ("Idempotency-Key" = Option<String>, Header, description = "the same key and body start one turn, for 24 hours", min_length = 1, max_length = 255)),
     request_body = MessageBody, responses(
     (status = 200, description = "the turn's events; X-Response-Id names the turn", body = String, content_type = "text/event-stream"),
     (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
@@ -36,6 +42,10 @@ pub(crate) async fn send(
     headers: HeaderMap,
     JsonBody(body): JsonBody<MessageBody, MESSAGE_BODY_BYTES_MAX>,
 ) -> Result<Response, ApiError> {
+    // One that is empty says that nothing was seen.
+    if headers.get("last-event-id").is_some_and(|seen| !seen.is_empty()) {
+        return Err(use_events(&runtime, &ctx, &id).await?);
+    }
     let key = headers.get("idempotency-key").map(|key| key.to_str().map(str::to_owned)).transpose();
     let key = key.map_err(|_| {
         malformed("idempotency.bad_key", "an Idempotency-Key is visible ASCII text".to_owned())
@@ -48,6 +58,17 @@ pub(crate) async fn send(
             ([("x-response-id", turn.to_string())], Json(body)).into_response()
         }
     })
+}
+
+/// A client that sends a message again to resume its stream would pay for a second turn.
+async fn use_events(runtime: &Runtime, ctx: &OpCtx, id: &SessionId) -> Result<ApiError, ApiError> {
+    let latest = runtime.session(ctx, id).await?.last_response_id;
+    let turn = latest.map_or("{X-Response-Id}".to_owned(), |turn| turn.to_string());
+    let message = format!(
+        "a message with Last-Event-ID would start another turn; to resume a stream, send the header to \
+         GET /v1/sessions/{id}/responses/{turn}/events"
+    );
+    Ok(malformed("resume.use_events", message))
 }
 
 /// The answer to a retry whose stream is no longer kept.
@@ -67,10 +88,13 @@ pub(crate) struct From {
     last_event_id: Option<String>,
 }
 
-/// Follow a turn, running or ended, from after the last event that was seen.
+/// Follow a turn, running or ended, from after the last event that was seen. After the terminal event there is nothing
+/// to follow: 204, at which an EventSource stops asking.
 #[utoipa::path(get, operation_id = "followResponse", path = "/v1/sessions/{id}/responses/{rid}/events", tag = "messages",
-    params(("id" = String, Path), ("rid" = String, Path), From), responses(
+    params(("id" = String, Path), ("rid" = String, Path), From,
+    ("Last-Event-ID" = Option<u32>, Header, description = "the number of the last event that was seen")), responses(
     (status = 200, description = "the rest of the turn's events", body = String, content_type = "text/event-stream"),
+    (status = 204, description = "the last event that was seen is the turn's last"),
     (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody)))]
 pub(crate) async fn events(
     State(runtime): State<Runtime>,
@@ -82,8 +106,10 @@ pub(crate) async fn events(
 ) -> Result<Response, ApiError> {
     let header = headers.get("last-event-id").map(|value| value.to_str().unwrap_or("?").to_owned());
     let after = header.or(from.last_event_id).map(|text| event_number(&text)).transpose()?;
-    let stream = runtime.follow_turn(&ctx, &id, &turn, after).await?;
-    Ok(sse::respond(runtime, stream))
+    Ok(match runtime.follow_turn(&ctx, &id, &turn, after).await? {
+        Followed::Stream(stream) => sse::respond(runtime, stream),
+        Followed::Complete => ([("x-response-id", turn.to_string())], StatusCode::NO_CONTENT).into_response(),
+    })
 }
 
 fn event_number(text: &str) -> Result<u64, ApiError> {

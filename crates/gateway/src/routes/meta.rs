@@ -13,13 +13,13 @@ use serde_json::{Value, json};
 use crate::error::{ApiError, ErrorBody};
 
 /// The process is alive.
-#[utoipa::path(get, operation_id = "health", path = "/health", tag = "server", responses((status = 200, description = "alive", body = Object)))]
+#[utoipa::path(get, operation_id = "health", path = "/health", tag = "server", security(()), responses((status = 200, description = "alive", body = Object)))]
 pub(crate) async fn health() -> Json<Value> {
     Json(json!({"status": "ok"}))
 }
 
 /// Whether store, sandbox, egress and models work. Without a key: the status alone.
-#[utoipa::path(get, operation_id = "ready", path = "/ready", tag = "server", responses(
+#[utoipa::path(get, operation_id = "ready", path = "/ready", tag = "server", security((), ("key" = [])), responses(
     (status = 200, description = "every part works", body = Object),
     (status = 503, description = "a part does not work", body = Object)))]
 pub(crate) async fn ready(

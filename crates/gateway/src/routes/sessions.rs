@@ -2,8 +2,9 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderName, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
+use palisade_protocol::session::{SessionCursor, SessionOrder};
 use palisade_protocol::{Session, SessionDraft, limits};
 use palisade_runtime::{BulkDelete, Runtime};
 use serde::{Deserialize, Serialize};
@@ -12,6 +13,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::auth::Caller;
 use crate::error::{ApiError, ErrorBody};
 use crate::extract::{InSession, JsonBody, Query, malformed};
+use crate::link::add_next;
 
 /// Create a session. Every field is optional.
 #[utoipa::path(post, operation_id = "createSession", path = "/v1/sessions", tag = "sessions", request_body = SessionDraft, responses(
@@ -26,22 +28,57 @@ pub(crate) async fn create(
     Ok((StatusCode::CREATED, Json(session)))
 }
 
-/// The tenant's sessions, oldest first, at most 10 000; `X-Truncated: true` says that there are more.
-#[utoipa::path(get, operation_id = "listSessions", path = "/v1/sessions", tag = "sessions", responses(
-    (status = 200, body = Vec<Session>), (status = 401, body = ErrorBody)))]
-pub(crate) async fn list(State(runtime): State<Runtime>, Caller(ctx): Caller) -> Result<Response, ApiError> {
-    Ok(listed(runtime.sessions(&ctx).await?))
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Listed {
+    /// At most so many; without it all of them, up to 10 000.
+    #[param(minimum = 1, maximum = 10_000)]
+    limit: Option<usize>,
+    /// Only what comes behind this place: what `X-Next-After` of the page before says.
+    after: Option<String>,
+    /// `asc`: oldest first, as when it is absent; `desc`: newest first.
+    #[serde(default)]
+    #[param(inline)]
+    order: SessionOrder,
 }
 
-fn listed(mut sessions: Vec<Session>) -> Response {
-    let is_cut = sessions.len() > limits::SESSIONS_LISTED_MAX;
-    sessions.truncate(limits::SESSIONS_LISTED_MAX);
-    let mut response = Json(sessions).into_response();
-    if is_cut {
-        let (name, value) = (HeaderName::from_static("x-truncated"), HeaderValue::from_static("true"));
-        response.headers_mut().insert(name, value);
+/// The tenant's sessions. Where a page has not all of them, `Link` with `rel="next"` is the request for the next one,
+/// relative to this host. Without `limit` a list of more than 10 000 says `X-Truncated: true`, too.
+#[utoipa::path(get, operation_id = "listSessions", path = "/v1/sessions", tag = "sessions", params(Listed), responses(
+    (status = 200, body = Vec<Session>), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody)))]
+pub(crate) async fn list(
+    State(runtime): State<Runtime>,
+    Caller(ctx): Caller,
+    Query(asked): Query<Listed>,
+    uri: Uri,
+) -> Result<Response, ApiError> {
+    let limit = asked.limit.unwrap_or(limits::SESSIONS_LISTED_MAX);
+    if !(1..=limits::SESSIONS_LISTED_MAX).contains(&limit) {
+        let message =
+            format!("limit={limit}: from 1 to {} sessions can be asked for", limits::SESSIONS_LISTED_MAX);
+        return Err(malformed("sessions.bad_limit", message));
     }
-    response
+    let place = |text: String| {
+        let bad = || {
+            malformed(
+                "sessions.bad_after",
+                "after must be what X-Next-After of the page before says".to_owned(),
+            )
+        };
+        SessionCursor::parse(&text).ok_or_else(bad)
+    };
+    let after = asked.after.map(place).transpose()?;
+    let (sessions, next) = runtime.sessions(&ctx, after.as_ref(), asked.order, limit).await?;
+    let mut response = Json(sessions).into_response();
+    if let Some(next) = next {
+        let headers = response.headers_mut();
+        if asked.limit.is_none() {
+            headers.insert(HeaderName::from_static("x-truncated"), HeaderValue::from_static("true"));
+        }
+        add_next(headers, &uri, &next.to_string());
+    }
+    Ok(response)
 }
 
 /// One session's record.
@@ -133,24 +170,6 @@ fn seconds(text: &str) -> Result<f64, ApiError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[tokio::test]
-    async fn a_list_that_is_cut_says_so() {
-        let session: Session = serde_json::from_value(serde_json::json!({
-            "id": "sess_0123456789ab", "created_at": 0.0, "last_activity": 0.0, "busy": false, "persistent": false,
-            "ttl": 1, "status": "ready", "metadata": {}, "file_access": {"read": [], "write": []}, "model": "m",
-            "expires_at": 1.0, "last_response_id": null,
-        }))
-        .unwrap();
-        let max = limits::SESSIONS_LISTED_MAX;
-        for (there, is_cut) in [(max, false), (max + 1, true)] {
-            let response = listed(vec![session.clone(); there]);
-            assert_eq!(response.headers().contains_key("x-truncated"), is_cut, "{there}");
-            let body = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
-            let listed: Vec<serde::de::IgnoredAny> = serde_json::from_slice(&body).unwrap();
-            assert_eq!(listed.len(), max);
-        }
-    }
 
     #[test]
     fn durations() {

@@ -20,11 +20,12 @@ use crate::extract::{CredentialNamed, SecretBody, malformed};
 #[serde(deny_unknown_fields)]
 pub(crate) struct CredentialBody {
     /// What is attached, as it is; at most 16 KiB.
-    #[schema(value_type = Option<String>, write_only)]
+    #[schema(value_type = Option<String>, write_only, max_length = 16_384)]
     value: Option<SecretString>,
     /// How an access token is had, which is attached.
     oauth: Option<OAuthBody>,
     /// Where it may go: `name`, `name:port` or `*.suffix`, over TLS only; from 1 to 16 of them.
+    #[schema(min_items = 1, max_items = 16)]
     allowed_hosts: Vec<String>,
     /// How it is attached.
     injection: Injection,
@@ -37,13 +38,16 @@ pub(crate) struct CredentialBody {
 pub(crate) struct OAuthBody {
     grant: GrantBody,
     /// https.
+    #[schema(max_length = 2048)]
     token_url: String,
+    #[schema(max_length = 2048)]
     client_id: String,
-    #[schema(value_type = String, write_only)]
+    #[schema(value_type = String, write_only, max_length = 16_384)]
     client_secret: SecretString,
     /// For the grant `refresh_token`; replaced when the endpoint gives another one.
-    #[schema(value_type = Option<String>, write_only)]
+    #[schema(value_type = Option<String>, write_only, max_length = 16_384)]
     refresh_token: Option<SecretString>,
+    #[schema(max_length = 2048)]
     scope: Option<String>,
     /// How the client shows its secret: `basic` as the standard has it, `post` in the form.
     #[serde(default)]

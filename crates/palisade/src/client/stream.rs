@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use reqwest::Response;
+use reqwest::{Response, StatusCode};
 use serde_json::Value;
 
 use super::api::{Api, SILENCE_LIMIT};
@@ -92,8 +92,10 @@ impl<'api> TurnStream<'api> {
     }
 
     fn over(api: &'api Api, session: &str, turn: String, next_seq: u64, response: Option<Response>) -> Self {
+        // The server's word that the event before was the last.
+        let ended = response.as_ref().is_some_and(|response| response.status() == StatusCode::NO_CONTENT);
         let connection = response.map(|response| (response, FrameParser::default()));
-        Self { api, session: session.to_owned(), turn, next_seq, connection, attempts: 0, ended: false }
+        Self { api, session: session.to_owned(), turn, next_seq, connection, attempts: 0, ended }
     }
 
     /// The turn's id; empty only until the first event of a server that sent no header.

@@ -32,7 +32,7 @@ impl HttpSection {
             bail!("[http] idle_s = {}: from 1 to {IDLE_S_MAX} seconds are possible", self.idle_s);
         }
         let trusted_peers = self.trusted_peers.iter().map(|text| network(text)).collect::<Result<_>>()?;
-        Ok(HttpConfig { idle: Duration::from_secs(self.idle_s), trusted_peers })
+        Ok(HttpConfig { idle: Duration::from_secs(self.idle_s), trusted_peers, origins: Vec::new() })
     }
 }
 

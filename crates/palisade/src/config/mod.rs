@@ -3,6 +3,7 @@
 
 pub(crate) mod address;
 pub(crate) mod changes;
+mod cors;
 mod credits;
 mod egress;
 mod http;
@@ -20,6 +21,7 @@ use palisade_protocol::scope::LockedFolder;
 use palisade_protocol::{LedgerName, TenantName};
 use serde::Deserialize;
 
+pub(crate) use cors::CorsSection;
 pub(crate) use credits::{CreditsSection, LimitsSection, TenantCreditsSection};
 pub(crate) use egress::{EgressSection, TenantEgressSection};
 pub(crate) use http::HttpSection;
@@ -51,6 +53,7 @@ pub(crate) struct Config {
     /// The whole file, to be compared with a later one.
     #[serde(skip)]
     pub(crate) document: toml::Table,
+    pub(crate) cors: CorsSection,
 }
 
 /// `[[upstream]]`: where models are really served.
@@ -246,6 +249,7 @@ impl Default for Config {
             credits: CreditsSection::default(),
             metrics: MetricsSection::default(),
             document: toml::Table::new(),
+            cors: CorsSection::default(),
         }
     }
 }
@@ -336,6 +340,7 @@ impl Config {
         self.http.connections().map(drop)?;
         self.egress.check()?;
         self.vault.check()?;
+        self.cors.check()?;
         if self.upstream.is_empty() && !self.model.is_empty() {
             bail!("there are [model] entries and no [[upstream]] that could serve them");
         }

@@ -164,7 +164,8 @@ async fn run(prepared: Prepared) -> Result<()> {
     let stop = stop_signal()?;
     count_lost_lines(&runtime);
     hello::say(address, &admission.shown, models.is_demo_planner).await;
-    let (data_dir, connections) = (config.data_dir.clone(), config.http.connections()?);
+    let data_dir = config.data_dir.clone();
+    let connections = HttpConfig { origins: config.cors.origins.clone(), ..config.http.connections()? };
     let server = reload::ServerPart {
         runtime: runtime.clone(),
         data_dir: data_dir.clone(),

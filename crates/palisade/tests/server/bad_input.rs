@@ -30,7 +30,7 @@ async fn sessions_that_cannot_be() {
         (r#"{"file_access": {"read": ["/etc"]}}"#, 400, "session.bad_scope"),
         (r#"{"file_access": {"write": ["a/../../b"]}}"#, 400, "session.bad_scope"),
         (r#"{"file_access": {"write": ["a\u0000b"]}}"#, 400, "session.bad_scope"),
-        (r#"{"file_access": {"reed": [""]}}"#, 400, "request.malformed"),
+        (r#"{"file_access": {"reed": [""]}}"#, 400, "request.unknown_field"),
         (r#"{"file_access": {"read": "a"}}"#, 400, "request.malformed"),
         (r#"{"model": "no-such-model"}"#, 400, "model.unknown"),
         (r#"{"tools": [{"type": "function"}]}"#, 400, "tools.invalid"),
@@ -42,6 +42,212 @@ async fn sessions_that_cannot_be() {
     let request = server.request(Method::POST, "/v1/sessions").json(&metadata);
     assert_eq!(server.refused(request).await, (400, "session.metadata_too_large".to_owned()));
     assert_eq!(server.get("/v1/sessions").await, json!([]), "nothing was created");
+}
+
+/// A wish that nobody fulfils would look fulfilled: every body and query of ours is refused with the field's name, and every
+/// wrong value with the field and what it must be.
+#[tokio::test]
+async fn a_refusal_names_the_field_and_what_it_must_be() {
+    let (server, upstream) = start().await;
+    let id = server.session(json!({})).await;
+    let (create, at) = ("/v1/sessions", |rest: &str| format!("/v1/sessions/{id}/{rest}"));
+    let (messages, results, vault) = (at("messages"), at("tool_results"), "/v1/vault/github");
+    let credential = |more: serde_json::Value| {
+        let mut body =
+            json!({"value": "v", "allowed_hosts": ["api.example.com"], "injection": {"type": "bearer"}});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        body
+    };
+    let unknown = "request.unknown_field";
+    for (method, path, body, code, sentence) in [
+        (
+            "POST",
+            create,
+            json!({"file_acess": {"read": []}}),
+            unknown,
+            "there is no field 'file_acess'; did you mean 'file_access'?",
+        ),
+        (
+            "POST",
+            create,
+            json!({"fileAccess": {}}),
+            unknown,
+            "there is no field 'fileAccess'; did you mean 'file_access'?",
+        ),
+        ("POST", create, json!({"budget": {"credits": 1}}), unknown, "there is no field 'budget'; "),
+        (
+            "POST",
+            create,
+            json!({"file_access": {"reed": []}}),
+            unknown,
+            "there is no field 'reed' in 'file_access'; did you mean 'read'?",
+        ),
+        ("POST", create, json!({"ttl": "long"}), "request.malformed", "'ttl' must be a number, not a string"),
+        (
+            "POST",
+            create,
+            json!({"ttl": 1.5}),
+            "request.malformed",
+            "'ttl': it must be a whole number of seconds",
+        ),
+        (
+            "POST",
+            create,
+            json!({"file_access": [["a"], ["b"]]}),
+            "request.malformed",
+            "'file_access' must be an object, not an array",
+        ),
+        (
+            "POST",
+            create,
+            json!({"file_access": {"write": ["a", 5]}}),
+            "request.malformed",
+            "'file_access.write[1]' must be a string, not a number",
+        ),
+        (
+            "POST",
+            create,
+            json!({"tools": {}}),
+            "request.malformed",
+            "'tools' must be an array, not an object",
+        ),
+        (
+            "POST",
+            &messages,
+            json!({"message": "hi", "when_busy": "queue"}),
+            unknown,
+            "there is no field 'when_busy'; there are: message",
+        ),
+        (
+            "POST",
+            &messages,
+            json!({"massage": "hi"}),
+            unknown,
+            "there is no field 'massage'; did you mean 'message'?",
+        ),
+        (
+            "POST",
+            &messages,
+            json!({"message": ["hi"]}),
+            "request.malformed",
+            "'message' must be a string, not an array",
+        ),
+        (
+            "POST",
+            &messages,
+            json!({"message": null}),
+            "request.malformed",
+            "'message' must be a string, not null",
+        ),
+        ("POST", &messages, json!({}), "request.malformed", "the field 'message' is missing"),
+        (
+            "POST",
+            &results,
+            json!({"call_id": "call_1", "output": {"a": 1}}),
+            "request.malformed",
+            "'output' must be a string, not an object",
+        ),
+        (
+            "POST",
+            &results,
+            json!({"call_id": "call_1"}),
+            "request.malformed",
+            "the field 'output' is missing; it must be a string",
+        ),
+        (
+            "POST",
+            &results,
+            json!({"results": [{"call_id": "call_1", "output": 5}]}),
+            "request.malformed",
+            "'results[0].output' must be a string, not a number",
+        ),
+        (
+            "POST",
+            &results,
+            json!({"results": {}}),
+            "request.malformed",
+            "'results' must be an array, not an object",
+        ),
+        (
+            "POST",
+            &results,
+            json!({"call_id": "c", "output": "x", "is_eror": true}),
+            unknown,
+            "there is no field 'is_eror'; did you mean 'is_error'?",
+        ),
+        ("POST", &results, json!({}), "request.malformed", "give 'call_id' and 'output', or 'results'"),
+        (
+            "PUT",
+            vault,
+            credential(json!({"alowed_hosts": []})),
+            unknown,
+            "there is no field 'alowed_hosts'; did you mean 'allowed_hosts'?",
+        ),
+        (
+            "PUT",
+            vault,
+            credential(json!({"allowed_hosts": "api.example.com"})),
+            "request.malformed",
+            "'allowed_hosts' must be an array, not a string",
+        ),
+        (
+            "PUT",
+            vault,
+            credential(json!({"injection": {"type": "cookie"}})),
+            "request.malformed",
+            "'injection.type' must be one of: bearer, ",
+        ),
+        (
+            "PUT",
+            vault,
+            credential(json!({"injection": {"type": "header"}})),
+            "request.malformed",
+            "the field 'name' is missing in 'injection'",
+        ),
+        (
+            "GET",
+            &at("messages?limit=ten"),
+            json!({}),
+            "request.bad_query",
+            "'limit' must be a whole number from 0 on, not this string",
+        ),
+        (
+            "GET",
+            &at("messages?limt=1"),
+            json!({}),
+            "request.bad_query",
+            "there is no parameter 'limt'; did you mean 'limit'?",
+        ),
+        (
+            "GET",
+            &at("messages?limit=1&limit=2"),
+            json!({}),
+            "request.bad_query",
+            "a parameter stands twice in the query",
+        ),
+    ] {
+        let request = server.request(Method::from_bytes(method.as_bytes()).unwrap(), path);
+        let answer = request.body(body.to_string()).send().await.unwrap();
+        assert_eq!(answer.status(), 400, "{path} {body}");
+        let answer: serde_json::Value = answer.json().await.unwrap();
+        assert_eq!(answer["code"], code, "{body}: {answer}");
+        assert!(answer["message"].as_str().unwrap().starts_with(sentence), "{body}: {answer}");
+    }
+    let twice = server.request(Method::POST, create).body(r#"{"ttl": 60, "ttl": 600}"#);
+    assert_eq!(server.refused(twice).await, (400, "request.malformed".to_owned()));
+    for (method, path) in [(Method::POST, create), (Method::POST, &messages), (Method::PUT, vault)] {
+        let packed = server.request(method, path).header("Content-Encoding", "gzip").body("{}");
+        let answer = packed.send().await.unwrap();
+        assert_eq!(
+            (answer.status().as_u16(), &answer.headers()["accept-encoding"]),
+            (415, &"identity".parse().unwrap())
+        );
+    }
+    assert_eq!(server.get(create).await.as_array().unwrap().len(), 1, "nothing was created");
+    assert!(upstream.requests().is_empty(), "no model was asked");
+    let others =
+        json!({"tools": [{"type": "function", "function": {"name": "f", "x": 1}, "cache_control": {}}]});
+    server.json(server.request(Method::POST, create).json(&others)).await;
 }
 
 #[tokio::test]

@@ -77,7 +77,11 @@ async fn no_endpoint_answers_a_stranger() {
     };
     let method = |name: &str| Method::from_bytes(name.as_bytes()).unwrap();
     for (name, path, stranger) in ENDPOINTS {
-        let body = json!({"message": "let me in", "call_id": "call_x", "output": "mine"});
+        let body = match path.rsplit('/').next() {
+            Some("messages") => json!({"message": "let me in"}),
+            Some("tool_results") => json!({"call_id": "call_x", "output": "mine"}),
+            _ => json!({}),
+        };
         let nobody = server.anonymous(method(name), &of(path)).json(&body).send().await.unwrap();
         let expected = if *stranger == Stranger::Open { 200 } else { 401 };
         assert_eq!(nobody.status(), expected, "{name} {path} without a key");
@@ -99,6 +103,14 @@ async fn no_endpoint_answers_a_stranger() {
             }
             Stranger::NotFound => assert_eq!(other.status(), 404, "{name} {path} as another tenant"),
         }
+    }
+    for (name, path, _) in ENDPOINTS.iter().filter(|(name, ..)| *name == "GET") {
+        let get = server.request(method(name), &of(path)).send().await.unwrap();
+        let head = server.request(Method::HEAD, &of(path)).send().await.unwrap();
+        let shown =
+            |answer: &reqwest::Response| (answer.status(), answer.headers().get("content-type").cloned());
+        assert_eq!(shown(&head), shown(&get), "HEAD {path}");
+        assert_eq!(head.bytes().await.unwrap().len(), 0, "HEAD {path}");
     }
     for (name, path) in PLANNED {
         let path = of(path);
@@ -234,4 +246,90 @@ async fn health_readiness_metrics_and_request_ids() {
         line["span"]["request_id"] == "mine-1" && line["status"] == 200
     });
     assert!(logged, "a line of the log carries the request's id");
+}
+
+const PAGE: &str = "https://app.example.com";
+
+fn preflight(server: &palisade_testkit::Server, origin: &str, path: &str) -> reqwest::RequestBuilder {
+    let request = server.anonymous(Method::OPTIONS, path).header("Origin", origin);
+    request
+        .header("Access-Control-Request-Method", "PUT")
+        .header("Access-Control-Request-Headers", "authorization,if-match")
+}
+
+#[tokio::test]
+async fn no_web_page_of_another_origin_is_answered_unless_it_is_named() {
+    let (server, _upstream) = start().await;
+    assert_eq!(
+        server.refused(preflight(&server, PAGE, "/v1/sessions")).await,
+        (401, "cors.not_allowed".to_owned())
+    );
+    let plain = server.request(Method::GET, "/v1/sessions").header("Origin", PAGE).send().await.unwrap();
+    assert!(plain.status() == 200 && plain.headers().get("access-control-allow-origin").is_none());
+
+    let (server, _upstream) =
+        start_with(&format!("[cors]\norigins = [\"{PAGE}\", \"http://localhost:5173\"]\n")).await;
+    let allowed = |answer: &reqwest::Response| {
+        answer.headers().get("access-control-allow-origin").map(|origin| origin.to_str().unwrap().to_owned())
+    };
+    for (origin, expected) in [
+        (PAGE, Some(PAGE.to_owned())),
+        ("http://localhost:5173", Some("http://localhost:5173".to_owned())),
+        ("https://evil.example.com", None),
+        ("https://app.example.com.evil.example", None),
+        ("null", None),
+    ] {
+        let answer = preflight(&server, origin, "/v1/sessions/x/files/y").send().await.unwrap();
+        assert_eq!(allowed(&answer), expected, "{origin}");
+        assert!(answer.headers().get("access-control-allow-credentials").is_none(), "{origin}");
+        let listed =
+            server.request(Method::GET, "/v1/sessions").header("Origin", origin).send().await.unwrap();
+        assert_eq!((listed.status().as_u16(), allowed(&listed)), (200, expected), "{origin}");
+    }
+    let asked = preflight(&server, PAGE, "/v1/sessions/x/files/y").send().await.unwrap();
+    let named = asked.headers()["access-control-allow-headers"].to_str().unwrap().to_owned();
+    for header in ["authorization", "if-match", "idempotency-key", "last-event-id", "range"] {
+        assert!(named.contains(header), "{header}: {named}");
+    }
+    let refused = server.anonymous(Method::GET, "/v1/sessions").header("Origin", PAGE).send().await.unwrap();
+    assert_eq!(
+        (refused.status().as_u16(), allowed(&refused)),
+        (401, Some(PAGE.to_owned())),
+        "an error is readable, too"
+    );
+    let exposed = refused.headers()["access-control-expose-headers"].to_str().unwrap().to_owned();
+    for header in ["etag", "link", "content-range", "retry-after", "x-response-id"] {
+        assert!(exposed.contains(header), "{header}: {exposed}");
+    }
+    let nobody = server.anonymous(Method::OPTIONS, "/v1/sessions").send().await.unwrap();
+    assert!(allowed(&nobody).is_none());
+}
+
+/// What a client generator and a careful reader need of the document.
+#[tokio::test]
+async fn the_document_has_bounds_and_describes_every_answer() {
+    let (server, _upstream) = start().await;
+    let document = server.json(server.anonymous(Method::GET, "/openapi.json")).await;
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        for (method, operation) in operations.as_object().unwrap() {
+            for (status, answer) in operation["responses"].as_object().unwrap() {
+                assert_ne!(answer["description"].as_str().unwrap_or(""), "", "{method} {path} {status}");
+            }
+        }
+    }
+    assert_eq!(document["paths"]["/health"]["get"]["security"], json!([{}]), "it needs no key");
+    let file = &document["paths"]["/v1/sessions/{id}/files/{path}"];
+    for (method, statuses) in [("get", ["304", "412", "413", "416"]), ("put", ["412", "413", "415", "507"])] {
+        for status in statuses {
+            assert!(file[method]["responses"][status].is_object(), "{method} {status}");
+        }
+    }
+    let schemas = &document["components"]["schemas"];
+    assert_eq!(schemas["MessageBody"]["properties"]["message"]["maxLength"], 1024 * 1024);
+    assert_eq!(schemas["SessionDraft"]["properties"]["ttl"]["maximum"], 30 * 86_400);
+    assert_eq!(schemas["SessionDraft"]["properties"]["tools"]["maxItems"], 128);
+    assert_eq!(schemas["FileAccess"]["properties"]["read"]["maxItems"], 64);
+    for closed in ["SessionDraft", "MessageBody", "ToolResults", "CredentialBody", "FileAccess"] {
+        assert_eq!(schemas[closed]["additionalProperties"], false, "{closed}");
+    }
 }

@@ -182,3 +182,61 @@ async fn session_status_inside_shows_in_the_metadata() {
     })
     .await;
 }
+
+/// Follows `Link` as a client does, until there is none.
+async fn pages(server: &palisade_testkit::Server, first: &str) -> Vec<Vec<String>> {
+    let (mut pages, mut next) = (Vec::new(), Some(first.to_owned()));
+    while let Some(path) = next {
+        let answer = server.request(Method::GET, &path).send().await.unwrap().error_for_status().unwrap();
+        let link = answer.headers().get("link").map(|link| link.to_str().unwrap().to_owned());
+        next = link
+            .map(|link| link.strip_prefix('<').unwrap().strip_suffix(">; rel=\"next\"").unwrap().to_owned());
+        let page: Vec<serde_json::Value> = answer.json().await.unwrap();
+        let name = |entry: &serde_json::Value| {
+            entry.get("id").or(entry.get("name")).unwrap().as_str().unwrap().to_owned()
+        };
+        pages.push(page.iter().map(name).collect());
+    }
+    pages
+}
+
+#[tokio::test]
+async fn a_list_goes_on_where_its_link_says() {
+    let (server, _upstream) = start().await;
+    let mut ids = Vec::new();
+    for _ in 0..5 {
+        ids.push(server.session(json!({})).await);
+    }
+    let whole = server.request(Method::GET, "/v1/sessions").send().await.unwrap();
+    assert!(whole.headers().get("link").is_none(), "without limit there is one page");
+    let sizes = |pages: &[Vec<String>]| pages.iter().map(Vec::len).collect::<Vec<_>>();
+    let oldest = pages(&server, "/v1/sessions?limit=2").await;
+    assert_eq!((sizes(&oldest), oldest.concat()), (vec![2, 2, 1], ids.clone()));
+    let newest = pages(&server, "/v1/sessions?order=desc&limit=5").await;
+    let reversed: Vec<String> = ids.iter().rev().cloned().collect();
+    assert_eq!((sizes(&newest), newest.concat()), (vec![5], reversed.clone()));
+    assert_eq!(pages(&server, "/v1/sessions?order=desc&limit=3").await.concat(), reversed);
+    // The place where a page ended is one though its session is gone.
+    let first = server.request(Method::GET, "/v1/sessions?limit=2").send().await.unwrap();
+    let after = first.headers()["x-next-after"].to_str().unwrap().to_owned();
+    let gone = format!("/v1/sessions/{}", ids[1]);
+    assert_eq!(server.request(Method::DELETE, &gone).send().await.unwrap().status(), 204);
+    assert_eq!(pages(&server, &format!("/v1/sessions?after={after}")).await.concat(), ids[2..]);
+    for (query, code) in [
+        ("limit=0", "sessions.bad_limit"),
+        ("limit=10001", "sessions.bad_limit"),
+        ("after=sess_0", "sessions.bad_after"),
+        ("order=newest", "request.bad_query"),
+    ] {
+        let request = server.request(Method::GET, &format!("/v1/sessions?{query}"));
+        assert_eq!(server.refused(request).await, (400, code.to_owned()), "{query}");
+    }
+    for name in ["a", "b c", "d%ff", "e"] {
+        let path = format!("/v1/sessions/{}/files/many/{name}", ids[0]);
+        server.json(server.request(Method::PUT, &path).body("x")).await;
+    }
+    for path in ["files?path=many&limit=1", "files/many?limit=3"] {
+        let listed = pages(&server, &format!("/v1/sessions/{}/{path}", ids[0])).await.concat();
+        assert_eq!(listed, ["a", "b c", "d\u{fffd}", "e"], "{path}");
+    }
+}

@@ -195,7 +195,9 @@ async fn a_turn_runs_to_its_end_though_nobody_listens_and_can_be_read_afterwards
     assert_eq!(joined(&whole, "text.delta"), "onetwo");
     let end = whole.last().unwrap().id;
     let nothing = server.request(Method::GET, &path).header("Last-Event-ID", end).send().await.unwrap();
-    assert_eq!(TurnStream::of(nothing).await.rest().await, [], "after the end there is nothing, at once");
+    assert_eq!(nothing.status(), 204, "an EventSource would ask for ever");
+    assert_eq!(nothing.headers()["x-response-id"], turn);
+    assert_eq!(nothing.text().await.unwrap(), "");
     let future = server.request(Method::GET, &format!("{path}?last_event_id=999"));
     assert_eq!(server.refused(future).await.0, 400);
     for wrong in ["x", "-1", "+1", "1.5", ""] {
@@ -204,6 +206,72 @@ async fn a_turn_runs_to_its_end_though_nobody_listens_and_can_be_read_afterwards
     }
     let unknown = format!("/v1/sessions/{id}/responses/msg_{}/events", "0".repeat(24));
     assert_eq!(server.refused(server.request(Method::GET, &unknown)).await.0, 404);
+}
+
+/// A client that resumes by sending the message again would start a second turn, and pay for it.
+#[tokio::test]
+async fn a_message_with_a_last_event_id_is_told_where_events_are() {
+    let (server, upstream) = start().await;
+    let id = server.session(json!({})).await;
+    let path = format!("/v1/sessions/{id}/messages");
+    let again = |seen: &str| {
+        let request = server.request(Method::POST, &path).header("Last-Event-ID", seen);
+        request.json(&json!({"message": "go"}))
+    };
+    assert_eq!(server.refused(again("3")).await, (400, "resume.use_events".to_owned()));
+    upstream.push(Answer::text("hi"));
+    let mut stream = TurnStream::of(again("").send().await.unwrap()).await;
+    stream.rest().await;
+    for (seen, key) in [("1", None), ("0", Some("k")), ("x", None)] {
+        let request = again(seen);
+        let request = key.map_or(again(seen), |key| request.header("Idempotency-Key", key));
+        let refused = request.send().await.unwrap();
+        assert_eq!(refused.status(), 400, "{seen}");
+        let body: serde_json::Value = refused.json().await.unwrap();
+        let events = format!("GET /v1/sessions/{id}/responses/{}/events", stream.turn);
+        assert_eq!(body["code"], "resume.use_events");
+        assert!(body["message"].as_str().unwrap().contains(&events), "{body}");
+    }
+    assert_eq!(upstream.requests().len(), 1, "no turn was started");
+}
+
+/// What readers of lines lose: other line ends than ASCII's, and lines that are too long for them.
+#[tokio::test]
+async fn every_event_is_one_line_of_at_most_64_kib_with_its_type() {
+    let (server, upstream) = start().await;
+    let id = server.session(json!({})).await;
+    let odd = "a\u{85}b\u{2028}c\u{2029}d";
+    let content = format!("{odd}{}", "\u{1}x".repeat(50_000));
+    let write = json!({"file_path": "/workspace/long", "content": content});
+    upstream.push(Answer::tool_call("Write", write.clone()));
+    upstream.push(Answer::tool_call("Bash", json!({"command": "cat long"})));
+    upstream.push(Answer::text(odd));
+    let events = server.send(&id, "go").await.rest().await;
+    let one =
+        |kind: &str, nth: usize| &events.iter().filter(|event| event.kind == kind).nth(nth).unwrap().data;
+    for event in &events {
+        assert_eq!(event.data["type"], event.kind);
+        let data = event.frame.lines().nth(2).unwrap();
+        assert!(
+            data.starts_with(&format!(
+                "data: {{\"type\":\"{}\",\"sequence_number\":{}",
+                event.kind, event.id
+            ))
+        );
+        assert!(data.len() - "data: ".len() <= 64 * 1024, "{}: {} bytes", event.kind, data.len());
+        assert!(!event.frame.contains(['\u{85}', '\u{2028}', '\u{2029}']), "{}", event.kind);
+    }
+    let executing = one("tool_use.executing", 0);
+    assert_eq!(executing["input"], json!({"truncated": true, "bytes": write.to_string().len()}));
+    let streamed: serde_json::Value = serde_json::from_str(&joined(
+        &events[..executing["sequence_number"].as_u64().unwrap() as usize],
+        "tool_use.input_delta",
+    ))
+    .unwrap();
+    assert_eq!(streamed, write, "the whole input was streamed before");
+    assert_eq!(joined(&events, "text.delta"), odd);
+    assert!(one("tool_result", 1)["content"].as_str().unwrap().starts_with(odd));
+    assert_eq!(std::fs::read_to_string(server.workspace().join("long")).unwrap(), content);
 }
 
 #[tokio::test]

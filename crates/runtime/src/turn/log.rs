@@ -86,8 +86,7 @@ impl TurnLog {
     }
 }
 
-/// Splits deltas that are longer than an event may be. The final input of a call stays one event, which can be as
-/// long as a model's answer may be.
+/// Splits deltas that are longer than an event may be, so that nothing of them is cut.
 fn bounded(event: Event) -> Vec<Event> {
     match event {
         Event::TextDelta { content } => split(content, |content| Event::TextDelta { content }),
