@@ -2,6 +2,8 @@
 //! with an answer and not with a broken stream; while streaming the same bounds hold again, because the
 //! directory may change.
 
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsStr;
 use std::io::{Read as _, Write};
 use std::path::{Path, PathBuf};
 
@@ -12,7 +14,7 @@ use zip::result::ZipError;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
-use crate::tree::{self, Leaf, WalkError};
+use crate::tree::{self, Leaf, LeftOut, WalkError};
 use crate::{Workspace, WorkspaceError, list};
 
 /// Entries of one archive. With these two bounds no archive needs the Zip64 form, which some readers lack.
@@ -27,6 +29,7 @@ pub struct Archive {
     base: PathBuf,
     path: WorkspacePath,
     leaves: Vec<Leaf>,
+    left_out: LeftOut,
 }
 
 impl Workspace {
@@ -42,36 +45,50 @@ impl Workspace {
             return Err(WorkspaceError::NotDirectory(path.clone()));
         }
         let base = place.below().to_owned();
-        let leaves = tree::walk(&place.root, &base, ARCHIVE_ENTRIES_MAX, "50,000 entries").map_err(
-            |error| match error {
-                WalkError::Over(bound) => over(bound),
-                WalkError::Io(error) => WorkspaceError::from_io("listing", path, error),
-            },
-        )?;
+        let mut left_out = LeftOut::default();
+        let walked =
+            tree::walk_telling(&place.root, &base, ARCHIVE_ENTRIES_MAX, "50,000 entries", &mut left_out);
+        let leaves = walked.map_err(|error| match error {
+            WalkError::Over(bound) => over(bound),
+            WalkError::Io(error) => WorkspaceError::from_io("listing", path, error),
+        })?;
         let bytes = leaves.iter().filter(|leaf| !leaf.is_directory).map(|leaf| leaf.metadata.size);
         if bytes.fold(0, u64::saturating_add) > ARCHIVE_BYTES_MAX {
             return Err(over("4,000,000,000 bytes"));
         }
-        Ok(Archive { root: place.root, base, path: path.clone(), leaves })
+        Ok(Archive { root: place.root, base, path: path.clone(), leaves, left_out })
     }
 }
 
 impl Archive {
-    /// Streams the archive. What vanished since it was measured is left out; a file that grew is cut at its
-    /// measured length.
-    pub fn write_zip(self, out: impl Write) -> Result<(), WorkspaceError> {
-        let failed = |error| WorkspaceError::Archive(self.path.clone(), error);
+    /// Streams the archive. What vanished since it was measured is not in it; a file that grew is cut at its
+    /// measured length. What had to be left out is named in a text at the end.
+    pub fn write_zip(mut self, out: impl Write) -> Result<(), WorkspaceError> {
+        let path = self.path.clone();
+        let failed = |error| WorkspaceError::Archive(path.clone(), error);
         let mut zip = ZipWriter::new_stream(out);
-        for leaf in &self.leaves {
-            let name = entry_name(&leaf.path);
+        let names = entry_names(&self.leaves);
+        for (leaf, name) in self.leaves.iter().zip(&names) {
             if leaf.is_directory {
                 zip.add_directory(name, options(&leaf.metadata)).map_err(|e| failed(io_error(e)))?;
-            } else if let Ok(file) =
-                self.root.look_up(&self.base.join(&leaf.path)).and_then(|node| node.open_file())
-            {
-                zip.start_file(name, options(&leaf.metadata)).map_err(|e| failed(io_error(e)))?;
-                std::io::copy(&mut file.take(leaf.metadata.size), &mut zip).map_err(failed)?;
+                continue;
             }
+            match self.root.look_up(&self.base.join(&leaf.path)).and_then(|node| node.open_file()) {
+                Ok(file) => {
+                    zip.start_file(name, options(&leaf.metadata)).map_err(|e| failed(io_error(e)))?;
+                    std::io::copy(&mut file.take(leaf.metadata.size), &mut zip).map_err(failed)?;
+                }
+                Err(error) if tree::is_gone(&error) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                    self.left_out.push(leaf.path.clone(), "its permissions do not allow to read it");
+                }
+                Err(_) => self.left_out.push(leaf.path.clone(), "it could not be opened"),
+            }
+        }
+        if self.left_out.count > 0 {
+            let options = SimpleFileOptions::default().compression_method(CompressionMethod::Deflated);
+            zip.start_file(note_name(&names), options).map_err(|e| failed(io_error(e)))?;
+            zip.write_all(note(&self.left_out).as_bytes()).map_err(failed)?;
         }
         zip.finish().and_then(|stream| Ok(stream.into_inner().flush()?)).map_err(|e| failed(io_error(e)))
     }
@@ -103,14 +120,68 @@ fn dos_time(metadata: &Metadata) -> Option<zip::DateTime> {
     .ok()
 }
 
-/// A name that unpacks to itself everywhere: what is not UTF-8, and the backslash that Windows takes for a
-/// separator, are percent-encoded.
-fn entry_name(path: &Path) -> String {
-    let names = path.iter().map(|name| match name.to_str() {
-        Some(text) if !text.contains('\\') => text.to_owned(),
-        _ => list::percent(name),
-    });
-    names.collect::<Vec<_>>().join("/")
+/// A name for each leaf that unpacks to itself everywhere and that no other has. What can stand as it is keeps its name; what
+/// cannot is percent-encoded, and where that is another one's name, it gets a number.
+fn entry_names(leaves: &[Leaf]) -> Vec<String> {
+    let parent = |leaf: &'_ Leaf| leaf.path.parent().unwrap_or(Path::new("")).to_owned();
+    let own = |leaf: &'_ Leaf| leaf.path.file_name().unwrap_or_default().to_owned();
+    let plain = leaves.iter().filter_map(|leaf| Some((parent(leaf), plain(&own(leaf))?.to_owned())));
+    let mut taken: HashSet<(PathBuf, String)> = plain.collect();
+    let mut folders: HashMap<&Path, String> = HashMap::new();
+    let mut names = Vec::with_capacity(leaves.len());
+    for leaf in leaves {
+        let (parent, own) = (parent(leaf), own(leaf));
+        let own = plain_or_encoded(&own, |name| taken.insert((parent.clone(), name.to_owned())));
+        let above = folders.get(parent.as_path()).map_or("", String::as_str);
+        let name = format!("{above}{own}");
+        if leaf.is_directory {
+            folders.insert(&leaf.path, format!("{name}/"));
+        }
+        names.push(name);
+    }
+    names
+}
+
+fn plain_or_encoded(own: &OsStr, mut is_free: impl FnMut(&str) -> bool) -> String {
+    if let Some(name) = plain(own) {
+        return name.to_owned();
+    }
+    let encoded = list::percent(own);
+    let mut numbered = (2..).map(|number: usize| format!("{encoded}~{number}"));
+    let mut name = encoded.clone();
+    while !is_free(&name) {
+        name = numbered.next().unwrap_or_default();
+    }
+    name
+}
+
+/// The name, if every unpacker makes it again: it is UTF-8 without control characters, without the backslash that Windows
+/// takes for a separator, and does not begin like one of its drives.
+fn plain(name: &OsStr) -> Option<&str> {
+    let text = name.to_str()?;
+    let is_drive = text.as_bytes().get(1) == Some(&b':');
+    (!is_drive && !text.contains(|c: char| c == '\\' || c.is_control())).then_some(text)
+}
+
+/// A name for the text at the end that nothing else at the top has.
+fn note_name(names: &[String]) -> String {
+    let mut name = "NOT IN THIS ARCHIVE.txt".to_owned();
+    while names.contains(&name) {
+        name.insert(0, '_');
+    }
+    name
+}
+
+fn note(left_out: &LeftOut) -> String {
+    let mut text = "These were left out of the archive:\n\n".to_owned();
+    for (path, why) in &left_out.named {
+        let shown: Vec<String> = path.iter().map(|name| plain_or_encoded(name, |_| true)).collect();
+        text.push_str(&format!("{}: {why}\n", shown.join("/")));
+    }
+    if left_out.count > left_out.named.len() {
+        text.push_str(&format!("and {} more\n", left_out.count - left_out.named.len()));
+    }
+    text
 }
 
 fn io_error(error: ZipError) -> std::io::Error {

@@ -12,6 +12,8 @@ use crate::temporary;
 
 /// Levels below the directory: far beyond any real tree, and short of the longest path.
 const DEPTH_MAX: usize = 128;
+/// What was left out is named so often.
+const LEFT_OUT_NAMED_MAX: usize = 1000;
 /// All paths of one tree together.
 const PATHS_BYTES_MAX: usize = 32 * 1024 * 1024;
 
@@ -22,6 +24,24 @@ pub(crate) struct Leaf {
     pub(crate) path: PathBuf,
     pub(crate) is_directory: bool,
     pub(crate) metadata: Metadata,
+}
+
+/// What a tree has and its list has not.
+#[derive(Debug, Default)]
+pub(crate) struct LeftOut {
+    /// Relative to the directory that was walked, with the reason; of more than [`LEFT_OUT_NAMED_MAX`] the first.
+    pub(crate) named: Vec<(PathBuf, &'static str)>,
+    /// All of them.
+    pub(crate) count: usize,
+}
+
+impl LeftOut {
+    pub(crate) fn push(&mut self, path: PathBuf, why: &'static str) {
+        self.count += 1;
+        if self.named.len() < LEFT_OUT_NAMED_MAX {
+            self.named.push((path, why));
+        }
+    }
 }
 
 /// Why a tree was not listed.
@@ -40,12 +60,23 @@ impl From<io::Error> for WalkError {
 }
 
 /// Lists what is below `base`, a directory before its content and names in order. FIFOs, sockets, devices,
-/// unfinished uploads and links that lead out are left out.
+/// unfinished uploads, links that lead out and what may not be read are left out.
 pub(crate) fn walk(
     root: &Root,
     base: &Path,
     entries_max: usize,
     entries_bound: &'static str,
+) -> Result<Vec<Leaf>, WalkError> {
+    walk_telling(root, base, entries_max, entries_bound, &mut LeftOut::default())
+}
+
+/// The same, telling what was left out; unfinished uploads are nobody's yet, and are not told.
+pub(crate) fn walk_telling(
+    root: &Root,
+    base: &Path,
+    entries_max: usize,
+    entries_bound: &'static str,
+    left_out: &mut LeftOut,
 ) -> Result<Vec<Leaf>, WalkError> {
     let mut leaves: Vec<Leaf> = Vec::new();
     let mut paths_bytes = 0;
@@ -55,6 +86,10 @@ pub(crate) fn walk(
         let directory = match root.directory(&base.join(&below)) {
             // Removed or replaced since its parent was read.
             Err(error) if !is_top && is_gone(&error) => continue,
+            Err(error) if !is_top && error.kind() == io::ErrorKind::PermissionDenied => {
+                left_out.push(below, "its permissions do not allow to look into it");
+                continue;
+            }
             found => found?,
         };
         if depth > DEPTH_MAX {
@@ -62,7 +97,9 @@ pub(crate) fn walk(
         }
         let mut names: Vec<OsString> = Vec::new();
         directory.read(|name, kind| {
-            if kind != Kind::Special && !temporary::is_temporary(name) {
+            if kind == Kind::Special {
+                left_out.push(below.join(name), "it is no regular file");
+            } else if !temporary::is_temporary(name) {
                 names.push(name.to_owned());
             }
             if leaves.len() + names.len() > entries_max { Visit::Stop } else { Visit::More }
@@ -77,7 +114,10 @@ pub(crate) fn walk(
             let (metadata, linked) = match directory.metadata(&name) {
                 Ok(found) if found.kind == Kind::Link => match root.look_up(&base.join(&path)) {
                     Ok(node) => (*node.metadata(), true),
-                    Err(_) => continue,
+                    Err(_) => {
+                        left_out.push(path, "it is a link that leads to nothing here");
+                        continue;
+                    }
                 },
                 Ok(found) => (found, false),
                 Err(error) if is_gone(&error) => continue,
@@ -85,6 +125,7 @@ pub(crate) fn walk(
             };
             let is_directory = metadata.kind == Kind::Directory && !linked;
             if !is_directory && metadata.kind != Kind::File {
+                left_out.push(path, "it is a link to a folder, or to no regular file");
                 continue;
             }
             paths_bytes += path.as_os_str().len();

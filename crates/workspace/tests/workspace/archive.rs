@@ -51,10 +51,70 @@ fn holds_the_files_and_nothing_that_leads_out() {
         ("%FF", "bytes".to_owned()),
         ("back%5Cslash", "windows".to_owned()),
         ("linked.txt", "gamma".to_owned()),
+        (
+            "NOT IN THIS ARCHIVE.txt",
+            "These were left out of the archive:\n\n\
+             fifo: it is no regular file\n\
+             linked-dir: it is a link to a folder, or to no regular file\n\
+             out: it is a link that leads to nothing here\n\
+             self: it is a link to a folder, or to no regular file\n"
+                .to_owned(),
+        ),
     ];
     let expected: BTreeMap<_, _> = expected.into_iter().map(|(name, text)| (name.to_owned(), text)).collect();
     assert_eq!(unzipped(&tenant, "d"), expected);
     assert_eq!(unzipped(&tenant, "d/empty"), BTreeMap::new());
+}
+
+#[test]
+fn names_that_become_the_same_stay_apart() {
+    let tenant = Tenant::new();
+    let names: [&[u8]; 10] = [
+        b"a\\b",
+        b"a%5Cb",
+        b"a%5Cb~2",
+        b"caf\xe9",
+        b"caf%E9",
+        b"C:x",
+        b"line\nbreak",
+        b"..\\..\\up",
+        b"NOT IN THIS ARCHIVE.txt",
+        b"\xfe",
+    ];
+    for name in names {
+        std::fs::create_dir_all(tenant.at("d").join(OsStr::from_bytes(name)).parent().unwrap()).unwrap();
+        std::fs::write(tenant.at("d").join(OsStr::from_bytes(name)), name).unwrap();
+    }
+    for folder in [&b"f\\g"[..], b"f%5Cg"] {
+        std::fs::create_dir(tenant.at("d").join(OsStr::from_bytes(folder))).unwrap();
+        std::fs::write(tenant.at("d").join(OsStr::from_bytes(folder)).join("in"), folder).unwrap();
+    }
+    tenant.fifo("d/fifo");
+    let mut zip = zipped(&tenant, "d");
+    let mut found = BTreeMap::new();
+    for number in 0..zip.len() {
+        let mut file = zip.by_index(number).unwrap();
+        let mut content = Vec::new();
+        file.read_to_end(&mut content).unwrap();
+        let name = file.name().unwrap().into_owned();
+        assert!(!name.contains('\\') && !name.contains("..\\") && !name.contains('\n'), "{name}");
+        assert_eq!(found.insert(name.clone(), content), None, "{name} stands twice");
+    }
+    for (entry, name) in [
+        ("a%5Cb", &b"a%5Cb"[..]),
+        ("a%5Cb~2", b"a%5Cb~2"),
+        ("a%5Cb~3", b"a\\b"),
+        ("caf%E9", b"caf%E9"),
+        ("caf%E9~2", b"caf\xe9"),
+        ("C%3Ax", b"C:x"),
+        ("..%5C..%5Cup", b"..\\..\\up"),
+        ("f%5Cg/in", b"f%5Cg"),
+        ("f%5Cg~2/in", b"f\\g"),
+        ("NOT IN THIS ARCHIVE.txt", b"NOT IN THIS ARCHIVE.txt"),
+    ] {
+        assert_eq!(found.get(entry).map(Vec::as_slice), Some(name), "{entry}: {:?}", found.keys());
+    }
+    assert!(found["_NOT IN THIS ARCHIVE.txt"].ends_with(b"fifo: it is no regular file\n"));
 }
 
 #[test]
@@ -113,6 +173,10 @@ fn what_changes_meanwhile_is_left_out_or_cut() {
     let mut zip = zip::ZipArchive::new(Cursor::new(bytes)).unwrap();
     let mut names: Vec<_> = zip.file_names().map(|name| name.unwrap().into_owned()).collect();
     names.sort();
-    assert_eq!(names, ["grown", "kept"]);
+    assert_eq!(
+        names,
+        ["NOT IN THIS ARCHIVE.txt", "grown", "kept"],
+        "a link that leads out is told, what is gone is not"
+    );
     assert_eq!(zip.by_name("grown").unwrap().size(), 5);
 }

@@ -67,7 +67,19 @@ fn rights_that_the_owner_took_from_itself() {
     assert_eq!(code(tenant.get(&whole(), "d/file")), "file.permissions");
     assert_eq!(code(tenant.get(&whole(), "d/locked")), "file.permissions");
     assert_eq!(code(tenant.get(&whole(), "d/locked/other")), "file.permissions");
-    assert_eq!(code(tenant.workspace.archive(&whole(), &at("d"))), "file.permissions");
+    let mut zip = Vec::new();
+    tenant.workspace.archive(&whole(), &at("d")).unwrap().write_zip(&mut zip).unwrap();
+    let mut zip = zip::ZipArchive::new(std::io::Cursor::new(zip)).unwrap();
+    let mut told = String::new();
+    std::io::Read::read_to_string(&mut zip.by_name("NOT IN THIS ARCHIVE.txt").unwrap(), &mut told).unwrap();
+    for line in [
+        "file: its permissions do not allow to read it",
+        "locked: its permissions do not allow to look into it",
+    ] {
+        assert!(told.contains(line), "{told}");
+    }
+    assert!(zip.by_name("no-write/file").is_ok(), "and what can be read is there");
+    assert_eq!(code(tenant.workspace.archive(&whole(), &at("d/locked"))), "file.permissions");
     assert_eq!(tenant.get(&whole(), "d").unwrap(), "file locked no-write", "they are listed all the same");
     std::fs::write(tenant.at("d/large"), vec![1; 8 << 20]).unwrap();
     tenant.write("d/closed/sub/file", "x");
