@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use axum::extract::Request;
-use axum::http::header::{self, HeaderName, HeaderValue};
 use axum::http::Method;
+use axum::http::header::{self, HeaderName, HeaderValue};
 use palisade_protocol::{Error, ErrorKind};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
