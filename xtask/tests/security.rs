@@ -97,6 +97,24 @@ mod tests {
     }
 
     #[test]
+    fn every_row_of_fairness_names_its_tests() {
+        let text = std::fs::read_to_string(root().join("SECURITY.md")).unwrap();
+        let section = text.split("\n## ").find(|section| section.starts_with("Fairness")).unwrap();
+        // Behind the head and the line below it.
+        let rows: Vec<&str> = section.lines().filter(|line| line.starts_with("| ")).skip(2).collect();
+        let tests = tests();
+        assert!(rows.len() >= 10, "{rows:?}");
+        for row in rows {
+            let named: Vec<&str> =
+                row.split('|').nth_back(1).unwrap().split('`').skip(1).step_by(2).collect();
+            assert!(!named.is_empty(), "{row}");
+            for name in named {
+                assert!(tests.contains(name), "there is no test {name}: {row}");
+            }
+        }
+    }
+
+    #[test]
     fn what_is_no_test_is_not_found() {
         let mut names = BTreeSet::new();
         collect("#[test]\nfn one() {}\nfn two() {}\n#[test]\n#[ignore = \"x\"]\nfn three() {}\n", &mut names);

@@ -19,7 +19,7 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 
 pub use directory::{Directory, Visit};
-pub use measure::{MEASURED_ENTRIES_MAX, MEASURED_LEVELS_MAX};
+pub use measure::{Amount, MEASURED_ENTRIES_MAX, MEASURED_LEVELS_MAX};
 pub use node::{Kind, Metadata, Node};
 pub use remove::REMOVED_ENTRIES_MAX;
 

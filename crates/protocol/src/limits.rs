@@ -89,10 +89,25 @@ pub const KEEP_ALIVE_S: u64 = 10;
 pub const KEEP_ALIVE_BYTES: usize = 1024;
 /// Sessions listed in one answer.
 pub const SESSIONS_LISTED_MAX: usize = 10_000;
-/// What a tenant's workspace may take of the disk, in bytes (contract §1); a tenant's `workspace_gb` overrides it.
+/// What a tenant's folders may take of the disk, in bytes (contract §1); a tenant's `workspace_gb` overrides it.
 pub const WORKSPACE_BYTES_MAX: u64 = 100 * 1024 * 1024 * 1024;
 /// What is kept free of a disk that workspaces share with the database, in bytes; or a twentieth of a smaller disk.
 pub const STORAGE_RESERVED_BYTES: u64 = 256 * 1024 * 1024;
+/// Files, folders and links that a tenant's folders may have; a tenant's `workspace_files` overrides it.
+pub const WORKSPACE_FILES_MAX: u64 = 1_000_000;
+/// The same in files (inodes), which are made faster than a small disk's can be counted; or a tenth of what a smaller disk
+/// may have.
+pub const STORAGE_RESERVED_FILES: u64 = 20_000;
+/// The end of a shared disk, which is for tenants that take less than an equal share of it, in bytes; or a tenth of a
+/// smaller disk.
+pub const STORAGE_SHARED_BYTES: u64 = 10 * 1024 * 1024 * 1024;
+/// The same in files (inodes); or a fifth of what a smaller disk may have.
+pub const STORAGE_SHARED_FILES: u64 = 200_000;
+/// The file whose blocks the server gives back to itself when the disk is full, in bytes; or a twentieth of a smaller disk.
+pub const STORAGE_RESERVE_FILE_BYTES: u64 = 64 * 1024 * 1024;
+/// How often what runs in a full workspace is stopped because the workspace grows all the same, before no further command
+/// runs in it.
+pub const STOPS_WHILE_FULL_MAX: u32 = 4;
 /// What one answer sends of a file, in bytes: as much as a workspace may hold by default. A longer file is mostly holes, which
 /// cost their maker nothing and would cost everybody else the way.
 pub const FILE_SENT_BYTES_MAX: u64 = WORKSPACE_BYTES_MAX;

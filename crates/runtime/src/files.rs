@@ -7,10 +7,11 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, stream};
 use palisade_protocol::scope::Scope;
 use palisade_protocol::{Error, SessionId, WorkspacePath};
-use palisade_workspace::{Archive, Listing, Upload, Workspace, WorkspaceError};
+use palisade_workspace::{Amount, Archive, Listing, Upload, Workspace, WorkspaceError};
 use tokio_util::io::{ReaderStream, SyncIoBridge};
 
 use crate::sessions::blocking;
+use crate::snapshots::Snapshots;
 use crate::storage::Storage;
 use crate::tenant::Tenant;
 use crate::{OpCtx, Runtime};
@@ -26,6 +27,8 @@ const ARCHIVE_PIPE_BYTES: usize = 256 * 1024;
 pub struct FileUpload {
     upload: Upload,
     storage: Arc<Storage>,
+    /// Told of a change of skills.
+    snapshots: Option<Arc<Snapshots>>,
 }
 
 impl Runtime {
@@ -66,10 +69,15 @@ impl Runtime {
         recursive: bool,
         conditions: Conditions,
     ) -> Result<(), Error> {
+        let is_of_skills = is_of_skills(&path);
         let delete = move |files: &Arc<Workspace>, scope: &Scope| {
             Ok(files.delete_if(scope, &path, recursive, &conditions)?)
         };
-        self.with_files(ctx, id, delete).await
+        self.with_files(ctx, id, delete).await?;
+        if is_of_skills {
+            self.rooms.tenant(ctx)?.shelf.snapshots.look();
+        }
+        Ok(())
     }
 
     /// Begins to write a file; nothing is seen under its name before [`FileUpload::finish`].
@@ -86,6 +94,7 @@ impl Runtime {
         let tenant = &*self.rooms.tenant(ctx)?;
         let (bytes_max, storage) = (tenant.config.upload_bytes_max, tenant.storage.clone());
         let room = storage.clone();
+        let snapshots = is_of_skills(&path).then(|| tenant.shelf.snapshots.clone());
         let upload = self
             .with_files(ctx, id, move |files, scope| {
                 let upload = files.begin_upload(scope, &path, bytes_max)?.only_if(conditions)?;
@@ -94,13 +103,14 @@ impl Runtime {
                         Err(WorkspaceError::UploadTooLarge { path, limit_bytes: bytes_max }.into())
                     }
                     _ => {
-                        room.check(announced.unwrap_or(0))?;
+                        room.check(Amount { bytes: announced.unwrap_or(0), files: 1 })?;
+                        room.take(Amount { bytes: 0, files: 1 })?;
                         Ok(upload)
                     }
                 }
             })
             .await?;
-        Ok(FileUpload { upload, storage })
+        Ok(FileUpload { upload, storage, snapshots })
     }
 
     /// A directory as a zip, streamed in flat memory. When the archive cannot be finished, the stream ends with an
@@ -151,11 +161,15 @@ impl Runtime {
     }
 }
 
+fn is_of_skills(path: &WorkspacePath) -> bool {
+    WorkspacePath::parse("skills").is_ok_and(|skills| path.is_within(&skills))
+}
+
 impl FileUpload {
     /// Appends.
     pub async fn write(mut self, bytes: Bytes) -> Result<Self, Error> {
         blocking(move || {
-            self.storage.check(bytes.len() as u64)?;
+            self.storage.take(Amount { bytes: bytes.len() as u64, files: 0 })?;
             self.upload.write(&bytes)?;
             Ok(self)
         })
@@ -164,6 +178,10 @@ impl FileUpload {
 
     /// Puts the file in its place.
     pub async fn finish(self) -> Result<Written, Error> {
-        blocking(move || Ok(self.upload.finish()?)).await
+        let written = blocking(move || Ok(self.upload.finish()?)).await?;
+        if let Some(snapshots) = self.snapshots {
+            snapshots.look();
+        }
+        Ok(written)
     }
 }

@@ -76,6 +76,7 @@ impl Hands {
         if lost > 0 {
             sandbox.tell(Note::Lost(lost));
         }
+        job.storage.count_with(&sandbox);
         let mark = Arc::new(Mark::write(rooms.lease.mark_of(id), &sandbox));
         self.lock().insert(
             id.clone(),
@@ -133,16 +134,20 @@ impl Hands {
         }
     }
 
-    /// Ends the sandboxes over this workspace that have background commands: those belong to no turn that could end
-    /// them.
-    pub(crate) async fn close_background(&self, storage: &Arc<Storage>) {
-        let is_writer =
-            |awake: &Awake| Arc::ptr_eq(&awake.storage, storage) && awake.sandbox.background_count() > 0;
+    /// Ends every sandbox over this workspace with all that runs in it: who of them writes cannot be seen.
+    pub(crate) async fn close_writers(&self, storage: &Arc<Storage>) {
+        let is_writer = |awake: &Awake| Arc::ptr_eq(&awake.storage, storage);
         let writers: Vec<_> = self.lock().extract_if(|_, awake| is_writer(awake)).collect();
-        for (id, awake) in writers {
-            tracing::info!(session = %id, "sandbox with background commands ended: its workspace is full");
+        let ended = writers.into_iter().map(|(id, awake)| async move {
+            tracing::info!(session = %id, "sandbox ended: its workspace is full");
             awake.sandbox.shutdown().await;
-        }
+        });
+        futures_util::future::join_all(ended).await;
+    }
+
+    /// Whether a sandbox over this workspace is awake.
+    pub(crate) fn writes_to(&self, storage: &Arc<Storage>) -> bool {
+        self.lock().values().any(|awake| Arc::ptr_eq(&awake.storage, storage))
     }
 
     /// The sessions whose sandboxes are awake.

@@ -25,6 +25,7 @@ mod scopes;
 mod sessions;
 mod settings;
 mod skills;
+mod snapshots;
 mod start;
 mod storage;
 mod tenant;
@@ -58,6 +59,7 @@ pub use metrics::Metrics;
 pub use palisade_agent::Network;
 pub use palisade_store::{AuditRange, ClientAnswer, LedgerEntry, StoreError, StoreUrl};
 pub use palisade_vault::{ExposeSecret, KekKind, KeyMaterial, SecretString, VaultError};
+pub use palisade_workspace::Amount;
 pub use ready::{PartState, Readiness};
 pub use sessions::BulkDelete;
 pub use settings::Settings;
@@ -106,6 +108,8 @@ struct Rooms {
     policy: Option<Arc<EgressPolicy>>,
     bundled_skills: Vec<BundledSkill>,
     hands: Hands,
+    disk: storage::Disk,
+    sharing: Arc<storage::Sharing>,
     scopes: scopes::Scopes,
     lease: lease::Lease,
     turns: Turns,

@@ -293,6 +293,7 @@ async fn destroy(rooms: &Rooms, tenant: &TenantName, id: &SessionId, cause: Caus
     // A tenant that is not configured any more has no open workspace; should it come back, its start cleans up.
     if let Some(tenant) = rooms.live().tenants.get(tenant) {
         remove_folder(tenant, id).await;
+        tenant.shelf.snapshots.look();
     }
     tracing::info!(tenant = %tenant, session = %id, ?cause, "session destroyed");
     Ok(())

@@ -59,6 +59,7 @@ impl Runtime {
             return Ok(sent);
         }
         let tenant = &*self.rooms.tenant(ctx)?;
+        self.rooms.disk.check()?;
         let session = self.rooms.session(ctx, id).await?;
         let keep = match self.rooms.store.session_context(id).await? {
             Some(context) => serde_json::from_value::<SessionKeep>(context).map_err(Error::bug)?,

@@ -25,6 +25,7 @@ impl Runtime {
     /// Creates a session. Its scope's folders exist afterwards; its sandbox starts when it is first needed.
     pub async fn create_session(&self, ctx: &OpCtx, draft: SessionDraft) -> Result<Session, Error> {
         let tenant = &*self.rooms.tenant(ctx)?;
+        self.rooms.disk.check()?;
         let ttl = checked_ttl(tenant, draft.ttl)?;
         check_metadata(&draft)?;
         let client_tools = palisade_agent::client_tools::read(&draft.tools)
@@ -40,6 +41,8 @@ impl Runtime {
             Ok(workspace.agent_context()?)
         })
         .await?;
+        // Until the session is written down with them.
+        let _given = tenant.shelf.snapshots.give().await;
         let skills = self.rooms.session_skills(tenant).await?;
         let keep = SessionKeep {
             agent: SessionContext {
@@ -76,6 +79,7 @@ impl Runtime {
             tenant: ctx.tenant().clone(),
             session: session.clone(),
             context,
+            snapshots: keep.skill_dirs.iter().filter_map(|(_, dir)| crate::snapshots::name(dir)).collect(),
             sessions_max: tenant.config.concurrent_sessions_max,
         };
         if let Err(error) = self.rooms.store.create_session(new).await {

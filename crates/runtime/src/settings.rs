@@ -9,11 +9,13 @@ use std::time::Duration;
 use palisade_inference::Catalog;
 use palisade_protocol::TenantName;
 use palisade_vault::Keys;
-use palisade_workspace::{Homes, Workspace};
+use palisade_workspace::{Footprint, Homes, Workspace};
 
 use crate::billing::{Billing, LedgerConfig};
 use crate::clock::now;
-use crate::storage::Storage;
+use crate::snapshots::Shelf;
+use crate::start::keep_tenant;
+use crate::storage::{Sharing, Storage};
 use crate::tenant::{Tenant, TenantConfig};
 use crate::{Rooms, Runtime, StartError};
 
@@ -51,15 +53,17 @@ impl Live {
         settings: Settings,
         catalog: &Catalog,
         data_dir: &Path,
+        sharing: &Arc<Sharing>,
         before: &HashMap<TenantName, Arc<Tenant>>,
     ) -> Result<Self, StartError> {
         let billing = Billing::new(catalog, settings.usd_per_credit, settings.ledgers)?;
         let mut tenants = HashMap::new();
+        sharing.is_among(settings.tenants.len());
         for config in settings.tenants {
             let name = config.name.clone();
             let tenant = match before.get(&name) {
                 Some(open) => open.with(config),
-                None => open_tenant(data_dir, config)?,
+                None => open_tenant(data_dir, config, sharing)?,
             };
             tenants.insert(name, Arc::new(tenant));
         }
@@ -81,7 +85,7 @@ impl Tenant {
         let config = TenantConfig {
             memory: before.memory,
             locked: before.locked.clone(),
-            workspace_bytes_max: before.workspace_bytes_max,
+            storage_max: before.storage_max,
             ..config
         };
         Self { config, ..self.clone() }
@@ -108,14 +112,18 @@ impl Runtime {
     pub async fn reload(&self, settings: Settings) -> Result<(), StartError> {
         let rooms = &self.rooms;
         let before = rooms.live();
-        let mut new = Live::open(settings, rooms.router.catalog(), &rooms.data_dir, &before.tenants)?;
+        let mut new = Live::open(settings, rooms.router.catalog(), &rooms.data_dir, &rooms.sharing, &before.tenants)?;
         rooms.open_ledgers(&new).await?;
         for (name, tenant) in &before.tenants {
             // A tenant that is gone has no keys any more; what it runs comes to its end.
             new.tenants.entry(name.clone()).or_insert_with(|| tenant.clone());
         }
         let names = new.tenants.keys().cloned().collect();
-        rooms.live.store(Arc::new(new));
+        let new = Arc::new(new);
+        rooms.live.store(new.clone());
+        for (_, tenant) in new.tenants.iter().filter(|(name, _)| !before.tenants.contains_key(*name)) {
+            keep_tenant(rooms, tenant);
+        }
         if let Some(policy) = &rooms.policy {
             policy.serve(names).await?;
         }
@@ -123,7 +131,7 @@ impl Runtime {
     }
 }
 
-fn open_tenant(data_dir: &Path, config: TenantConfig) -> Result<Tenant, StartError> {
+fn open_tenant(data_dir: &Path, config: TenantConfig, sharing: &Arc<Sharing>) -> Result<Tenant, StartError> {
     let home = data_dir.join("tenants").join(config.name.as_str());
     let (workspace_dir, skills_dir) = (home.join("workspace"), home.join("skills"));
     for path in [&workspace_dir, &skills_dir] {
@@ -134,6 +142,15 @@ fn open_tenant(data_dir: &Path, config: TenantConfig) -> Result<Tenant, StartErr
     let homes = Homes::open(&home.join("home"))
         .map_err(|source| StartError::Workspace { tenant: config.name.to_string(), source })?;
     let (workspace, homes) = (Arc::new(workspace), Arc::new(homes));
-    let storage = Arc::new(Storage::new(workspace.clone(), config.workspace_bytes_max));
-    Ok(Tenant { config, workspace, storage, workspace_dir, homes, skills_dir })
+    // The sessions' homes count as well.
+    let folders = vec![workspace_dir.clone(), home.join("home"), skills_dir.clone()];
+    let footprint = Footprint::new(data_dir.join("tenants"), folders);
+    let storage = Arc::new(Storage::new(footprint, config.storage_max, sharing));
+    let shelf = Shelf {
+        workspace: workspace.clone(),
+        storage: storage.clone(),
+        dir: skills_dir,
+        snapshots: Arc::default(),
+    };
+    Ok(Tenant { config, workspace, storage, workspace_dir, homes, shelf })
 }

@@ -65,16 +65,13 @@ impl Rooms {
             })
             .map(|skill| SessionSkill { entry: skill.entry.clone(), dir: skill.dir.clone() })
             .collect();
-        let (workspace, into, name) =
-            (tenant.workspace.clone(), tenant.skills_dir.clone(), tenant.config.name.clone());
+        let (name, latest) = (tenant.config.name.clone(), tenant.shelf.latest(&tenant.config.name).await?);
         let custom = blocking(move || {
             let mut found = Vec::new();
-            for folder in workspace.custom_skills()? {
-                match load_custom(&workspace, &folder.name, &into) {
+            for (skill, dir) in latest {
+                match load_custom(&skill, dir) {
                     Ok(skill) => found.push(skill),
-                    Err(why) => {
-                        tracing::warn!(tenant = %name, skill = %folder.name, why, "custom skill skipped")
-                    }
+                    Err(why) => tracing::warn!(tenant = %name, skill, why, "custom skill skipped"),
                 }
             }
             Ok(found)
@@ -90,12 +87,7 @@ impl Rooms {
     }
 }
 
-fn load_custom(
-    workspace: &palisade_workspace::Workspace,
-    name: &str,
-    into: &std::path::Path,
-) -> Result<SessionSkill, String> {
-    let dir = workspace.snapshot_skill(name, into).map_err(|e| e.to_string())?;
+fn load_custom(name: &str, dir: PathBuf) -> Result<SessionSkill, String> {
     let text = std::fs::read_to_string(dir.join("SKILL.md")).map_err(|e| format!("SKILL.md: {e}"))?;
     let description = skill::parse(&text)?.description;
     Ok(SessionSkill { entry: SkillEntry { name: name.to_owned(), description }, dir })

@@ -1,7 +1,7 @@
 //! Puts the rooms together, picks up what an earlier process left, and starts the housekeeping.
 
 use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +23,9 @@ use crate::lock::DataDirLock;
 use crate::metrics::Metrics;
 use crate::settings::{Live, Settings};
 use crate::skills::BundledSkill;
+use crate::snapshots;
+use crate::storage::{self, Sharing};
+use crate::tenant::Tenant;
 use crate::turn::Turns;
 use crate::vault::{Vault, VaultConfig, VaultStartError};
 use crate::{Rooms, Runtime, leftovers};
@@ -147,8 +150,12 @@ impl Runtime {
             // Whoever was here before has ended, or its lock would have stopped us.
             false => others.bury_all(&store, &config.data_dir).await.map(|()| true)?,
         };
-        let live = Live::open(config.settings, config.router.catalog(), &config.data_dir, &HashMap::new())?;
+        let sharing = Arc::new(Sharing::new(is_shared));
+        let live =
+            Live::open(config.settings, config.router.catalog(), &config.data_dir, &sharing, &HashMap::new())?;
+        let disk = storage::Disk::new(&config.data_dir);
         let rooms = Arc::new(Rooms {
+            sharing,
             store,
             live: ArcSwap::from_pointee(live),
             data_dir: config.data_dir,
@@ -159,6 +166,7 @@ impl Runtime {
             policy,
             bundled_skills: config.bundled_skills,
             hands: Hands::default(),
+            disk,
             scopes: crate::scopes::Scopes::default(),
             lease,
             turns: Turns::default(),
@@ -190,7 +198,10 @@ impl Runtime {
         let keeper = rooms.clone();
         rooms.tasks.spawn(async move { keep_house(keeper).await });
         let keeper = rooms.clone();
-        rooms.tasks.spawn(async move { crate::storage::keep(keeper).await });
+        rooms.tasks.spawn(async move { storage::keep_disk(keeper).await });
+        for tenant in rooms.live().tenants.values() {
+            keep_tenant(&rooms, tenant);
+        }
         // Last, because each goes on at once.
         crate::recover::take_over_turns(&rooms).await?;
         let keeper = rooms.clone();
@@ -205,6 +216,14 @@ impl Runtime {
         rooms.tasks.spawn(async move { crate::lifetimes::end_due_sessions(keeper).await });
         Ok(Self { rooms })
     }
+}
+
+/// Starts what looks after a tenant's folders while the server runs.
+pub(crate) fn keep_tenant(rooms: &Arc<Rooms>, tenant: &Tenant) {
+    let (keeper, name, storage) = (rooms.clone(), tenant.config.name.clone(), tenant.storage.clone());
+    rooms.tasks.spawn(async move { storage::keep(keeper, name, storage).await });
+    let (keeper, name, shelf) = (rooms.clone(), tenant.config.name.clone(), tenant.shelf.clone());
+    rooms.tasks.spawn(async move { snapshots::keep(keeper, name, shelf).await });
 }
 
 async fn keep_house(rooms: Arc<Rooms>) {

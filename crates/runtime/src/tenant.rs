@@ -9,9 +9,10 @@ use palisade_protocol::scope::{LockedFolder, Scope};
 use palisade_protocol::{
     Access, Error, ErrorKind, FileAccess, LedgerName, Session, SessionId, TenantName, WorkspacePath,
 };
-use palisade_workspace::{Homes, Workspace};
+use palisade_workspace::{Amount, Homes, Workspace};
 
 use crate::sessions::blocking;
+use crate::snapshots::Shelf;
 use crate::storage::Storage;
 
 /// What an operator sets per tenant.
@@ -35,8 +36,8 @@ pub struct TenantConfig {
     pub locked: Vec<LockedFolder>,
     /// One upload, in bytes.
     pub upload_bytes_max: u64,
-    /// What its workspace may take of the disk, in bytes.
-    pub workspace_bytes_max: u64,
+    /// What its folders may take of the disk.
+    pub storage_max: Amount,
     /// Sessions at a time.
     pub concurrent_sessions_max: u64,
     /// How long a turn may run, all attempts together, in seconds.
@@ -80,8 +81,8 @@ pub(crate) struct Tenant {
     pub(crate) workspace_dir: PathBuf,
     /// Where its sessions' homes are.
     pub(crate) homes: Arc<Homes>,
-    /// Where snapshots of custom skills are kept.
-    pub(crate) skills_dir: PathBuf,
+    /// The snapshots of its custom skills.
+    pub(crate) shelf: Shelf,
 }
 
 impl Tenant {

@@ -16,6 +16,7 @@ mod plan;
 mod probe;
 mod sandbox;
 mod spawner;
+mod unnamed;
 mod warden;
 
 pub use cgroup::{Cgroups, Controller, Limits};
@@ -30,3 +31,4 @@ pub use palisade_hand_protocol::{
 pub use plan::{ENV_ALLOWED, ENV_ALLOWED_ENDINGS, ProxySpec, SandboxSpec, may_be_set};
 pub use probe::{Probed, probe};
 pub use sandbox::{RunExit, RunRequest, Sandbox};
+pub use unnamed::unnamed_files;

@@ -32,6 +32,11 @@ impl ProcessMark {
         Ok(Self { machine: machine()?, pid, started: started(pid)? })
     }
 
+    /// Its number, where this server is.
+    pub(crate) fn pid(&self) -> i32 {
+        self.pid
+    }
+
     /// Ends the process, and with it everything in its namespace; returns when it is gone. Nothing happens where the
     /// process is gone already or is another machine's; whether it was there.
     pub async fn end(&self) -> io::Result<bool> {

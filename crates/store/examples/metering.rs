@@ -54,7 +54,13 @@ async fn measure(calls: u32) {
     store.open_ledger(&ledger, Some(MicroCredits(i64::MAX / 4)), NOW).await.unwrap();
     let session = session();
     let id = session.id.clone();
-    let new = NewSession { tenant: tenant.clone(), session, context: json!({}), sessions_max: 10 };
+    let new = NewSession {
+        tenant: tenant.clone(),
+        session,
+        context: json!({}),
+        snapshots: vec![],
+        sessions_max: 10,
+    };
     store.create_session(new).await.unwrap();
     let (mut plain, mut metered, mut reserved) = (Vec::new(), Vec::new(), Vec::new());
     for turn in 0..calls.div_ceil(CALLS_PER_TURN) {

@@ -121,6 +121,20 @@ impl Store {
         row.map(|(text,)| from_json("a session's context", &text)).transpose()
     }
 
+    /// The snapshots of skills that each of a tenant's sessions keeps; `None` for a session whose context alone says so.
+    pub async fn snapshots_in_use(
+        &self,
+        tenant: &TenantName,
+    ) -> Result<Vec<(SessionId, Option<Vec<String>>)>, StoreError> {
+        let rows = query("SELECT id, snapshots FROM session WHERE tenant = $1").bind(tenant.as_str());
+        let rows = rows.all::<(String, Option<String>)>(&self.readers).await;
+        let row = |(id, snapshots): (String, Option<String>)| {
+            let id = SessionId::parse(&id).map_err(corrupt("a session's id"))?;
+            Ok((id, snapshots.map(|text| from_json("a session's snapshots", &text)).transpose()?))
+        };
+        rows.map_err(reading("snapshots"))?.into_iter().map(row).collect()
+    }
+
     /// The conversation, oldest first.
     pub async fn items(&self, session: &SessionId) -> Result<Vec<Item>, StoreError> {
         let rows = query("SELECT body FROM item WHERE session_id = $1 ORDER BY idx").bind(session.as_str());

@@ -57,8 +57,8 @@ pub(crate) async fn create(db: &mut Connection, new: &NewSession) -> Result<u64,
     let session = &new.session;
     check_session_count(db, &new.tenant, new.sessions_max).await?;
     query(
-        "INSERT INTO session (id, tenant, created_at, last_activity, persistent, ttl, metadata, file_access, model, context)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+        "INSERT INTO session (id, tenant, created_at, last_activity, persistent, ttl, metadata, file_access, model, context, snapshots)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
     )
     .bind(session.id.as_str())
     .bind(new.tenant.as_str())
@@ -70,6 +70,7 @@ pub(crate) async fn create(db: &mut Connection, new: &NewSession) -> Result<u64,
     .bind(&to_json("file_access", &session.file_access)?)
     .bind(&session.model)
     .bind(&new.context.to_string())
+    .bind(&to_json("snapshots", &new.snapshots)?)
     .execute(db)
     .await
     .map_err(writing("a session"))

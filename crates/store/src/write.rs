@@ -22,6 +22,8 @@ pub struct NewSession {
     pub session: Session,
     /// What it keeps from its creation, in the runtime's own form.
     pub context: Value,
+    /// The snapshots of skills that it keeps, by name.
+    pub snapshots: Vec<String>,
     /// How many sessions its tenant may have, this one included.
     pub sessions_max: u64,
 }

@@ -85,7 +85,13 @@ async fn make_session(store: &Store, n: u32) {
         last_response_id: None,
         locked: vec![],
     };
-    let new = NewSession { tenant: tenant(), session, context: json!({}), sessions_max: 1_000_000 };
+    let new = NewSession {
+        tenant: tenant(),
+        session,
+        context: json!({}),
+        snapshots: vec![],
+        sessions_max: 1_000_000,
+    };
     store.create_session(new).await.unwrap();
 }
 

@@ -66,7 +66,13 @@ impl Fixture {
             last_response_id: None,
             locked: vec![],
         };
-        let new = NewSession { tenant: self.tenant.clone(), session, context: Value::Null, sessions_max };
+        let new = NewSession {
+            tenant: self.tenant.clone(),
+            session,
+            context: Value::Null,
+            snapshots: vec![],
+            sessions_max,
+        };
         self.store.create_session(new).await.map(|()| id)
     }
 

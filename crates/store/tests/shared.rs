@@ -65,7 +65,7 @@ async fn create(store: &Store, n: u8, sessions_max: u64) -> Result<(), StoreErro
         last_response_id: None,
         locked: vec![],
     };
-    let new = NewSession { tenant: tenant(), session, context: Value::Null, sessions_max };
+    let new = NewSession { tenant: tenant(), session, context: Value::Null, snapshots: vec![], sessions_max };
     store.create_session(new).await
 }
 

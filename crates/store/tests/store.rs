@@ -64,6 +64,7 @@ fn new_session(tenant: &TenantName, id: &SessionId) -> NewSession {
             last_response_id: None,
             locked: vec![],
         },
+        snapshots: vec![],
         context: json!({"skills": []}),
         sessions_max: 10,
     }

@@ -95,6 +95,12 @@ pub enum WorkspaceError {
         /// The limit.
         limit_bytes: u64,
     },
+    /// The workspace's number of files is reached, though the disk has room.
+    #[error("the workspace is full: it may have {limit_files} files, folders and links; delete some first")]
+    TooManyFiles {
+        /// The limit.
+        limit_files: u64,
+    },
     /// What is left of the disk is kept for the server itself.
     #[error("the server's disk is full")]
     DiskFull,
@@ -158,6 +164,7 @@ impl WorkspaceError {
             Self::Changing(..) => (ErrorKind::Conflict, "file.changing"),
             Self::StorageFull(..) | Self::DiskFull => (ErrorKind::StorageFull, "storage.full"),
             Self::WorkspaceFull { .. } => (ErrorKind::StorageFull, "workspace.full"),
+            Self::TooManyFiles { .. } => (ErrorKind::StorageFull, "workspace.too_many_files"),
             Self::Archive(..) | Self::Randomness | Self::Io { .. } => (ErrorKind::Bug, "internal"),
         }
     }

@@ -38,11 +38,12 @@ pub use condition::{Conditions, Tag, Tags, Validators, Verdict};
 pub use error::WorkspaceError;
 pub use homes::Homes;
 pub use list::{Entry, EntryKind, Listing, Page};
+pub use palisade_beneath::Amount;
 pub use read::{Opened, ReadFile};
 pub use skills::{SKILLS_LISTED_MAX, SkillFolder, is_skill_name};
 pub use snapshot::{SKILL_BYTES_MAX, SKILL_ENTRIES_MAX, SKILL_FILE_BYTES_MAX};
 pub use upload::{Upload, Written};
-pub use usage::Volume;
+pub use usage::{Footprint, Volume, Volumes};
 
 /// One tenant's workspace. Cheap to share by reference; every call looks at the disk anew.
 #[derive(Debug)]

@@ -123,6 +123,8 @@ pub(crate) struct TenantSection {
     pub(crate) upload_mb: Option<u64>,
     /// What its workspace may take of the disk.
     pub(crate) workspace_gb: Option<f64>,
+    /// How many files, folders and links it may have.
+    pub(crate) workspace_files: Option<u64>,
     #[serde(default)]
     pub(crate) limits: LimitsSection,
     /// What its sandboxes may reach.
@@ -429,6 +431,9 @@ impl UpstreamSection {
     }
 }
 
+/// The server's own folders, and those of a few sessions.
+const WORKSPACE_FILES_MIN: u64 = 100;
+
 impl TenantSection {
     fn check(&self) -> Result<()> {
         let name = self.name.as_str();
@@ -455,6 +460,12 @@ impl TenantSection {
         }
         if self.workspace_gb.is_some_and(|gb| !gb.is_finite() || gb <= 0.0) {
             bail!("tenant {name:?} has a workspace_gb in which no file would have room");
+        }
+        if self.workspace_files.is_some_and(|files| files < WORKSPACE_FILES_MIN) {
+            bail!(
+                "tenant {name:?} has workspace_files = {}: sessions themselves need some, {WORKSPACE_FILES_MIN} at least",
+                self.workspace_files.unwrap_or_default()
+            );
         }
         Ok(())
     }
@@ -536,6 +547,7 @@ mod tests {
             locked = [".pokee", "skills"]
             upload_mb = 100
             workspace_gb = 100
+            workspace_files = 1000000
             limits = { concurrent_sessions = 20, turns_per_hour = 300 }
             ledger = "acme"
             credits = { mode = "soft", balance = 100000 }
@@ -598,6 +610,10 @@ mod tests {
             (
                 "[[tenant]]\nname = \"a\"\nlocked = [\"x\", \"x\"]\ntokens = [{id = \"t\", key = \"env:X\"}]",
                 "twice",
+            ),
+            (
+                "[[tenant]]\nname = \"a\"\nworkspace_files = 5\ntokens = [{id = \"t\", key = \"env:X\"}]",
+                "workspace_files",
             ),
             (
                 "[[tenant]]\nname = \"a\"\nworkspace_gb = 0\ntokens = [{id = \"t\", key = \"env:X\"}]",

@@ -15,6 +15,8 @@ use crate::serve::account;
 const OPEN_FILES_MIN: u64 = 4096;
 /// Below it a turn that builds a document may fail.
 const DISK_FREE_BYTES_MIN: u64 = 512 * 1024 * 1024;
+/// Below it sessions and their tools soon find no room for a file's name.
+const DISK_FREE_FILES_MIN: u64 = 20_000;
 /// Below it somebody should look.
 const DISK_FREE_BYTES_GOOD: u64 = 10 * 1024 * 1024 * 1024;
 /// The first with a fix for CVE-2026-87766.
@@ -133,6 +135,10 @@ pub(super) fn headroom(dir: &Path) -> Option<Check> {
     let free = disk.f_bavail.saturating_mul(disk.f_frsize);
     let found = format!("{} MiB free for {}", free / 1024 / 1024, dir.display());
     let mend = "make room, or move the data directory";
+    if disk.f_files > 0 && disk.f_favail < DISK_FREE_FILES_MIN {
+        let found = format!("{found}, and room for {} more files", disk.f_favail);
+        return Some(Check::broken(NAME, found, "remove files, or move the data directory"));
+    }
     Some(match free {
         ..DISK_FREE_BYTES_MIN => Check::broken(NAME, found, mend),
         DISK_FREE_BYTES_MIN..DISK_FREE_BYTES_GOOD => Check::weaker(NAME, found, mend),

@@ -22,9 +22,9 @@ use clap::Args;
 use palisade_egress::{BucketSpec, PassKey};
 use palisade_gateway::HttpConfig;
 use palisade_protocol::TenantName;
-use palisade_protocol::limits::{UPLOAD_BYTES_MAX, WORKSPACE_BYTES_MAX};
+use palisade_protocol::limits::{UPLOAD_BYTES_MAX, WORKSPACE_BYTES_MAX, WORKSPACE_FILES_MAX};
 use palisade_runtime::{
-    BundledSkill, EgressConfig, MemoryMode, Network, Runtime, RuntimeConfig, Settings, StoreUrl,
+    Amount, BundledSkill, EgressConfig, MemoryMode, Network, Runtime, RuntimeConfig, Settings, StoreUrl,
     TenantConfig, TenantMode, VaultSource,
 };
 use palisade_sandbox::{Cgroups, Rootfs, SandboxConfig, SandboxFactory};
@@ -277,7 +277,7 @@ fn default_tenant(default_model: &str) -> Result<TenantConfig> {
         memory: MemoryMode::Shared,
         locked: locked_by_default(),
         upload_bytes_max: UPLOAD_BYTES_MAX,
-        workspace_bytes_max: WORKSPACE_BYTES_MAX,
+        storage_max: Amount { bytes: WORKSPACE_BYTES_MAX, files: WORKSPACE_FILES_MAX },
         concurrent_sessions_max: limits.concurrent_sessions,
         turn_timeout_s: limits.turn_timeout_s,
         session_ttl_s: limits.session_ttl_s,
@@ -311,9 +311,10 @@ fn tenant(section: &TenantSection, default_model: &str) -> Result<TenantConfig> 
         locked: section.locked.clone(),
         upload_bytes_max: section.upload_mb.map_or(UPLOAD_BYTES_MAX, |mb| mb.saturating_mul(1024 * 1024)),
         // Fractions are for small disks; a float's size is cut at the type's end.
-        workspace_bytes_max: section
-            .workspace_gb
-            .map_or(WORKSPACE_BYTES_MAX, |gb| (gb * (1_u64 << 30) as f64) as u64),
+        storage_max: Amount {
+            bytes: section.workspace_gb.map_or(WORKSPACE_BYTES_MAX, |gb| (gb * (1_u64 << 30) as f64) as u64),
+            files: section.workspace_files.unwrap_or(WORKSPACE_FILES_MAX),
+        },
         concurrent_sessions_max: limits.concurrent_sessions,
         turn_timeout_s: limits.turn_timeout_s,
         session_ttl_s: limits.session_ttl_s,

@@ -74,11 +74,11 @@ async fn a_full_disk_is_told_and_survived() {
     upstream.push((0..40).fold(answer, |answer, _| answer.delta(&long)).done());
     let mut stream = server.send(&session, "go").await;
     stream.until("text.delta").await;
-    let filler = fill(&server);
+    let filler = fill(&server).await;
     gate.open();
 
-    let (status, code) = refused_in_the_end(&server).await;
-    assert_eq!((status, code.as_str()), (507, "storage.full"));
+    let create = server.request(Method::POST, "/v1/sessions").json(&json!({}));
+    assert_eq!(server.refused(create).await, (507, "storage.full".to_owned()));
     assert_eq!(server.anonymous(Method::GET, "/health").send().await.unwrap().status(), 200);
     let record = server.get(&format!("/v1/sessions/{session}")).await;
     assert_eq!(record["id"], session.as_str(), "what is there can be read");
@@ -100,37 +100,43 @@ async fn a_full_disk_is_told_and_survived() {
     server.session(json!({})).await;
 }
 
-/// Creates sessions until one is refused: a database has a little room of its own.
-async fn refused_in_the_end(server: &Server) -> (u16, String) {
-    for _ in 0..5_000 {
-        let create = || {
-            server.request(Method::POST, "/v1/sessions").json(&json!({"metadata": {"a": "b".repeat(8_000)}}))
-        };
-        let response = create().send().await.unwrap();
-        match response.status().as_u16() {
-            201 => {
-                let record: serde_json::Value = response.json().await.unwrap();
-                let path = format!("/v1/sessions/{}", record["id"].as_str().unwrap());
-                // So that no limit on sessions is met first; on a full disk it may be refused.
-                server.request(Method::DELETE, &path).send().await.unwrap();
-            }
-            _ => return server.refused(create()).await,
+/// Writes what is small and always taken until it is refused: a database has a little room of its own.
+async fn use_up_the_database(server: &Server) {
+    for number in 0..5_000 {
+        let secret = format!("{number:08}{}", "s".repeat(8_000));
+        let body = json!({"value": secret, "allowed_hosts": ["x.example"], "injection": {"type": "bearer"}});
+        let put = server.request(Method::PUT, "/v1/vault/one").json(&body).send().await.unwrap();
+        if put.status() == 507 {
+            return;
         }
+        assert!(put.status().is_success(), "{}", put.text().await.unwrap());
     }
     panic!("a full disk refused nothing");
 }
 
-/// Takes all the room there is; whoever removes this file gives it back.
-fn fill(server: &Server) -> PathBuf {
+/// Takes all the room there is, the server's reserve too; whoever removes this file gives it back.
+async fn fill(server: &Server) -> PathBuf {
+    let file = fill_once(server);
+    wait_for("the reserve", || async { (!seen_by(server).join("data/reserve").exists()).then_some(()) }).await;
+    fill_once(server);
+    file
+}
+
+/// Leaves the server its reserve.
+pub(crate) fn fill_once(server: &Server) -> PathBuf {
     use std::io::Write as _;
-    // The mount is the server's alone; this is how to see it from here.
-    let root = PathBuf::from(format!("/proc/{}/root", server.pid().unwrap().as_raw_nonzero()));
-    let file = root.join(server.folder.path().strip_prefix("/").unwrap()).join("data/filler");
-    let mut filler = std::fs::File::create(&file).unwrap();
+    let file = seen_by(server).join("data/filler");
+    let mut filler = std::fs::File::options().create(true).append(true).open(&file).unwrap();
     for size in [1024 * 1024, 4096] {
         while filler.write_all(&vec![0; size]).is_ok() {}
     }
     file
+}
+
+/// The server's folder as it sees it: the mount is the server's alone.
+pub(crate) fn seen_by(server: &Server) -> PathBuf {
+    let root = PathBuf::from(format!("/proc/{}/root", server.pid().unwrap().as_raw_nonzero()));
+    root.join(server.folder.path().strip_prefix("/").unwrap())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -144,8 +150,8 @@ async fn a_session_that_a_full_disk_keeps_goes_by_itself_once_there_is_room() {
     upstream.push((0..40).fold(answer, |answer, _| answer.delta(&long)).done());
     let mut stream = server.send(&busy, "go").await;
     stream.until("text.delta").await;
-    let filler = fill(&server);
-    refused_in_the_end(&server).await;
+    let filler = fill(&server).await;
+    use_up_the_database(&server).await;
     gate.open();
     wait_for("an end that cannot be written", || async {
         server.log().contains("a turn's end could not be written").then_some(())
@@ -210,14 +216,14 @@ async fn a_read_only_data_directory_is_refused_with_what_to_do() {
 
 /// The server's binary behind a script that first changes what `$DATA`, its data directory, is mounted on, in a
 /// mount namespace of its own.
-struct Wrapper {
+pub(crate) struct Wrapper {
     folder: tempfile::TempDir,
 }
 
 impl Wrapper {
     /// `None`, with a word on why, where this cannot be done.
     #[expect(clippy::print_stderr, reason = "a test that cannot run here says so")]
-    fn new(mount: &str) -> Option<Self> {
+    pub(crate) fn new(mount: &str) -> Option<Self> {
         let allowed =
             std::process::Command::new("unshare").args(["--mount", "true"]).stderr(Stdio::null()).status();
         if !rustix::process::getuid().is_root() || !allowed.is_ok_and(|status| status.success()) {
@@ -236,7 +242,7 @@ impl Wrapper {
         Some(Self { folder })
     }
 
-    fn path(&self) -> String {
+    pub(crate) fn path(&self) -> String {
         self.folder.path().join("palisade").to_str().unwrap().to_owned()
     }
 }

@@ -9,6 +9,7 @@
 mod checks;
 mod client;
 mod disasters;
+mod disk;
 mod machine;
 mod model;
 mod rng;

@@ -21,7 +21,7 @@ fn peak_kib(server: &Server) -> u64 {
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
-fn zeros(mebibytes: usize) -> reqwest::Body {
+pub(crate) fn zeros(mebibytes: usize) -> reqwest::Body {
     let chunks = futures_util::stream::iter((0..mebibytes).map(|_| Ok::<_, std::io::Error>(vec![0; MIB])));
     reqwest::Body::wrap_stream(chunks)
 }
@@ -148,21 +148,25 @@ async fn a_sparse_giant_is_read_in_ranges_only() {
     assert_eq!(server.request(Method::DELETE, &format!("{files}/giant")).send().await.unwrap().status(), 204);
 }
 
-struct Tenant {
-    server: Server,
-    upstream: ScriptedUpstream,
-    session: String,
+pub(crate) struct Tenant {
+    pub(crate) server: Server,
+    pub(crate) upstream: ScriptedUpstream,
+    pub(crate) session: String,
 }
 
 impl Tenant {
     /// A workspace of some 20 MB.
     async fn small() -> Self {
-        let (server, upstream) = start_as("workspace_gb = 0.02", "").await;
+        Self::with("workspace_gb = 0.02").await
+    }
+
+    pub(crate) async fn with(settings: &str) -> Self {
+        let (server, upstream) = start_as(settings, "").await;
         let session = server.session(json!({})).await;
         Self { server, upstream, session }
     }
 
-    async fn put(&self, name: &str, body: reqwest::Body) -> Result<(), String> {
+    pub(crate) async fn put(&self, name: &str, body: reqwest::Body) -> Result<(), String> {
         let path = format!("/v1/sessions/{}/files/{name}", self.session);
         let response = self.server.request(Method::PUT, &path).body(body).send().await.unwrap();
         let status = response.status().as_u16();
@@ -171,14 +175,14 @@ impl Tenant {
     }
 
     /// One turn with these calls; their results.
-    async fn calls(&self, calls: impl IntoIterator<Item = Call>) -> Vec<Value> {
+    pub(crate) async fn calls(&self, calls: impl IntoIterator<Item = Call>) -> Vec<Value> {
         self.upstream.push(Answer::calls(calls));
         self.upstream.push(Answer::text("done"));
         let events = self.server.send(&self.session, "go").await.rest().await;
         events.into_iter().filter(|event| event.kind == "tool_result").map(|event| event.data).collect()
     }
 
-    async fn headroom(&self) -> Value {
+    pub(crate) async fn headroom(&self) -> Value {
         self.server.get("/ready").await["parts"]["storage"]["workspace"].clone()
     }
 
@@ -193,7 +197,7 @@ impl Tenant {
     }
 }
 
-fn bash(command: &str) -> Call {
+pub(crate) fn bash(command: &str) -> Call {
     Call::new("Bash", json!({"command": command}))
 }
 
@@ -270,7 +274,7 @@ async fn a_background_command_that_fills_the_workspace_is_ended() {
     let flood = tenant.server.workspace().join("flood");
     let length = || std::fs::metadata(&flood).map_or(0, |found| found.len());
     let until = Instant::now() + Duration::from_secs(60);
-    while !tenant.server.log().contains("sandbox with background commands ended") {
+    while !tenant.server.log().contains("sandbox ended: its workspace is full") {
         assert!(Instant::now() < until, "{} bytes and nobody minds", length());
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

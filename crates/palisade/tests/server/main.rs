@@ -29,6 +29,7 @@ mod reload;
 mod scope;
 mod sessions;
 mod shared;
+mod storage;
 mod turns;
 mod upgrade;
 mod upstream_faults;

@@ -198,6 +198,10 @@ async fn drive_to_end(rooms: Arc<Rooms>, job: TurnJob) -> TurnEnd {
         Err(end) => end,
     };
     driver.end_processes(matches!(end, TurnEnd::Cancelled)).await;
+    if let Some(tenant) = driver.rooms.live().tenants.get(&driver.job.tenant) {
+        // The agent may have changed one.
+        tenant.shelf.snapshots.look();
+    }
     end
 }
 
@@ -251,6 +255,11 @@ impl Driver {
 
     /// Appends to the log and to what the agent sees; never interrupted, so that the two cannot part.
     async fn append(&mut self, events: Vec<Event>, items: Vec<Item>) -> Result<(), TurnEnd> {
+        if self.rooms.disk.is_low() {
+            // What is left is for the turn's end.
+            let message = "The server's disk is full; nothing more of this turn was done.".to_owned();
+            return Err(TurnEnd::Failed { code: "storage.full".to_owned(), message });
+        }
         self.log.append(events, items.clone()).await?;
         self.items.extend(items);
         Ok(())

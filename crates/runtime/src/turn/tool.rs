@@ -85,9 +85,16 @@ impl Driver {
                     Ok(sandbox) => sandbox,
                     Err(error) => return Ok(not_started(&error)),
                 };
+                let stops = self.job.storage.stops();
                 let done = self.or_interrupted(sandbox.file(operation)).await?;
-                let output = done.unwrap_or_else(|error| sandbox_failed(&error));
+                let output = done.unwrap_or_else(|error| match stops.has_changed() {
+                    Ok(true) => self.job.storage.full("The call was ended"),
+                    _ => sandbox_failed(&error),
+                });
                 Ok(told::with_lines(output, told::notes(&sandbox.take_notes())))
+            }
+            Action::Bash(_) if self.is_full().await? && self.job.storage.takes_no_commands() => {
+                Ok(self.job.storage.full("Nothing was run"))
             }
             Action::Bash(bash) => {
                 let sandbox = match self.sandbox().await? {
@@ -135,9 +142,11 @@ impl Driver {
         let exit = loop {
             let step = async {
                 tokio::select! {
+                    // First, for the sandbox ends with it.
+                    biased;
+                    Ok(()) = stops.changed() => Ok(Some(Err(Ended::Full))),
                     exit = &mut running => Ok(Some(exit.map_err(Ended::Sandbox))),
                     () = arrived.notified() => Ok(None),
-                    Ok(()) = stops.changed() => Ok(Some(Err(Ended::Full))),
                     () = &mut grace => Err(TurnEnd::Stopped),
                 }
             };

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use palisade_protocol::{Error, ErrorKind};
-use palisade_workspace::Workspace;
+use palisade_workspace::{Footprint, Workspace};
 
 use crate::support::{Tenant, at, code, whole};
 
@@ -86,7 +86,7 @@ fn rights_that_the_owner_took_from_itself() {
     std::fs::rename(tenant.at("d/large"), tenant.at("d/closed/sub/large")).unwrap();
     set("d/closed/sub", 0);
     set("d/closed", 0);
-    assert!(tenant.workspace.measure().unwrap() >= 8 << 20, "a closed directory hides nothing");
+    assert!(tenant.measure().unwrap().bytes >= 8 << 20, "a closed directory hides nothing");
     tenant.workspace.delete(&whole(), &at("d/closed"), true).unwrap();
     tenant.delete(&whole(), "d/file").unwrap();
     assert_eq!(code(tenant.delete(&whole(), "d/locked")), "directory.not_empty");
@@ -125,7 +125,12 @@ fn a_full_disk_refuses_and_leaves_nothing() {
     assert_eq!(crate::support::names_below(workspace.dir()), before);
     assert_eq!(std::fs::metadata(workspace.dir().join("old")).unwrap().len(), 100_000);
     put("new", 100_000).unwrap();
-    let own = Workspace::open(Path::new(&dir), &[]).unwrap().volume().unwrap();
-    assert!(own.is_own && own.total_bytes == 1 << 20 && own.free_bytes < own.total_bytes, "{own:?}");
-    assert!(!workspace.volume().unwrap().is_own, "a folder of a file system is not its own");
+    let around = Path::new(&dir).parent().unwrap();
+    let volumes =
+        Footprint::new(around, vec![dir.clone().into(), workspace.dir().to_owned()]).volumes().unwrap();
+    let [own] = volumes.own[..] else { panic!("{volumes:?}") };
+    assert!(own.total.bytes == 1 << 20 && own.free.bytes < own.total.bytes, "{own:?}");
+    assert!(!volumes.uses_shared && (1..own.total.files).contains(&own.free.files), "{own:?}");
+    let volumes = Footprint::new(&dir, vec![workspace.dir().to_owned()]).volumes().unwrap();
+    assert!(volumes.uses_shared && volumes.own.is_empty(), "a folder of a file system is not its own");
 }

@@ -1,10 +1,20 @@
 //! Custom skills: which folders are skills, and snapshots that never change.
 
+use std::collections::HashSet;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use palisade_workspace::{SKILL_ENTRIES_MAX, SKILL_FILE_BYTES_MAX, is_skill_name};
+use palisade_workspace::{
+    Amount, Footprint, SKILL_ENTRIES_MAX, SKILL_FILE_BYTES_MAX, WorkspaceError, is_skill_name,
+};
 
 use crate::support::{Tenant, code};
+
+/// With room for everything.
+fn snapshot_of(tenant: &Tenant, name: &str, into: &Path) -> Result<PathBuf, WorkspaceError> {
+    tenant.workspace.snapshot_skill(name, into, |_| Ok(()))
+}
 
 #[test]
 fn names_follow_the_contract() {
@@ -40,7 +50,7 @@ fn a_skill_is_a_folder_with_skill_md() {
 fn a_snapshot_is_made_once_for_each_content() {
     let tenant = Tenant::new();
     let into = tempfile::tempdir().unwrap();
-    let snapshot = || tenant.workspace.snapshot_skill("one", into.path()).unwrap();
+    let snapshot = || snapshot_of(&tenant, "one", into.path()).unwrap();
     tenant.write("skills/one/SKILL.md", "first");
     tenant.write("skills/one/scripts/run.sh", "#!/bin/sh");
     tenant.link("skills/one/inside.md", "SKILL.md");
@@ -72,9 +82,9 @@ fn a_lost_snapshot_is_made_again() {
     let tenant = Tenant::new();
     let into = tempfile::tempdir().unwrap();
     tenant.write("skills/one/SKILL.md", "x");
-    let first = tenant.workspace.snapshot_skill("one", into.path()).unwrap();
+    let first = snapshot_of(&tenant, "one", into.path()).unwrap();
     std::fs::remove_dir_all(&first).unwrap();
-    assert_eq!(tenant.workspace.snapshot_skill("one", into.path()).unwrap(), first);
+    assert_eq!(snapshot_of(&tenant, "one", into.path()).unwrap(), first);
     assert!(first.join("SKILL.md").exists());
 }
 
@@ -82,7 +92,7 @@ fn a_lost_snapshot_is_made_again() {
 fn the_bounds_hold() {
     let tenant = Tenant::new();
     let into = tempfile::tempdir().unwrap();
-    let snapshot = |name| code(tenant.workspace.snapshot_skill(name, into.path()));
+    let snapshot = |name| code(snapshot_of(&tenant, name, into.path()));
     let large = |name: &str, file: &str, bytes| {
         tenant.write(&format!("skills/{name}/{file}"), "");
         let path = tenant.at(&format!("skills/{name}/{file}"));
@@ -111,4 +121,69 @@ fn the_bounds_hold() {
     for missing in ["missing", "..", "../x", "no-md"] {
         assert_eq!(snapshot(missing), "skill.not_found", "{missing}");
     }
+}
+
+/// A skill of one megabyte that says it has fifty is a snapshot of one megabyte.
+#[test]
+fn holes_stay_holes_and_room_is_asked_for_before() {
+    const LENGTH: u64 = 24 << 20;
+    let tenant = Tenant::new();
+    let into = tempfile::tempdir().unwrap();
+    tenant.write("skills/one/SKILL.md", "x");
+    let sparse = |name: &str, content: &[(u64, &[u8])]| {
+        use std::os::unix::fs::FileExt as _;
+        let file = std::fs::File::create(tenant.at(&format!("skills/one/{name}"))).unwrap();
+        file.set_len(LENGTH).unwrap();
+        for (at, bytes) in content {
+            file.write_all_at(bytes, *at).unwrap();
+        }
+    };
+    sparse("empty", &[]);
+    sparse("some", &[(1 << 20, b"in the middle"), (LENGTH - 3, b"end")]);
+    let mut asked = Amount::default();
+    let snapshot = tenant.workspace.snapshot_skill("one", into.path(), |amount| {
+        asked = amount;
+        Ok(())
+    });
+    let snapshot = snapshot.unwrap();
+    assert!(asked.files == 3 && asked.bytes < 1 << 20, "{asked:?}");
+    for name in ["empty", "some"] {
+        let (copy, own) = (snapshot.join(name), tenant.at(&format!("skills/one/{name}")));
+        assert!(std::fs::read(copy).unwrap() == std::fs::read(own).unwrap(), "{name}");
+    }
+    let taken = Footprint::new(into.path(), vec![into.path().to_owned()]).measure().unwrap();
+    assert!(taken.bytes < 1 << 20, "{taken:?}");
+    sparse("some", &[(2 << 20, b"in the middle"), (LENGTH - 3, b"end")]);
+    let full = || WorkspaceError::WorkspaceFull { limit_bytes: 1 };
+    let refused = tenant.workspace.snapshot_skill("one", into.path(), |_| Err(full()));
+    assert_eq!(code(refused), "workspace.full");
+    assert_eq!(std::fs::read_dir(into.path()).unwrap().count(), 1, "nothing was written");
+    assert_ne!(snapshot_of(&tenant, "one", into.path()).unwrap(), snapshot, "the same bytes elsewhere");
+}
+
+#[test]
+fn what_no_session_keeps_is_removed() {
+    let tenant = Tenant::new();
+    let into = tempfile::tempdir().unwrap();
+    let version = |name: &str, text: &str| {
+        tenant.write(&format!("skills/{name}/SKILL.md"), text);
+        snapshot_of(&tenant, name, into.path()).unwrap()
+    };
+    let [first, second, third] = ["1", "2", "3"].map(|text| version("one", text));
+    let other = version("other", "x");
+    std::fs::create_dir(into.path().join("something")).unwrap();
+    std::fs::create_dir(into.path().join(".unfinished-1")).unwrap();
+    let kept = HashSet::from([second.file_name().unwrap().to_str().unwrap().to_owned()]);
+    let sweep = |used_for| tenant.workspace.remove_unused_snapshots(into.path(), &kept, used_for).unwrap();
+    assert!(sweep(Duration::from_secs(60)) && first.exists(), "it may be about to be used");
+    assert!(sweep(Duration::ZERO), "the unfinished one may not be");
+    assert!(!first.exists() && second.exists() && third.exists() && other.exists());
+    assert!(into.path().join("something").exists() && into.path().join(".unfinished-1").exists());
+    // The latest of a skill that is gone is nobody's.
+    std::fs::remove_dir_all(tenant.at("skills/other")).unwrap();
+    sweep(Duration::ZERO);
+    assert!(!other.exists() && third.exists());
+    assert_eq!(tenant.workspace.known_snapshot("one", into.path()).unwrap(), Some(third));
+    tenant.write("skills/one/SKILL.md", "4");
+    assert_eq!(tenant.workspace.known_snapshot("one", into.path()).unwrap(), None);
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use palisade_protocol::scope::Scope;
 use palisade_protocol::{Error, FileAccess, SessionId, WorkspacePath};
-use palisade_workspace::{Opened, Page, Workspace, WorkspaceError};
+use palisade_workspace::{Amount, Footprint, Opened, Page, Workspace, WorkspaceError};
 
 pub(crate) struct Tenant {
     pub(crate) workspace: Workspace,
@@ -21,6 +21,11 @@ impl Tenant {
         std::fs::write(home.path().join("outside/secret"), "OUTSIDE").unwrap();
         let workspace = Workspace::open(&home.path().join("workspace"), &[]).unwrap();
         Self { workspace, home }
+    }
+
+    /// What the workspace takes of the disk.
+    pub(crate) fn measure(&self) -> Result<Amount, WorkspaceError> {
+        Footprint::new(self.home.path(), vec![self.workspace.dir().to_owned()]).measure()
     }
 
     /// A place inside the workspace, as the host names it.
