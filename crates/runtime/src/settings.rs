@@ -112,7 +112,8 @@ impl Runtime {
     pub async fn reload(&self, settings: Settings) -> Result<(), StartError> {
         let rooms = &self.rooms;
         let before = rooms.live();
-        let mut new = Live::open(settings, rooms.router.catalog(), &rooms.data_dir, &rooms.sharing, &before.tenants)?;
+        let mut new =
+            Live::open(settings, rooms.router.catalog(), &rooms.data_dir, &rooms.sharing, &before.tenants)?;
         rooms.open_ledgers(&new).await?;
         for (name, tenant) in &before.tenants {
             // A tenant that is gone has no keys any more; what it runs comes to its end.

@@ -1,7 +1,7 @@
 //! Puts the rooms together, picks up what an earlier process left, and starts the housekeeping.
 
 use std::collections::{HashMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -151,8 +151,13 @@ impl Runtime {
             false => others.bury_all(&store, &config.data_dir).await.map(|()| true)?,
         };
         let sharing = Arc::new(Sharing::new(is_shared));
-        let live =
-            Live::open(config.settings, config.router.catalog(), &config.data_dir, &sharing, &HashMap::new())?;
+        let live = Live::open(
+            config.settings,
+            config.router.catalog(),
+            &config.data_dir,
+            &sharing,
+            &HashMap::new(),
+        )?;
         let disk = storage::Disk::new(&config.data_dir);
         let rooms = Arc::new(Rooms {
             sharing,

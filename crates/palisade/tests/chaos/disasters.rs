@@ -117,7 +117,8 @@ async fn use_up_the_database(server: &Server) {
 /// Takes all the room there is, the server's reserve too; whoever removes this file gives it back.
 async fn fill(server: &Server) -> PathBuf {
     let file = fill_once(server);
-    wait_for("the reserve", || async { (!seen_by(server).join("data/reserve").exists()).then_some(()) }).await;
+    wait_for("the reserve", || async { (!seen_by(server).join("data/reserve").exists()).then_some(()) })
+        .await;
     fill_once(server);
     file
 }

@@ -21,7 +21,7 @@ async fn other(server: &Server, method: Method, path: &str, body: Value) -> (Sta
 /// one is answered as ever.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tenant_that_fills_the_disk_leaves_its_end_to_others() {
-    let Some(wrapper) = Wrapper::new("mount -t tmpfs -o size=240m,nr_inodes=20000,mode=755 tmpfs \"$DATA\"")
+    let Some(wrapper) = Wrapper::new("mount -t tmpfs -o size=120m,nr_inodes=10000,mode=755 tmpfs \"$DATA\"")
     else {
         return;
     };
@@ -46,10 +46,10 @@ async fn a_tenant_that_fills_the_disk_leaves_its_end_to_others() {
         let session = format!("/v1/sessions/{}", record["id"].as_str().unwrap());
         for number in 0..3 {
             let path = format!("{session}/files/{number}");
-            let put = server.as_other(Method::PUT, &path).body(vec![7; 1 << 20]).send().await.unwrap();
+            let put = server.as_other(Method::PUT, &path).body(vec![7; 300_000]).send().await.unwrap();
             assert_eq!(put.status(), 201, "{}", put.text().await.unwrap());
         }
-        upstream.push(bash("head -c 1M /dev/zero > mine && mkdir -p m && touch m/{1..50} && echo fine"));
+        upstream.push(bash("head -c 300k /dev/zero > mine && mkdir -p m && touch m/{1..50} && echo fine"));
         upstream.push(Answer::text("done"));
         let message = format!("{session}/messages");
         let (status, events) = other(&server, Method::POST, &message, json!({"message": "go"})).await;
@@ -69,6 +69,7 @@ async fn a_full_disk_has_a_reserve_for_what_ends() {
     let is_held = || async { reserve.metadata().is_ok_and(|found| found.len() > 1 << 20).then_some(()) };
     wait_for("the reserve", is_held).await;
     upstream.push(bash("sleep 60"));
+    upstream.push(Answer::text("never said"));
     let mut stream = server.send(&one, "go").await;
     stream.until("tool_use.executing").await;
     let filler = fill_once(&server);
@@ -78,7 +79,10 @@ async fn a_full_disk_has_a_reserve_for_what_ends() {
     let create = server.request(Method::POST, "/v1/sessions").json(&json!({}));
     assert_eq!(server.refused(create).await, (507, "storage.full".to_owned()));
     let message = server.request(Method::POST, &format!("/v1/sessions/{two}/messages"));
-    assert_eq!(server.refused(message.json(&json!({"message": "go"}))).await, (507, "storage.full".to_owned()));
+    assert_eq!(
+        server.refused(message.json(&json!({"message": "go"}))).await,
+        (507, "storage.full".to_owned())
+    );
     let ready = server.request(Method::GET, "/ready").send().await.unwrap();
     let (status, ready): (_, Value) = (ready.status(), ready.json().await.unwrap());
     assert_eq!((status.as_u16(), &ready["parts"]["storage"]["ok"]), (503, &json!(false)));

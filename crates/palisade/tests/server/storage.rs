@@ -80,7 +80,6 @@ async fn a_writer_of_its_own_session_is_ended_while_a_client_tool_waits() {
         "setsid sh -c 'while head -c 1M /dev/zero >> flood; do sleep 0.01; done' >/dev/null 2>&1 & sleep 0.1";
     tenant.upstream.push(Answer::calls([bash(flood)]));
     tenant.upstream.push(Answer::calls([Call::new("ask", json!({}))]));
-    tenant.upstream.push(Answer::text("done"));
     let mut stream = tenant.server.send(&session, "go").await;
     stream.until("tool_call.requested").await;
     wait_for("the writer's end", || async {
@@ -183,7 +182,7 @@ fn taken(folder: &std::path::Path) -> u64 {
 async fn a_skill_is_copied_when_it_changes_and_its_holes_are_not() {
     let tenant = Tenant::with("workspace_gb = 0.02").await;
     let folder = tenant.server.workspace().join("skills/one");
-    std::fs::create_dir(&folder).unwrap();
+    tenant.put("skills/one/notes", zeros(0)).await.unwrap();
     for name in ["a", "b"] {
         std::fs::File::create(folder.join(name)).unwrap().set_len(24 << 20).unwrap();
     }
@@ -213,10 +212,10 @@ async fn a_skill_is_copied_when_it_changes_and_its_holes_are_not() {
 #[tokio::test]
 async fn a_workspace_without_room_copies_no_skill_and_makes_sessions_all_the_same() {
     let tenant = Tenant::with("workspace_gb = 0.02").await;
-    let folder = tenant.server.workspace().join("skills/large");
-    std::fs::create_dir(&folder).unwrap();
-    std::fs::write(folder.join("data"), vec![7; 15 << 20]).unwrap();
-    std::fs::write(folder.join("SKILL.md"), "---\nname: large\ndescription: x\n---\n").unwrap();
+    measured(&tenant, "the first measurement", |it| used(it, "used_files") > 0).await;
+    tenant.put("skills/large/data", zeros(15)).await.unwrap();
+    let text = "---\nname: large\ndescription: x\n---\n";
+    tenant.put("skills/large/SKILL.md", text.into()).await.unwrap();
     let session = tenant.server.session(json!({})).await;
     assert!(snapshots(&tenant).is_empty(), "15 MB and 15 MB are more than there may be");
     assert!(tenant.server.log().contains("custom skill skipped"));

@@ -246,7 +246,8 @@ impl Storage {
         let used = self.bound(&volumes);
         let mut free = self.limit.minus(used);
         if volumes.uses_shared {
-            free = free.min(volumes.shared.free.minus(kept_from(used, &volumes.shared, self.sharing.tenants())));
+            free =
+                free.min(volumes.shared.free.minus(kept_from(used, &volumes.shared, self.sharing.tenants())));
         }
         free = volumes.own.iter().fold(free, |free, own| free.min(own.free));
         Ok(Headroom {

@@ -34,9 +34,10 @@ impl Disk {
         }
     }
 
-    /// Whether the disk is so full that only what ends something may be written: the answer of the latest look.
+    /// Whether the disk is so full that only what ends something may be written. Asked again only where the latest look said
+    /// so: there may be room since then.
     pub(crate) fn is_low(&self) -> bool {
-        self.is_low.load(Ordering::Relaxed)
+        self.is_low.load(Ordering::Relaxed) && self.check().is_err()
     }
 
     /// Whether something new may begin. Asks the disk.

@@ -220,7 +220,10 @@ impl Driver {
                 self.show_late_text().await?;
             }
             match step {
-                Step::CallModel => self.call_model().await?,
+                Step::CallModel => {
+                    self.check_disk()?;
+                    self.call_model().await?;
+                }
                 Step::RunTool(call) => self.run_tool(call).await?,
                 Step::RequestTool(call) => self.request_tool(call).await?,
                 Step::AwaitClient(calls) => self.await_client(&calls).await?,
@@ -253,13 +256,18 @@ impl Driver {
             .await
     }
 
+    /// On a full disk what is left is for the turn's end.
+    fn check_disk(&self) -> Result<(), TurnEnd> {
+        if !self.rooms.disk.is_low() {
+            return Ok(());
+        }
+        let message = "The server's disk is full; nothing more of this turn was done.".to_owned();
+        Err(TurnEnd::Failed { code: "storage.full".to_owned(), message })
+    }
+
     /// Appends to the log and to what the agent sees; never interrupted, so that the two cannot part.
     async fn append(&mut self, events: Vec<Event>, items: Vec<Item>) -> Result<(), TurnEnd> {
-        if self.rooms.disk.is_low() {
-            // What is left is for the turn's end.
-            let message = "The server's disk is full; nothing more of this turn was done.".to_owned();
-            return Err(TurnEnd::Failed { code: "storage.full".to_owned(), message });
-        }
+        self.check_disk()?;
         self.log.append(events, items.clone()).await?;
         self.items.extend(items);
         Ok(())
