@@ -36,6 +36,9 @@ pub(crate) struct Snapshots {
     giving: RwLock<()>,
 }
 
+/// Skills by name, each with its snapshot.
+type Named = Vec<(String, PathBuf)>;
+
 /// What copying takes.
 #[derive(Clone)]
 pub(crate) struct Shelf {
@@ -59,7 +62,7 @@ impl Snapshots {
 
 impl Shelf {
     /// Each custom skill's latest snapshot. What has changed since it was copied is copied first.
-    pub(crate) async fn latest(&self, tenant: &TenantName) -> Result<Vec<(String, PathBuf)>, Error> {
+    pub(crate) async fn latest(&self, tenant: &TenantName) -> Result<Named, Error> {
         let shelf = self.clone();
         let (mut found, changed) = blocking(move || Ok(shelf.known()?)).await?;
         if !changed.is_empty() {
@@ -72,7 +75,7 @@ impl Shelf {
     }
 
     /// Those that were copied as they are, and the names of the others.
-    fn known(&self) -> Result<(Vec<(String, PathBuf)>, Vec<String>), WorkspaceError> {
+    fn known(&self) -> Result<(Named, Vec<String>), WorkspaceError> {
         let (mut found, mut changed) = (Vec::new(), Vec::new());
         for folder in self.workspace.custom_skills()? {
             match self.workspace.known_snapshot(&folder.name, &self.dir) {
@@ -84,7 +87,7 @@ impl Shelf {
         Ok((found, changed))
     }
 
-    fn copy(&self, names: Vec<String>, tenant: &TenantName) -> Vec<(String, PathBuf)> {
+    fn copy(&self, names: Vec<String>, tenant: &TenantName) -> Named {
         let copied = names.into_iter().filter_map(|name| {
             let room = |more| self.storage.take(more);
             match self.workspace.snapshot_skill(&name, &self.dir, room) {
