@@ -45,7 +45,8 @@ struct Arguments {
 async fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::read(std::env::args().skip(1))?;
     let tenant = TenantName::parse("example")?;
-    let settings = ProxySettings { connections_max: arguments.connections_max, ..ProxySettings::default() };
+    let (connections_max, tenant_connections_max) = (arguments.connections_max, arguments.connections_max);
+    let settings = ProxySettings { connections_max, tenant_connections_max, ..ProxySettings::default() };
     let proxy = Proxy::new(ProxyParts {
         policy: arguments.policy(tenant.clone()),
         resolver: Resolver::new(arguments.resolver)?,

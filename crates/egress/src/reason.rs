@@ -100,6 +100,8 @@ reasons! {
     // Limits.
     /// The session has as many connections as it may have.
     SessionConnections = "session-connections", 429, "the session has as many connections as it may have";
+    /// The tenant's sessions together have as many connections as they may have.
+    TenantConnections = "tenant-connections", 429, "the tenant's sessions have as many connections as they may have";
     /// The session has moved as many bytes as it may move.
     SessionBytes = "session-bytes", 429, "the session has moved as many bytes as it may move";
     /// The session asked for too many different names under a wildcard.

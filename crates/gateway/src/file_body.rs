@@ -1,6 +1,6 @@
 //! A file as a body. What the kernel has in memory is read where it is sent, so that it is still in the processor's cache
-//! then; what it has not is read ahead on blocking threads. It sends exactly what was promised, or ends with an error,
-//! which closes the connection.
+//! then; what it has not is read ahead on the tenant's share of the blocking threads. It sends exactly what was promised,
+//! or ends with an error, which closes the connection.
 
 use std::fs::File;
 use std::io::{self, IoSliceMut};
@@ -9,17 +9,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::body::Body;
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use futures_util::stream;
+use palisade_protocol::Error;
+use palisade_runtime::Lane;
 use rustix::io::{ReadWriteFlags, preadv2};
-use tokio::task::{JoinHandle, spawn_blocking};
 
 /// One read of a file, in bytes: so little that it stays in the cache, so much that system calls do not count. A body has
 /// at most two of them at a time: one that is sent, and the next.
 const CHUNK_BYTES: usize = 256 * 1024;
 
 /// `length` bytes of the file from `first` on.
-pub(crate) fn file_body(file: File, first: u64, length: u64) -> Body {
-    let source = Source { file: Arc::new(file), spare: Arc::default(), at: first, left: length };
+pub(crate) fn file_body(file: File, first: u64, length: u64, disk: Lane) -> Body {
+    let source = Source { file: Arc::new(file), spare: Arc::default(), at: first, left: length, disk };
     Body::from_stream(stream::try_unfold((source, None), |(mut source, ahead)| async move {
         if ahead.is_none()
             && let Some(bytes) = source.read_in_memory()
@@ -39,6 +41,8 @@ struct Source {
     spare: Spare,
     at: u64,
     left: u64,
+    /// The tenant's share of the threads.
+    disk: Lane,
 }
 
 /// Buffers whose bytes have been sent.
@@ -68,16 +72,17 @@ impl Source {
         self.left -= length as u64;
     }
 
-    fn read_next(&mut self) -> Option<JoinHandle<io::Result<Bytes>>> {
+    fn read_next(&mut self) -> Option<BoxFuture<'static, Result<io::Result<Bytes>, Error>>> {
         let length = self.next_length()?;
-        let (file, at) = (self.file.clone(), self.at);
+        let (file, at, disk) = (self.file.clone(), self.at, self.disk.clone());
         let mut lent = Lent::of(&self.spare);
         self.advance(length);
-        Some(spawn_blocking(move || {
+        let read = move || {
             // A file that has become shorter ends here: what was promised is not there any more.
             file.read_exact_at(&mut lent.buffer[..length], at)?;
             Ok(Bytes::from_owner(lent).slice(..length))
-        }))
+        };
+        Some(disk.begin(read))
     }
 }
 

@@ -24,22 +24,25 @@ fn keep_alive() -> Bytes {
 /// drains: the client then resumes.
 pub(crate) fn respond(runtime: Runtime, turn: TurnStream) -> Response {
     let id = HeaderValue::from_str(turn.turn.as_str());
-    let body = stream::unfold((runtime, turn.events), |(runtime, mut events)| async move {
-        let chunk = tokio::select! {
-            () = runtime.drained() => return None,
-            next = events.next() => match next {
-                Ok(Some(events)) => Ok(events.iter().map(|event| event.frame()).collect::<String>().into()),
-                Ok(None) => return None,
-                // Cutting the connection tells the client to resume; a made-up event would not be in the log.
-                Err(error) => Err(error),
-            },
-            () = tokio::time::sleep(Duration::from_secs(KEEP_ALIVE_S)) => match events.check_alive().await {
-                Ok(()) => Ok(keep_alive()),
-                Err(error) => Err(error),
-            },
-        };
-        Some((chunk, (runtime, events)))
-    });
+    let body = stream::unfold(
+        (runtime, turn.events, turn.place),
+        |(runtime, mut events, place)| async move {
+            let chunk = tokio::select! {
+                () = runtime.drained() => return None,
+                next = events.next() => match next {
+                    Ok(Some(events)) => Ok(events.iter().map(|event| event.frame()).collect::<String>().into()),
+                    Ok(None) => return None,
+                    // Cutting the connection tells the client to resume; a made-up event would not be in the log.
+                    Err(error) => Err(error),
+                },
+                () = tokio::time::sleep(Duration::from_secs(KEEP_ALIVE_S)) => match events.check_alive().await {
+                    Ok(()) => Ok(keep_alive()),
+                    Err(error) => Err(error),
+                },
+            };
+            Some((chunk, (runtime, events, place)))
+        },
+    );
     let mut response = Response::new(Body::from_stream(body));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));

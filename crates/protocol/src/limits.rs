@@ -148,6 +148,20 @@ pub const REQUEST_BODY_GRACE_S: u64 = 20;
 pub const REQUEST_BODY_BYTES_PER_S_MIN: u64 = 1024;
 /// Silence within a request's body, in seconds; the request is refused after it.
 pub const REQUEST_BODY_SILENCE_MAX_S: u64 = 60;
+/// Threads on which one tenant's short work waits for the disk at a time; further work of its waits.
+pub const TENANT_DISK_THREADS_MAX: usize = 16;
+/// Threads on which one tenant's long work runs at a time: archives, listings, snapshots of skills.
+pub const TENANT_BULK_THREADS_MAX: usize = 2;
+/// Threads for the server's own work, beside what tenants have.
+pub const SERVER_THREADS_MAX: usize = 128;
+/// Pieces of one tenant's work of either kind that wait for such a thread; over: 429.
+pub const BLOCKING_WAITING_MAX: usize = 4096;
+/// Archives that one tenant downloads at a time; over: 429.
+pub const TENANT_ARCHIVES_MAX: usize = 4;
+/// Streams of events that one tenant's clients read at a time, those that a message is answered with included; over: 429.
+pub const TENANT_READERS_MAX: usize = 1024;
+/// Sandboxes of one tenant that are being started at a time; further ones wait.
+pub const TENANT_SANDBOX_STARTS_MAX: usize = 4;
 /// How long a turn may run, all attempts together, in seconds (contract §1); a tenant's `limits.turn_timeout_s`
 /// overrides it.
 pub const TURN_TIMEOUT_DEFAULT_S: u64 = 90 * 60;
@@ -198,6 +212,8 @@ pub const EGRESS_REQUESTS_PER_CONNECTION_MAX: usize = 1_000;
 pub const EGRESS_INTERIM_ANSWERS_MAX: usize = 8;
 /// Connections of the proxy at a time, clients' legs counted; over: 503.
 pub const EGRESS_CONNECTIONS_MAX: usize = 10_000;
+/// Connections of one tenant's sessions at a time; over: 429. A process that may open few files has fewer.
+pub const EGRESS_TENANT_CONNECTIONS_MAX: usize = 2_500;
 /// Connections of one session at a time; over: 429.
 pub const EGRESS_SESSION_CONNECTIONS_MAX: usize = 256;
 /// What one session may send and receive through the proxy in its life, in bytes; over: 429, and tunnels are closed.

@@ -45,7 +45,9 @@ impl Runtime {
         self.rooms.session(ctx, id).await?;
         let from = after.map_or(0, |index| index.saturating_add(1));
         let bytes_max = limits::CONVERSATION_PAGE_BYTES_MAX;
-        let (items, has_more) = self.rooms.store.items_page(id, from, items_max, bytes_max).await?;
+        let share = self.rooms.tenant(ctx)?.share.clone();
+        let _place = share.bulk.place().await?;
+        let (items, has_more) = share.store.items_page(id, from, items_max, bytes_max).await?;
         let last = items.last().map(|placed| placed.index);
         Ok(ConversationPage {
             data: items

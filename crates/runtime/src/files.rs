@@ -1,27 +1,23 @@
-//! The tenant's files through a session's scope. The disk is only touched on blocking threads; what the kernel has in
-//! memory is taken from there at once.
+//! The tenant's files through a session's scope. The disk is only touched on the tenant's share of the blocking threads;
+//! what the kernel has in memory is taken from there at once.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt as _, stream};
+use futures_util::{Stream, stream};
 use palisade_protocol::scope::Scope;
 use palisade_protocol::{Error, SessionId, WorkspacePath};
-use palisade_workspace::{Amount, Archive, Listing, Upload, Workspace, WorkspaceError};
-use tokio_util::io::{ReaderStream, SyncIoBridge};
+use palisade_workspace::{Amount, Listing, Upload, Workspace, WorkspaceError};
 
-use crate::sessions::blocking;
 use crate::snapshots::Snapshots;
 use crate::storage::Storage;
 use crate::tenant::Tenant;
+use crate::threads::Lane;
 use crate::{OpCtx, Runtime};
 
 pub use palisade_workspace::{
     Conditions, Entry, Opened, Page, ReadFile, Tag, Tags, Validators, Verdict, Written,
 };
-
-/// What may wait between a zip that is being written and its reader, in bytes.
-const ARCHIVE_PIPE_BYTES: usize = 256 * 1024;
 
 /// An upload on its way. Dropped before `finish`, it leaves nothing.
 pub struct FileUpload {
@@ -29,6 +25,7 @@ pub struct FileUpload {
     storage: Arc<Storage>,
     /// Told of a change of skills.
     snapshots: Option<Arc<Snapshots>>,
+    disk: Lane,
 }
 
 impl Runtime {
@@ -46,7 +43,12 @@ impl Runtime {
             return Ok(Opened::File(file));
         }
         let files = tenant.workspace.clone();
-        blocking(move || Ok(files.open_read(&scope, &path, &page)?)).await
+        tenant.share.disk.run(move || Ok(files.open_read(&scope, &path, &page)?)).await?
+    }
+
+    /// Where the caller's files are read from the disk: a share of the threads.
+    pub fn disk(&self, ctx: &OpCtx) -> Result<Lane, Error> {
+        Ok(self.rooms.tenant(ctx)?.share.disk.clone())
     }
 
     /// Lists a page of a directory.
@@ -57,7 +59,9 @@ impl Runtime {
         path: WorkspacePath,
         page: Page,
     ) -> Result<Listing, Error> {
-        self.with_files(ctx, id, move |files, scope| Ok(files.list(scope, &path, &page)?)).await
+        let (tenant, scope) = self.files_of(ctx, id).await?;
+        let files = tenant.workspace.clone();
+        Ok(tenant.share.bulk.run(move || files.list(&scope, &path, &page)).await??)
     }
 
     /// Deletes a file or a directory that is as the conditions say.
@@ -93,6 +97,7 @@ impl Runtime {
     ) -> Result<FileUpload, Error> {
         let tenant = &*self.rooms.tenant(ctx)?;
         let (bytes_max, storage) = (tenant.config.upload_bytes_max, tenant.storage.clone());
+        let disk = tenant.share.disk.clone();
         let room = storage.clone();
         let snapshots = is_of_skills(&path).then(|| tenant.shelf.snapshots.clone());
         let upload = self
@@ -110,30 +115,37 @@ impl Runtime {
                 }
             })
             .await?;
-        Ok(FileUpload { upload, storage, snapshots })
+        Ok(FileUpload { upload, storage, snapshots, disk })
     }
 
-    /// A directory as a zip, streamed in flat memory. When the archive cannot be finished, the stream ends with an
-    /// error, so that half of it cannot pass for the whole.
+    /// A directory as a zip, made piece by piece as the caller asks for more, so that one who reads slowly holds a place
+    /// of its tenant's and no thread. When the archive cannot be finished, the stream ends with an error, so that half
+    /// of it cannot pass for the whole.
     pub async fn archive_files(
         &self,
         ctx: &OpCtx,
         id: &SessionId,
         path: WorkspacePath,
     ) -> Result<impl Stream<Item = std::io::Result<Bytes>> + Send + use<>, Error> {
-        let archive: Archive =
-            self.with_files(ctx, id, move |files, scope| Ok(files.archive(scope, &path)?)).await?;
-        let (writing, reading) = tokio::io::duplex(ARCHIVE_PIPE_BYTES);
-        let out = SyncIoBridge::new(writing);
-        let written = self.rooms.tasks.spawn_blocking(move || archive.write_zip(out));
-        let outcome = stream::once(async move {
-            match written.await {
-                Ok(Ok(())) => None,
-                Ok(Err(error)) => Some(Err(std::io::Error::other(error))),
-                Err(error) => Some(Err(std::io::Error::other(error))),
+        let (tenant, scope) = self.files_of(ctx, id).await?;
+        let place = tenant.share.archive()?;
+        let (lane, files) = (tenant.share.bulk.clone(), tenant.workspace.clone());
+        let begin = move || Ok::<_, Error>(files.archive(&scope, &path)?.into_pieces());
+        let archive = lane.run(begin).await??;
+        let state = (archive, lane, place);
+        Ok(stream::try_unfold(state, |(mut pieces, lane, place)| async move {
+            loop {
+                let next = lane.run(move || (pieces.next_piece(), pieces)).await;
+                let (piece, back) = next.map_err(std::io::Error::other)?;
+                pieces = back;
+                match piece.map_err(std::io::Error::other)? {
+                    None => return Ok(None),
+                    // Much was read and little came of it.
+                    Some(piece) if piece.is_empty() => {}
+                    Some(piece) => return Ok(Some((piece.into(), (pieces, lane, place)))),
+                }
             }
-        });
-        Ok(ReaderStream::new(reading).chain(outcome.filter_map(async |error| error)))
+        }))
     }
 
     async fn with_files<T: Send + 'static>(
@@ -144,7 +156,7 @@ impl Runtime {
     ) -> Result<T, Error> {
         let (tenant, scope) = self.files_of(ctx, id).await?;
         let files = tenant.workspace.clone();
-        blocking(move || work(&files, &scope)).await
+        tenant.share.disk.run(move || work(&files, &scope)).await?
     }
 
     /// Whose files they are, and what of them the session may see.
@@ -168,17 +180,18 @@ fn is_of_skills(path: &WorkspacePath) -> bool {
 impl FileUpload {
     /// Appends.
     pub async fn write(mut self, bytes: Bytes) -> Result<Self, Error> {
-        blocking(move || {
+        let disk = self.disk.clone();
+        disk.run(move || {
             self.storage.take(Amount { bytes: bytes.len() as u64, files: 0 })?;
             self.upload.write(&bytes)?;
             Ok(self)
         })
-        .await
+        .await?
     }
 
     /// Puts the file in its place.
     pub async fn finish(self) -> Result<Written, Error> {
-        let written = blocking(move || Ok(self.upload.finish()?)).await?;
+        let written = self.disk.run(move || self.upload.finish()).await??;
         if let Some(snapshots) = self.snapshots {
             snapshots.look();
         }

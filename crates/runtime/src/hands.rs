@@ -10,11 +10,8 @@ use palisade_egress::EgressError;
 use palisade_protocol::{SessionId, TenantName};
 use palisade_sandbox::{Note, ProxySpec, SCRATCH_NAME, Sandbox, SandboxError, SandboxSpec};
 
-use palisade_workspace::Homes;
-
 use crate::Rooms;
 use crate::doors::SandboxDoor;
-use crate::sessions::blocking;
 use crate::storage::Storage;
 use crate::turn::TurnJob;
 
@@ -65,7 +62,7 @@ impl Hands {
         let mut lost = 0;
         if let Some((sandbox, door)) = known {
             self.touch(id);
-            if !sandbox.is_dead() && !is_stale(sandbox.clone()).await && door.is_current().await {
+            if !sandbox.is_dead() && !is_stale(job, sandbox.clone()).await && door.is_current().await {
                 return Ok(sandbox);
             }
             tracing::info!(session = %id, dead = sandbox.is_dead(), "sandbox rebuilt");
@@ -196,8 +193,8 @@ impl Drop for Mark {
 }
 
 /// Looks at the disk; on doubt, it is.
-async fn is_stale(sandbox: Arc<Sandbox>) -> bool {
-    tokio::task::spawn_blocking(move || sandbox.is_stale()).await.unwrap_or(true)
+async fn is_stale(job: &TurnJob, sandbox: Arc<Sandbox>) -> bool {
+    job.share.disk.run(move || sandbox.is_stale()).await.unwrap_or(true)
 }
 
 /// The door comes first: what programs inside trust is part of what they see.
@@ -206,20 +203,23 @@ async fn start(rooms: &Arc<Rooms>, job: &TurnJob) -> Result<(Arc<Sandbox>, Sandb
     let mut spec = job.sandbox_spec.clone();
     spec.proxy = Some(ProxySpec { trust_anchor: door.trust_anchor() });
     spec.env.extend(placeholders(rooms, &job.tenant).await);
-    make_home(&job.homes, &job.session.id).await.map_err(NotStarted::Home)?;
-    let sandbox = rooms.sandboxes.start(spec).await?;
+    make_home(job).await.map_err(NotStarted::Home)?;
+    let sandbox = {
+        let _place = job.share.sandbox_start().await;
+        rooms.sandboxes.start(spec).await?
+    };
     if let Some(listener) = sandbox.take_listener() {
         door.serve(listener).map_err(NotStarted::Listener)?;
     }
     rooms.metrics.sandbox_started();
-    forward_status(rooms, &job.session.id, &sandbox);
+    forward_status(rooms, job, &sandbox);
     Ok((Arc::new(sandbox), door))
 }
 
 /// The home outlives its sandboxes, as the workspace does; its folder for temporary files does not.
-async fn make_home(homes: &Arc<Homes>, session: &SessionId) -> Result<(), palisade_protocol::Error> {
-    let (homes, session) = (homes.clone(), session.clone());
-    blocking(move || Ok(homes.prepare(&session, SCRATCH_NAME)?)).await
+async fn make_home(job: &TurnJob) -> Result<(), palisade_protocol::Error> {
+    let (homes, session) = (job.homes.clone(), job.session.id.clone());
+    job.share.disk.run(move || Ok(homes.prepare(&session, SCRATCH_NAME)?)).await?
 }
 
 /// What programs inside read in the place of credentials.
@@ -233,9 +233,9 @@ async fn placeholders(rooms: &Rooms, tenant: &TenantName) -> Vec<(String, String
 }
 
 /// What `session-status` says inside becomes the session's metadata.
-fn forward_status(rooms: &Arc<Rooms>, session: &SessionId, sandbox: &Sandbox) {
+fn forward_status(rooms: &Arc<Rooms>, job: &TurnJob, sandbox: &Sandbox) {
     let Some(mut updates) = sandbox.take_status_updates() else { return };
-    let (store, session) = (rooms.store.clone(), session.clone());
+    let (store, session) = (job.share.store.clone(), job.session.id.clone());
     rooms.tasks.spawn(async move {
         while let Some((key, value)) = updates.recv().await {
             if let Err(error) = store.set_metadata(&session, key, value.into()).await {
@@ -252,6 +252,7 @@ pub(crate) fn spec(
     keep: &crate::skills::SessionKeep,
 ) -> Result<SandboxSpec, palisade_protocol::Error> {
     Ok(SandboxSpec {
+        tenant: tenant.config.name.clone(),
         session: session.id.clone(),
         home: tenant.homes.of(&session.id),
         workspace: tenant.workspace_dir.clone(),

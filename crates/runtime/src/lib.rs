@@ -24,11 +24,13 @@ mod recover;
 mod scopes;
 mod sessions;
 mod settings;
+mod share;
 mod skills;
 mod snapshots;
 mod start;
 mod storage;
 mod tenant;
+mod threads;
 mod tool_results;
 mod transport;
 mod turn;
@@ -40,7 +42,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use palisade_egress::WayOut;
 use palisade_inference::Router;
-use palisade_protocol::{Error, SessionId};
+use palisade_protocol::{Error, SessionId, TenantName};
 use palisade_sandbox::SandboxFactory;
 use palisade_store::Store;
 use tokio_util::sync::CancellationToken;
@@ -63,10 +65,12 @@ pub use palisade_workspace::Amount;
 pub use ready::{PartState, Readiness};
 pub use sessions::BulkDelete;
 pub use settings::Settings;
+pub use share::Place;
 pub use skills::BundledSkill;
 pub use start::{RuntimeConfig, StartError};
 pub use storage::Headroom;
 pub use tenant::{MemoryMode, TenantConfig, TenantMode};
+pub use threads::{Lane, threads_max};
 pub use transport::{ProxyServiceCalls, ProxyTransport};
 pub use vault::{
     ANSWER_BYTES_MAX, ClientAuth, CredentialDraft, CredentialInfo, CredentialKind, FormPost, KeySource,
@@ -136,9 +140,15 @@ impl Rooms {
             .ok_or_else(|| Error::bug(format!("no tenant {}", ctx.tenant())))
     }
 
+    /// The store as this tenant uses it; as the server does for one that is not configured any more.
+    fn store_of(&self, tenant: &TenantName) -> Store {
+        let live = self.live();
+        live.tenants.get(tenant).map_or(&self.store, |tenant| &tenant.share.store).clone()
+    }
+
     /// The record of the caller's session; somebody else's does not exist.
     async fn session(&self, ctx: &OpCtx, id: &SessionId) -> Result<palisade_protocol::Session, Error> {
-        self.store.session(ctx.tenant(), id).await?.ok_or_else(Error::no_such_session)
+        self.store_of(ctx.tenant()).session(ctx.tenant(), id).await?.ok_or_else(Error::no_such_session)
     }
 }
 

@@ -267,19 +267,20 @@ async fn destroy(rooms: &Rooms, tenant: &TenantName, id: &SessionId, cause: Caus
     match cause {
         // Decided by the store once more: a message may have come since it was found idle.
         Cause::Idle => {
-            rooms.store.delete_idle_session(tenant, id, now() - rooms.live().session_idle_s, true).await?;
+            let since = now() - rooms.live().session_idle_s;
+            rooms.store_of(tenant).delete_idle_session(tenant, id, since, true).await?;
         }
         Cause::DeletedIfIdle { inactive_since } => {
-            rooms.store.delete_idle_session(tenant, id, inactive_since, false).await?;
+            rooms.store_of(tenant).delete_idle_session(tenant, id, inactive_since, false).await?;
         }
         Cause::Expired => {
             rooms.turns.expire_session(id).await;
-            rooms.store.delete_session(tenant, id, now()).await?;
+            rooms.store_of(tenant).delete_session(tenant, id, now()).await?;
         }
         Cause::Deleted => {
             rooms.turns.cancel_session(id).await;
             cancel_elsewhere(rooms, tenant, id).await?;
-            rooms.store.delete_session(tenant, id, now()).await?;
+            rooms.store_of(tenant).delete_session(tenant, id, now()).await?;
         }
     }
     rooms.scopes.forget(id);
@@ -311,12 +312,12 @@ async fn remove_folder(tenant: &Tenant, id: &SessionId) {
 /// Asks the server that drives the session's turn to end it, so that its readers hear of it. Bounded, for that server
 /// may be dead; then the turn goes with its session.
 async fn cancel_elsewhere(rooms: &Rooms, tenant: &TenantName, id: &SessionId) -> Result<(), StoreError> {
-    let session = rooms.store.session(tenant, id).await?.filter(|session| session.busy);
+    let session = rooms.store_of(tenant).session(tenant, id).await?.filter(|session| session.busy);
     let Some(turn) = session.and_then(|session| session.last_response_id) else { return Ok(()) };
-    rooms.store.request_cancel(&turn).await?;
+    rooms.store_of(tenant).request_cancel(&turn).await?;
     let until = tokio::time::Instant::now() + ELSEWHERE_MAX;
     while tokio::time::Instant::now() < until
-        && rooms.store.turn(&turn).await?.is_some_and(|turn| turn.state == TurnState::Running)
+        && rooms.store_of(tenant).turn(&turn).await?.is_some_and(|turn| turn.state == TurnState::Running)
     {
         tokio::time::sleep(ELSEWHERE_LOOK).await;
     }
@@ -348,7 +349,8 @@ pub(crate) fn expired_message(session: &Session) -> String {
 
 /// Until the tenant's next session ends by itself; what a client that was refused another one is told to wait.
 pub(crate) async fn seconds_to_next_end(rooms: &Rooms, tenant: &TenantName) -> u64 {
-    let next = match rooms.store.next_due(Some(tenant), rooms.live().session_idle_s).await {
+    let idle_s = rooms.live().session_idle_s;
+    let next = match rooms.store_of(tenant).next_due(Some(tenant), idle_s).await {
         Ok(next) => next,
         Err(error) => {
             tracing::warn!(error = %palisade_protocol::chain(&error), "what falls due next is not known");

@@ -4,6 +4,7 @@ use palisade_protocol::{Error, ErrorKind, Event, Item, SessionId, TurnId, limits
 use palisade_store::{Follower, IdempotencyKey, NewTurn, StoreError, Turn, TurnState};
 
 use crate::clock::now;
+use crate::share::Place;
 use crate::skills::SessionKeep;
 use crate::turn::{TurnJob, TurnStart, spawn};
 use crate::{OpCtx, Runtime};
@@ -14,6 +15,8 @@ pub struct TurnStream {
     pub turn: TurnId,
     /// Its events, from where the caller asked.
     pub events: Follower,
+    /// The reader's place among its tenant's.
+    pub place: Place,
 }
 
 /// What following a turn came to.
@@ -60,8 +63,10 @@ impl Runtime {
         }
         let tenant = &*self.rooms.tenant(ctx)?;
         self.rooms.disk.check()?;
+        // Before anything is started: a turn whose first reader is refused would look like one that was not begun.
+        let place = tenant.share.reader()?;
         let session = self.rooms.session(ctx, id).await?;
-        let keep = match self.rooms.store.session_context(id).await? {
+        let keep = match tenant.share.store.session_context(id).await? {
             Some(context) => serde_json::from_value::<SessionKeep>(context).map_err(Error::bug)?,
             None => return Err(Error::no_such_session()),
         };
@@ -90,9 +95,9 @@ impl Runtime {
         let job = TurnJob::new(&self.rooms, tenant, (session, keep), start, &listed, lease_over)?;
         // In a task of its own: a caller that hangs up between the commit and the start would leave a turn that
         // nobody drives.
-        let rooms = self.rooms.clone();
+        let (rooms, store) = (self.rooms.clone(), tenant.share.store.clone());
         let started = self.rooms.tasks.spawn(async move {
-            rooms.store.start_turn(new).await?;
+            store.start_turn(new).await?;
             rooms.metrics.turn_started();
             spawn(&rooms, job, listed);
             Ok(())
@@ -107,7 +112,7 @@ impl Runtime {
             (Err(error), _) => return Err(error.into()),
         }
         tracing::info!(tenant = %ctx.tenant(), session = %id, turn = %turn, "turn started");
-        Ok(Sent::Stream(TurnStream { events: self.rooms.store.follow(&turn, None), turn }))
+        Ok(Sent::Stream(TurnStream { events: tenant.share.store.follow(&turn, None), turn, place }))
     }
 
     /// What an earlier request with the same key started; it must have been the same request.
@@ -117,7 +122,9 @@ impl Runtime {
         id: &SessionId,
         key: &IdempotencyKey,
     ) -> Result<Option<Sent>, Error> {
-        let Some(used) = self.rooms.store.key_use(ctx.tenant(), &key.key, now()).await? else {
+        let share = self.rooms.tenant(ctx)?.share.clone();
+        let store = &share.store;
+        let Some(used) = store.key_use(ctx.tenant(), &key.key, now()).await? else {
             return Ok(None);
         };
         if used.session != *id || used.body_hash != key.body_hash {
@@ -127,8 +134,11 @@ impl Runtime {
         // A session that is gone is gone for retries, too.
         self.rooms.session(ctx, id).await?;
         let turn = used.turn;
-        Ok(Some(match self.rooms.store.kept_events(&turn).await? {
-            Some((0, _)) => Sent::Stream(TurnStream { events: self.rooms.store.follow(&turn, None), turn }),
+        Ok(Some(match store.kept_events(&turn).await? {
+            Some((0, _)) => {
+                let place = share.reader()?;
+                Sent::Stream(TurnStream { events: store.follow(&turn, None), turn, place })
+            }
             _ => Sent::Evicted(turn),
         }))
     }
@@ -144,7 +154,9 @@ impl Runtime {
     ) -> Result<Followed, Error> {
         // The state first: what was over then has its last event now.
         let state = self.turn_of(ctx, session, turn).await?.state;
-        let Some((first, last)) = self.rooms.store.kept_events(turn).await? else {
+        let share = self.rooms.tenant(ctx)?.share.clone();
+        let place = share.reader()?;
+        let Some((first, last)) = share.store.kept_events(turn).await? else {
             return Err(no_such_turn());
         };
         // The sweep may be half through.
@@ -158,7 +170,8 @@ impl Runtime {
         if state == TurnState::Ended && after == Some(last) {
             return Ok(Followed::Complete);
         }
-        Ok(Followed::Stream(TurnStream { turn: turn.clone(), events: self.rooms.store.follow(turn, after) }))
+        let events = share.store.follow(turn, after);
+        Ok(Followed::Stream(TurnStream { turn: turn.clone(), events, place }))
     }
 
     /// Asks a turn to stop. Repeating it is harmless.
@@ -170,7 +183,7 @@ impl Runtime {
     ) -> Result<Cancelled, Error> {
         let found = self.turn_of(ctx, session, turn).await?;
         // Durable before it is acknowledged: from here on the store takes no other end, whoever drives the turn.
-        if found.state == TurnState::Ended || !self.rooms.store.request_cancel(turn).await? {
+        if found.state == TurnState::Ended || !self.rooms.store_of(ctx.tenant()).request_cancel(turn).await? {
             return Ok(Cancelled::AlreadyComplete);
         }
         // What does not run here is told by the store, or is about to be taken over, and is ended then.
@@ -180,7 +193,8 @@ impl Runtime {
 
     async fn turn_of(&self, ctx: &OpCtx, session: &SessionId, turn: &TurnId) -> Result<Turn, Error> {
         self.rooms.session(ctx, session).await?;
-        let found = self.rooms.store.turn(turn).await?.filter(|found| found.session == *session);
+        let found =
+            self.rooms.store_of(ctx.tenant()).turn(turn).await?.filter(|found| found.session == *session);
         found.ok_or_else(no_such_turn)
     }
 }

@@ -84,7 +84,8 @@ async fn drive_or_close(
     lease_over: CancellationToken,
 ) -> Result<(), StoreError> {
     let (session, id) = (turn.session.clone(), turn.id.clone());
-    let ending = Ending { session, turn: id.clone(), generation, lease_over: lease_over.clone() };
+    let (lease, store) = (lease_over.clone(), rooms.store_of(tenant));
+    let ending = Ending { session, turn: id.clone(), generation, lease_over: lease, store };
     if turn.cancel_requested {
         spawn_end(rooms, ending, cancelled(id), listed);
         return Ok(());

@@ -36,11 +36,11 @@ impl Runtime {
         let scope = tenant.scope(&id, &file_access)?;
         let workspace = tenant.workspace.clone();
         let prepared = scope.clone();
-        let agent_context = blocking(move || {
+        let prepare = move || -> Result<String, Error> {
             workspace.ensure_scope(&prepared)?;
             Ok(workspace.agent_context()?)
-        })
-        .await?;
+        };
+        let agent_context = tenant.share.disk.run(prepare).await??;
         // Until the session is written down with them.
         let _given = tenant.shelf.snapshots.give().await;
         let skills = self.rooms.session_skills(tenant).await?;
@@ -74,7 +74,7 @@ impl Runtime {
             last_response_id: None,
         };
         let session = tenant.shown(session);
-        let context = serde_json::to_value(&keep).map_err(Error::bug)?;
+        let context = serde_json::to_string(&keep).map_err(Error::bug)?;
         let new = NewSession {
             tenant: ctx.tenant().clone(),
             session: session.clone(),
@@ -82,7 +82,7 @@ impl Runtime {
             snapshots: keep.skill_dirs.iter().filter_map(|(_, dir)| crate::snapshots::name(dir)).collect(),
             sessions_max: tenant.config.concurrent_sessions_max,
         };
-        if let Err(error) = self.rooms.store.create_session(new).await {
+        if let Err(error) = tenant.share.store.create_session(new).await {
             return Err(self.not_created(ctx, tenant, session.id, error).await);
         }
         tracing::info!(tenant = %ctx.tenant(), session = %session.id, model = %session.model, "session created");
@@ -105,9 +105,10 @@ impl Runtime {
         limit: usize,
     ) -> Result<(Vec<Session>, Option<SessionCursor>), Error> {
         let tenant = self.rooms.tenant(ctx)?;
+        let _place = tenant.share.bulk.place().await?;
         let limit = limit.min(limits::SESSIONS_LISTED_MAX);
         // One more than is shown, so that it can be seen that there are more.
-        let mut sessions = self.rooms.store.sessions(ctx.tenant(), after, order, limit + 1).await?;
+        let mut sessions = tenant.share.store.sessions(ctx.tenant(), after, order, limit + 1).await?;
         let is_cut = sessions.len() > limit;
         sessions.truncate(limit);
         let next = sessions.last().filter(|_| is_cut).map(SessionCursor::of);
@@ -166,7 +167,8 @@ impl Runtime {
     /// Takes back what was made for a session that the store refused, and says when another try may succeed.
     async fn not_created(&self, ctx: &OpCtx, tenant: &Tenant, id: SessionId, error: StoreError) -> Error {
         let workspace = tenant.workspace.clone();
-        if let Err(error) = blocking(move || Ok(workspace.remove_session_dir(&id)?)).await {
+        let removed = tenant.share.disk.run(move || Ok(workspace.remove_session_dir(&id)?)).await;
+        if let Err(error) = removed.flatten() {
             tracing::warn!(
                 error = %palisade_protocol::chain(&error),
                 "the folder of a refused session was not removed"

@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use palisade_inference::Catalog;
 use palisade_protocol::TenantName;
+use palisade_store::Store;
 use palisade_vault::Keys;
 use palisade_workspace::{Footprint, Homes, Workspace};
 
 use crate::billing::{Billing, LedgerConfig};
 use crate::clock::now;
+use crate::share::Share;
 use crate::snapshots::Shelf;
 use crate::start::keep_tenant;
 use crate::storage::{Sharing, Storage};
@@ -55,6 +57,7 @@ impl Live {
         data_dir: &Path,
         sharing: &Arc<Sharing>,
         before: &HashMap<TenantName, Arc<Tenant>>,
+        store: &Store,
     ) -> Result<Self, StartError> {
         let billing = Billing::new(catalog, settings.usd_per_credit, settings.ledgers)?;
         let mut tenants = HashMap::new();
@@ -63,7 +66,7 @@ impl Live {
             let name = config.name.clone();
             let tenant = match before.get(&name) {
                 Some(open) => open.with(config),
-                None => open_tenant(data_dir, config, sharing)?,
+                None => open_tenant(data_dir, config, sharing, store)?,
             };
             tenants.insert(name, Arc::new(tenant));
         }
@@ -112,8 +115,14 @@ impl Runtime {
     pub async fn reload(&self, settings: Settings) -> Result<(), StartError> {
         let rooms = &self.rooms;
         let before = rooms.live();
-        let mut new =
-            Live::open(settings, rooms.router.catalog(), &rooms.data_dir, &rooms.sharing, &before.tenants)?;
+        let mut new = Live::open(
+            settings,
+            rooms.router.catalog(),
+            &rooms.data_dir,
+            &rooms.sharing,
+            &before.tenants,
+            &rooms.store,
+        )?;
         rooms.open_ledgers(&new).await?;
         for (name, tenant) in &before.tenants {
             // A tenant that is gone has no keys any more; what it runs comes to its end.
@@ -132,7 +141,12 @@ impl Runtime {
     }
 }
 
-fn open_tenant(data_dir: &Path, config: TenantConfig, sharing: &Arc<Sharing>) -> Result<Tenant, StartError> {
+fn open_tenant(
+    data_dir: &Path,
+    config: TenantConfig,
+    sharing: &Arc<Sharing>,
+    store: &Store,
+) -> Result<Tenant, StartError> {
     let home = data_dir.join("tenants").join(config.name.as_str());
     let (workspace_dir, skills_dir) = (home.join("workspace"), home.join("skills"));
     for path in [&workspace_dir, &skills_dir] {
@@ -153,5 +167,6 @@ fn open_tenant(data_dir: &Path, config: TenantConfig, sharing: &Arc<Sharing>) ->
         dir: skills_dir,
         snapshots: Arc::default(),
     };
-    Ok(Tenant { config, workspace, storage, workspace_dir, homes, shelf })
+    let share = Arc::new(Share::of(store));
+    Ok(Tenant { config, workspace, storage, workspace_dir, homes, shelf, share })
 }

@@ -33,7 +33,7 @@ use crate::{Rooms, Runtime, leftovers};
 /// How often idle sandboxes and old events are looked for.
 const HOUSEKEEPING: Duration = Duration::from_secs(5);
 /// Rows swept in one transaction: small bites, so that no writer waits for them.
-const SWEEP_ROWS_MAX: i64 = 2_000;
+const SWEEP_ROWS_MAX: i64 = 500;
 
 /// What the runtime is made of.
 pub struct RuntimeConfig {
@@ -124,7 +124,7 @@ impl Runtime {
             tasks.spawn(task);
         }
         // Before anything is done: a wrong key is told at once.
-        let vault = Vault::open(store.clone(), config.vault, tasks.clone()).await?;
+        let vault = Vault::open(store.for_another_owner(), config.vault, tasks.clone()).await?;
         let EgressConfig { way_out, lends, vault: source } = config.egress;
         source.open(vault.clone());
         let names = config.settings.tenants.iter().map(|tenant| tenant.name.clone()).collect();
@@ -157,6 +157,7 @@ impl Runtime {
             &config.data_dir,
             &sharing,
             &HashMap::new(),
+            &store,
         )?;
         let disk = storage::Disk::new(&config.data_dir);
         let rooms = Arc::new(Rooms {
@@ -244,6 +245,7 @@ async fn keep_house(rooms: Arc<Rooms>) {
             tracing::error!(error = %palisade_protocol::chain(&error), "old usage was not swept");
         }
         while is_full_bite("keys", rooms.store.sweep_keys(now(), SWEEP_ROWS_MAX).await) {}
+        while is_full_bite("items", rooms.store.sweep_items(SWEEP_ROWS_MAX).await) {}
         let ended_before = now() - rooms.live().events_retention_s;
         while is_full_bite("events", rooms.store.sweep_events(ended_before, SWEEP_ROWS_MAX).await) {}
     }

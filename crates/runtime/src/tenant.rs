@@ -11,7 +11,7 @@ use palisade_protocol::{
 };
 use palisade_workspace::{Amount, Homes, Workspace};
 
-use crate::sessions::blocking;
+use crate::share::Share;
 use crate::snapshots::Shelf;
 use crate::storage::Storage;
 
@@ -83,6 +83,8 @@ pub(crate) struct Tenant {
     pub(crate) homes: Arc<Homes>,
     /// The snapshots of its custom skills.
     pub(crate) shelf: Shelf,
+    /// What it may take of what all tenants share.
+    pub(crate) share: Arc<Share>,
 }
 
 impl Tenant {
@@ -107,11 +109,11 @@ impl Tenant {
     /// Removes a session's own folder and its home.
     pub(crate) async fn remove_session(&self, session: &SessionId) -> Result<(), Error> {
         let (workspace, homes, session) = (self.workspace.clone(), self.homes.clone(), session.clone());
-        blocking(move || {
+        let remove = move || {
             homes.remove(&session)?;
             Ok(workspace.remove_session_dir(&session)?)
-        })
-        .await
+        };
+        self.share.bulk.run(remove).await?
     }
 
     /// Whether a session with this scope sees `.memory/`.

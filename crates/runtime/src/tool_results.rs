@@ -24,21 +24,22 @@ impl Runtime {
         let session = self.rooms.session(ctx, id).await?;
         // A call that waits for an answer belongs to the latest turn; if that has ended, so has the call.
         let turn = session.last_response_id.ok_or_else(|| unknown(&answers[0].call_id))?;
-        let runs = self.rooms.store.turn(&turn).await?.is_some_and(|turn| turn.state == TurnState::Running);
-        let of_turn = self.rooms.store.items_of_turn(id, &turn).await?;
+        let store = self.rooms.store_of(ctx.tenant());
+        let runs = store.turn(&turn).await?.is_some_and(|turn| turn.state == TurnState::Running);
+        let of_turn = store.items_of_turn(id, &turn).await?;
         for answer in &answers {
             if runs && is_requested(&of_turn, &answer.call_id) {
                 continue;
             }
             // Only to tell a call that was answered from one that never was.
-            return Err(why_not(&self.rooms.store.items(id).await?, &answer.call_id));
+            return Err(why_not(&store.items(id).await?, &answer.call_id));
         }
         let cut = |answer: ClientAnswer| ClientAnswer {
             content: palisade_agent::output::cut_middle(&answer.content, TOOL_OUTPUT_BYTES_MAX),
             ..answer
         };
         let first = answers[0].call_id.clone();
-        match self.rooms.store.answer_calls(&turn, answers.into_iter().map(cut).collect()).await {
+        match store.answer_calls(&turn, answers.into_iter().map(cut).collect()).await {
             // It ended while we were looking.
             Err(StoreError::Fenced(_)) => return Err(unknown(&first)),
             kept => kept?,

@@ -16,14 +16,15 @@ impl Runtime {
         let now = now();
         let mut reports = Vec::with_capacity(2);
         for bucket in [Bucket::SessionTurn, Bucket::Response] {
-            let used = self.rooms.store.used(ctx.tenant(), ctx.token_id(), bucket, now).await?;
+            let used =
+                self.rooms.store_of(ctx.tenant()).used(ctx.tenant(), ctx.token_id(), bucket, now).await?;
             reports.push(BucketReport::new(&tenant.rate, used));
         }
         let [session_turn, response] =
             <[BucketReport; 2]>::try_from(reports).map_err(|_| Error::bug("a bucket has no report"))?;
         let credits = match self.rooms.live().billing.terms(tenant) {
             Some(terms) => {
-                let balance = self.rooms.store.balance(&terms.name).await?;
+                let balance = self.rooms.store_of(ctx.tenant()).balance(&terms.name).await?;
                 CreditsReport { enabled: true, mode: terms.mode, balance: balance.to_credits() }
             }
             None => CreditsReport { enabled: false, mode: CreditMode::Soft, balance: 0.0 },

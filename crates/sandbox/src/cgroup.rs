@@ -1,5 +1,5 @@
 //! What a sandbox may use, held by control groups: one group for each sandbox in every hierarchy that has a controller
-//! for it, below a group of this server's own.
+//! for it, below its tenant's, below a group of this server's own.
 //!
 //! The parent is made while the server is still root, if it was started so, and given to its uid; everything after is
 //! the uid's own work (decision 25). Only groups of this uid's servers are ever touched, and only those of dead ones
@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use layout::Controller;
 use layout::{Hierarchy, Version};
+use palisade_protocol::TenantName;
 
 /// The kernel's own default, in microseconds.
 const CPU_PERIOD_US: u64 = 100_000;
@@ -107,12 +108,12 @@ impl Cgroups {
         self.inner.problem.as_deref()
     }
 
-    /// Groups for one more sandbox.
-    pub(crate) fn make(&self, limits: &Limits) -> io::Result<SandboxGroup> {
+    /// Groups for one more sandbox of this tenant.
+    pub(crate) fn make(&self, tenant: &TenantName, limits: &Limits) -> io::Result<SandboxGroup> {
         let name = format!("sandbox-{}", self.inner.next.fetch_add(1, Ordering::Relaxed));
         let mut group = SandboxGroup { folders: Vec::new(), oom: None, oom_kills: AtomicU64::new(0) };
         for hierarchy in &self.inner.hierarchies {
-            let folder = hierarchy.folder.join(&name);
+            let folder = hierarchy.of_tenant(tenant)?.join(&name);
             std::fs::create_dir(&folder).map_err(|e| at(&folder, &e))?;
             group.folders.push(folder.clone());
             hierarchy.limit(&folder, limits)?;
@@ -125,6 +126,23 @@ impl Cgroups {
 }
 
 impl Hierarchy {
+    /// The group of all of a tenant's sandboxes: each tenant has as much of the processors as any other, however many
+    /// sandboxes it keeps busy. It stays for as long as the server does.
+    fn of_tenant(&self, tenant: &TenantName) -> io::Result<PathBuf> {
+        let folder = self.folder.join(format!("tenant-{tenant}"));
+        match std::fs::create_dir(&folder) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(at(&folder, &error)),
+            _ => {}
+        }
+        if self.version == Version::Unified {
+            let control = folder.join("cgroup.subtree_control");
+            for controller in &self.controllers {
+                write_existing(&control, &format!("+{}", controller.name())).map_err(|e| at(&control, &e))?;
+            }
+        }
+        Ok(folder)
+    }
+
     fn limit(&self, folder: &Path, limits: &Limits) -> io::Result<()> {
         let write = |file: &str, value: String| {
             let path = folder.join(file);

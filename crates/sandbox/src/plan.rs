@@ -7,7 +7,7 @@ use palisade_hand_protocol::{
     WORKSPACE_INSIDE,
 };
 use palisade_protocol::scope::{LockedFolder, Scope};
-use palisade_protocol::{Access, SessionId, WorkspacePath};
+use palisade_protocol::{Access, SessionId, TenantName, WorkspacePath};
 
 use crate::factory::SandboxConfig;
 use crate::{Rootfs, SandboxError};
@@ -42,7 +42,9 @@ pub struct ProxySpec {
 /// What one session's sandbox shows.
 #[derive(Debug, Clone)]
 pub struct SandboxSpec {
-    /// Whose it is.
+    /// Whose it is: a tenant's sandboxes together have one tenant's share of the processors.
+    pub tenant: TenantName,
+    /// Whose session it is.
     pub session: SessionId,
     /// The session's home on the host, beside the workspace and in nobody else's reach.
     pub home: PathBuf,
@@ -219,6 +221,7 @@ mod tests {
         let texts = |paths: &[&str]| paths.iter().map(|p| (*p).to_owned()).collect();
         let spec = SandboxSpec {
             scope: FileAccess { read: texts(read), write: texts(write) }.scope_for(&session).unwrap(),
+            tenant: TenantName::parse("acme").unwrap(),
             session,
             home: "/h".into(),
             workspace: "/w".into(),

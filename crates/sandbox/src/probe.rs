@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use palisade_protocol::{FileAccess, SessionId};
+use palisade_protocol::{FileAccess, SessionId, TenantName};
 
 use crate::{ProxySpec, RunExit, RunRequest, SandboxError, SandboxFactory, SandboxSpec};
 
@@ -46,13 +46,14 @@ fn new_folder() -> std::io::Result<PathBuf> {
 
 async fn probe_in(factory: &SandboxFactory, folder: &Path) -> Result<Probed, SandboxError> {
     let session = SessionId::from_random([0; 6]);
+    let tenant = TenantName::parse("probe").map_err(|e| SandboxError::Spec(e.to_string()))?;
     let scope = FileAccess::default().scope_for(&session).map_err(|e| SandboxError::Spec(e.to_string()))?;
     let (skills, env, proxy) = (vec![], vec![], Some(ProxySpec::default()));
     let (workspace, home, locked) = (folder.join("workspace"), folder.join("home"), vec![]);
     for part in [&workspace, &home] {
         std::fs::create_dir(part).map_err(SandboxError::at("making a folder for the trial"))?;
     }
-    let spec = SandboxSpec { session, home, workspace, scope, locked, skills, env, proxy };
+    let spec = SandboxSpec { tenant, session, home, workspace, scope, locked, skills, env, proxy };
     let sandbox = factory.start(spec).await?;
     let request = RunRequest { command: "true".into(), timeout_ms: PROBE_MS_MAX, background: false };
     let exit = sandbox.run(request, |_| {}).await;

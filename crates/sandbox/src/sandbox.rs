@@ -40,6 +40,9 @@ const CODE_OF_SIGKILL: i32 = 128 + SIGKILL;
 const DRAIN: Duration = Duration::from_millis(100);
 /// One read of a command's output, in bytes.
 const OUTPUT_CHUNK_BYTES: usize = 64 * 1024;
+/// Output of one command that is read as fast as it comes, in bytes; then at one read for each pause.
+const OUTPUT_AT_ONCE_BYTES: usize = 16 * 1024 * 1024;
+const FLOOD_PAUSE: Duration = Duration::from_millis(1);
 /// What is kept of the launcher's complaints, in bytes.
 const COMPLAINT_BYTES_MAX: u64 = 4096;
 /// For the last of them to go.
@@ -100,7 +103,8 @@ impl Sandbox {
         let env = spec.environment(inner.lang)?;
         let (cgroups, limits) = (inner.config.cgroups.clone(), inner.config.limits);
         // Off the executor: it takes a lock that all of the machine's groups share.
-        let group = tokio::task::spawn_blocking(move || cgroups.make(&limits)).await;
+        let tenant = spec.tenant.clone();
+        let group = tokio::task::spawn_blocking(move || cgroups.make(&tenant, &limits)).await;
         let group = group
             .unwrap_or_else(|e| Err(io::Error::other(e)))
             .map_err(SandboxError::at("making the control groups"))?;
@@ -189,13 +193,20 @@ impl Sandbox {
             pipe::Receiver::from_owned_fd(reader).map_err(SandboxError::at("reading the output"))?;
         let mut buffer = vec![0; OUTPUT_CHUNK_BYTES];
         let until = Instant::now() + Duration::from_millis(timeout_ms + TERM_GRACE_MS) + RESPONSE_SLACK;
-        let mut open = true;
+        let (mut open, mut taken) = (true, 0);
         let exit = loop {
             tokio::select! {
                 exit = call.exited(until) => break exit?,
                 count = reader.read(&mut buffer), if open => match count {
                     Ok(0) | Err(_) => open = false,
-                    Ok(count) => output(&buffer[..count]),
+                    Ok(count) => {
+                        output(&buffer[..count]);
+                        taken += count;
+                        if taken > OUTPUT_AT_ONCE_BYTES {
+                            // A flood is read no faster than this, so that it costs its own processor and not ours.
+                            tokio::time::sleep(FLOOD_PAUSE).await;
+                        }
+                    }
                 },
             }
         };

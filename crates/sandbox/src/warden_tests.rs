@@ -59,7 +59,9 @@ impl Dice {
 
 async fn lied_to(seed: u64, messages: Vec<Vec<u8>>) -> String {
     let (control, theirs) = Control::pair().unwrap();
-    let group = Cgroups::none("not asked for").make(&Limits::default()).unwrap();
+    let group = Cgroups::none("not asked for")
+        .make(&palisade_protocol::TenantName::parse("acme").unwrap(), &Limits::default())
+        .unwrap();
     let shared = Shared::new(control, group, CancellationToken::new());
     let (id, mut news) = shared.open_call().unwrap();
     lock(&shared.background).insert(id, (1, "/log".into()));

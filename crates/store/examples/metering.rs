@@ -57,7 +57,7 @@ async fn measure(calls: u32) {
     let new = NewSession {
         tenant: tenant.clone(),
         session,
-        context: json!({}),
+        context: "{}".to_owned(),
         snapshots: vec![],
         sessions_max: 10,
     };

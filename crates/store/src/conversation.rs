@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use palisade_protocol::{Item, SessionId, TurnId};
 
 use crate::engine::query;
-use crate::read::{corrupt, from_json, reading};
+use crate::read::{corrupt, from_json, in_slices, reading};
 use crate::{Store, StoreError};
 
 /// An item with its place in the conversation.
@@ -55,6 +55,6 @@ impl Store {
                 item: from_json("an item", &body)?,
             })
         };
-        Ok((rows.into_iter().map(item).collect::<Result<_, StoreError>>()?, more))
+        Ok((in_slices(rows, |row| row.2.len(), item).await?, more))
     }
 }

@@ -5,6 +5,7 @@
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use futures_util::{StreamExt as _, stream::BoxStream};
 use sqlx::postgres::{PgArguments, PgPool, PgRow};
@@ -13,11 +14,17 @@ use sqlx::{
     Arguments, AssertSqlSafe, Encode, Executor, FromRow, PgConnection, Postgres, SqlSafeStr, SqlStr, Sqlite,
     SqliteConnection, Type,
 };
+use tokio::sync::Semaphore;
 
 use crate::error::{Fault, fault_of};
 
 /// Connections that read a database server: each answer is a way there and back, so more are on the way at once.
 pub(crate) const POSTGRES_READERS_MAX: u32 = 16;
+
+/// Of these, those that one owner reads with at a time.
+const POSTGRES_READERS_OF_OWNER_MAX: usize = 4;
+/// The same of a file, where a reader is a thread.
+const SQLITE_READERS_OF_OWNER_MAX: usize = 2;
 
 /// Where a store is.
 #[derive(Clone)]
@@ -38,11 +45,37 @@ impl std::fmt::Debug for StoreUrl {
     }
 }
 
-/// Connections that read.
+/// Connections that read, which all owners share.
 #[derive(Clone, Debug)]
-pub(crate) enum Readers {
+pub(crate) enum Pool {
     Sqlite(SqlitePool),
     Postgres(PgPool),
+}
+
+/// One owner's share of them. It asks for so many at a time and no more, so that the pool, which serves whoever came
+/// first, serves owners in turn.
+#[derive(Clone, Debug)]
+pub(crate) struct Readers {
+    pool: Pool,
+    places: Arc<Semaphore>,
+}
+
+impl Readers {
+    pub(crate) fn new(pool: Pool) -> Self {
+        let places = match pool {
+            Pool::Sqlite(_) => SQLITE_READERS_OF_OWNER_MAX,
+            Pool::Postgres(_) => POSTGRES_READERS_OF_OWNER_MAX,
+        };
+        Self { pool, places: Arc::new(Semaphore::new(places)) }
+    }
+
+    pub(crate) fn for_another_owner(&self) -> Self {
+        Self::new(self.pool.clone())
+    }
+
+    pub(crate) fn is_shared(&self) -> bool {
+        matches!(self.pool, Pool::Postgres(_))
+    }
 }
 
 /// The connection that writes.
@@ -73,18 +106,14 @@ impl Connection {
 
 /// Where a query runs: a reader or the writing connection.
 pub(crate) enum Target<'a> {
-    SqlitePool(&'a SqlitePool),
+    Readers(&'a Readers),
     Sqlite(&'a mut SqliteConnection),
-    PostgresPool(&'a PgPool),
     Postgres(&'a mut PgConnection),
 }
 
 impl<'a> From<&'a Readers> for Target<'a> {
     fn from(readers: &'a Readers) -> Self {
-        match readers {
-            Readers::Sqlite(pool) => Self::SqlitePool(pool),
-            Readers::Postgres(pool) => Self::PostgresPool(pool),
-        }
+        Self::Readers(readers)
     }
 }
 
@@ -218,29 +247,37 @@ impl<'q> Query<'q> {
     pub(crate) async fn each<T: Columns>(
         self,
         target: impl Into<Target<'_>>,
-        mut taken: impl FnMut(T) -> ControlFlow<()>,
+        taken: impl FnMut(T) -> ControlFlow<()>,
     ) -> Result<(), sqlx::Error> {
         match target.into() {
-            Target::SqlitePool(pool) => take_rows(pool.fetch(self.on_sqlite()?), taken).await,
+            Target::Readers(readers) => self.each_of(readers, taken).await,
             Target::Sqlite(connection) => take_rows(connection.fetch(self.on_sqlite()?), taken).await,
-            Target::PostgresPool(pool) => {
-                let (mut is_untouched, mut stale) = (true, 0);
-                loop {
-                    let rows = pool.fetch(self.on_postgres()?);
-                    let tracked = |row| {
-                        is_untouched = false;
-                        taken(row)
-                    };
-                    match take_rows(rows, tracked).await {
-                        // Every connection of the pool may be one that the database has closed since.
-                        Err(error) if is_untouched && stale < POSTGRES_READERS_MAX && is_broken(&error) => {
-                            stale += 1;
-                        }
-                        done => return done,
-                    }
-                }
-            }
             Target::Postgres(connection) => take_rows(connection.fetch(self.on_postgres()?), taken).await,
+        }
+    }
+
+    async fn each_of<T: Columns>(
+        self,
+        readers: &Readers,
+        mut taken: impl FnMut(T) -> ControlFlow<()>,
+    ) -> Result<(), sqlx::Error> {
+        let _place = readers.places.acquire().await.map_err(|_| sqlx::Error::PoolClosed)?;
+        let pool = match &readers.pool {
+            Pool::Sqlite(pool) => return take_rows(pool.fetch(self.on_sqlite()?), taken).await,
+            Pool::Postgres(pool) => pool,
+        };
+        let (mut is_untouched, mut stale) = (true, 0);
+        loop {
+            let rows = pool.fetch(self.on_postgres()?);
+            let tracked = |row| {
+                is_untouched = false;
+                taken(row)
+            };
+            match take_rows(rows, tracked).await {
+                // Every connection of the pool may be one that the database has closed since.
+                Err(error) if is_untouched && stale < POSTGRES_READERS_MAX && is_broken(&error) => stale += 1,
+                done => return done,
+            }
         }
     }
 

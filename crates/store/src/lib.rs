@@ -15,6 +15,7 @@ mod lifetimes;
 mod link;
 mod metering;
 mod notices;
+mod queue;
 mod read;
 mod servers;
 mod sessions;
@@ -42,17 +43,19 @@ pub use servers::ServerBeat;
 pub use vault::{StoredCredential, StoredDataKey, StoredKek, TenantVault, VaultChange, VaultHead};
 pub use write::{ClientAnswer, Commit, IdempotencyKey, NewSession, NewTurn};
 
-use engine::{Connection, Readers};
+use engine::{Connection, Pool, Readers};
 use link::{Link, Source};
 
 /// Connections that read a file; the one that writes is apart.
-const SQLITE_READERS_MAX: u32 = 4;
+const SQLITE_READERS_MAX: u32 = 8;
 
-/// The store of one server: a handle that is cheap to clone.
+/// The store of one server, as one owner uses it: a tenant, or the server itself. Owners take turns at the writer, and
+/// each has a bounded number of readers. Cheap to clone; clones are the same owner.
 #[derive(Clone, Debug)]
 pub struct Store {
     readers: Readers,
-    writer: writer::Writer,
+    writer: queue::Owner,
+    stop: writer::Stop,
     wakers: follow::Wakers,
     server: watch::Receiver<String>,
 }
@@ -84,7 +87,7 @@ impl Store {
                     // The file is local: a connection that was good stays good, and asking costs a change of threads.
                     .test_before_acquire(false)
                     .connect_lazy_with(options.clone().read_only(true));
-                (Link::new(Source::Sqlite { options, wal: link::wal_of(file) }), Readers::Sqlite(readers))
+                (Link::new(Source::Sqlite { options, wal: link::wal_of(file) }), Pool::Sqlite(readers))
             }
             StoreUrl::Postgres(url) => {
                 let options = link::postgres_options(url)
@@ -94,7 +97,7 @@ impl Store {
                     .acquire_timeout(link::READ_WAIT_MAX)
                     .test_before_acquire(false)
                     .connect_lazy_with(options.clone());
-                (Link::new(Source::Postgres { options }), Readers::Postgres(readers))
+                (Link::new(Source::Postgres { options }), Pool::Postgres(readers))
             }
         };
         let place = link.place();
@@ -108,30 +111,40 @@ impl Store {
         let place = link.place();
         link.migrated().await.map_err(|source| StoreError::Open { place, source })?;
         let mut tasks: Vec<StoreTask> = Vec::new();
-        if let Readers::Postgres(pool) = &readers {
+        if let Pool::Postgres(pool) = &readers {
             let own = server.clone();
             let is_own = move |name: &str| *own.borrow() == name;
             tasks.push(Box::pin(notices::listen(pool.clone(), wakers.clone(), is_own, sender)));
         }
-        let (writer, task) = writer::start(link, wakers.clone(), named);
+        let stop = writer::Stop::default();
+        let (writer, task) = writer::start(link, wakers.clone(), named, stop.clone());
         tasks.push(Box::pin(task));
-        Ok(OpenStore { store: Self { readers, writer, wakers, server }, tasks, notices })
+        Ok(OpenStore {
+            store: Self { readers: Readers::new(readers), writer, stop, wakers, server },
+            tasks,
+            notices,
+        })
     }
 
     /// Whether other servers may use the same database at the same time.
     pub fn is_shared(&self) -> bool {
-        matches!(self.readers, Readers::Postgres(_))
+        self.readers.is_shared()
+    }
+
+    /// The same store for another owner, with a share of its own.
+    #[must_use]
+    pub fn for_another_owner(&self) -> Self {
+        Self { readers: self.readers.for_another_owner(), writer: self.writer.another(), ..self.clone() }
     }
 
     /// The server stops: from now on a database that is away is waited for only a few seconds.
     pub fn hurry(&self) {
-        self.writer.hurry();
+        self.stop.hurry();
     }
 
     /// Finishes what was asked before, and ends the writer: every later write is [`StoreError::Stopped`]. A database in
     /// a file is then whole in that file alone.
     pub async fn close(&self) {
-        // Stopped already is as good.
-        let _ = self.writer.write(write::Write::Close).await;
+        self.writer.close().await;
     }
 }

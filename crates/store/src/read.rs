@@ -111,7 +111,8 @@ impl Store {
             .bind(after.id.as_str()),
         };
         let rows = rows.bind(limit as i64).all::<SessionRow>(&self.readers).await;
-        rows.map_err(reading("sessions"))?.into_iter().map(SessionRow::into_session).collect()
+        let rows = rows.map_err(reading("sessions"))?;
+        in_slices(rows, |_| SESSION_BYTES, SessionRow::into_session).await
     }
 
     /// What the session keeps from its creation.
@@ -139,7 +140,7 @@ impl Store {
     pub async fn items(&self, session: &SessionId) -> Result<Vec<Item>, StoreError> {
         let rows = query("SELECT body FROM item WHERE session_id = $1 ORDER BY idx").bind(session.as_str());
         let rows = rows.all::<(String,)>(&self.readers).await.map_err(reading("items"))?;
-        rows.iter().map(|(body,)| from_json("an item", body)).collect()
+        in_slices(rows, |(body,)| body.len(), |(body,)| from_json("an item", &body)).await
     }
 
     /// What one turn has added to its session's conversation, oldest first.
@@ -147,7 +148,7 @@ impl Store {
         let rows = query("SELECT body FROM item WHERE session_id = $1 AND turn_id = $2 ORDER BY idx");
         let rows = rows.bind(session.as_str()).bind(turn.as_str());
         let rows = rows.all::<(String,)>(&self.readers).await.map_err(reading("items"))?;
-        rows.iter().map(|(body,)| from_json("an item", body)).collect()
+        in_slices(rows, |(body,)| body.len(), |(body,)| from_json("an item", &body)).await
     }
 
     /// A turn, by its id alone: ask for its session before showing it to anybody.
@@ -247,6 +248,30 @@ impl Store {
         let one = query("SELECT CAST(1 AS BIGINT)").one::<(i64,)>(&self.readers).await;
         one.map(drop).map_err(reading("anything"))
     }
+}
+
+/// After so many bytes a reader of many rows lets others on.
+const SLICE_BYTES: usize = 128 * 1024;
+/// What reading a session's row is taken for.
+const SESSION_BYTES: usize = 2 * 1024;
+
+/// Understands many rows, and lets other tasks on now and then: a conversation may be long, and they have this thread
+/// only.
+pub(crate) async fn in_slices<R, T>(
+    rows: Vec<R>,
+    bytes: impl Fn(&R) -> usize,
+    read: impl Fn(R) -> Result<T, StoreError>,
+) -> Result<Vec<T>, StoreError> {
+    let (mut all, mut slice) = (Vec::with_capacity(rows.len()), 0);
+    for row in rows {
+        slice += bytes(&row);
+        all.push(read(row)?);
+        if slice >= SLICE_BYTES {
+            slice = 0;
+            tokio::task::yield_now().await;
+        }
+    }
+    Ok(all)
 }
 
 /// Keys that were taken then or before are free again.

@@ -69,7 +69,7 @@ pub(crate) async fn create(db: &mut Connection, new: &NewSession) -> Result<u64,
     .bind(&to_json("metadata", &session.metadata)?)
     .bind(&to_json("file_access", &session.file_access)?)
     .bind(&session.model)
-    .bind(&new.context.to_string())
+    .bind(&new.context)
     .bind(&to_json("snapshots", &new.snapshots)?)
     .execute(db)
     .await
@@ -121,8 +121,8 @@ async fn settle_running(db: &mut Connection, session: &SessionId, now: f64) -> R
     Ok(())
 }
 
-/// Deletes the session, its turns and its items. Its events are orphans from then on, which no reader can name,
-/// and the sweep takes them in small bites.
+/// Deletes the session and its turns. Its events and items are orphans from then on, which no reader can name, and the
+/// sweep takes them in small bites.
 pub(crate) async fn delete(
     db: &mut Connection,
     tenant: &TenantName,
@@ -149,7 +149,7 @@ pub(crate) async fn delete(
          ON CONFLICT (turn_id) DO NOTHING",
         "DELETE FROM client_result WHERE turn_id IN (SELECT id FROM turn WHERE session_id = $1)",
         "DELETE FROM turn WHERE session_id = $1",
-        "DELETE FROM item WHERE session_id = $1",
+        "INSERT INTO evictable_session (session_id) VALUES ($1) ON CONFLICT (session_id) DO NOTHING",
     ] {
         let statement = query(statement).bind(session.as_str());
         statement.execute(&mut *db).await.map_err(writing("a session"))?;

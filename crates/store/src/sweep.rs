@@ -21,6 +21,34 @@ impl Store {
     pub async fn sweep_events(&self, ended_before: f64, rows_max: i64) -> Result<u64, StoreError> {
         self.writer.write(Write::SweepEvents { ended_before, rows_max }).await
     }
+
+    /// Deletes at most `rows_max` items of sessions that are gone; returns how many went.
+    pub async fn sweep_items(&self, rows_max: i64) -> Result<u64, StoreError> {
+        self.writer.write(Write::SweepItems { rows_max }).await
+    }
+}
+
+/// Takes the items of sessions that are gone; the number is of items. Two servers may sweep at a time: then one finds
+/// less.
+pub(crate) async fn items(db: &mut Connection, rows_max: i64) -> Result<u64, StoreError> {
+    let sessions = query("SELECT session_id FROM evictable_session LIMIT $1").bind(TURNS_PER_SWEEP_MAX);
+    let sessions = sessions.all::<(String,)>(&mut *db).await.map_err(writing("old items"))?;
+    let mut swept = 0;
+    for (session,) in sessions {
+        let left = rows_max - swept;
+        let gone = query(
+            "DELETE FROM item WHERE session_id = $1
+               AND idx < (SELECT COALESCE(MIN(idx), 0) FROM item WHERE session_id = $1) + $2",
+        );
+        let gone = gone.bind(&session).bind(left).execute(&mut *db).await.map_err(writing("old items"))?;
+        swept += gone.cast_signed();
+        if gone.cast_signed() == left {
+            break;
+        }
+        let done = query("DELETE FROM evictable_session WHERE session_id = $1").bind(&session);
+        done.execute(&mut *db).await.map_err(writing("old items"))?;
+    }
+    Ok(swept.unsigned_abs())
 }
 
 pub(crate) async fn keys(db: &mut Connection, created_by: f64, rows_max: i64) -> Result<u64, StoreError> {

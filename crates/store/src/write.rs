@@ -20,8 +20,8 @@ pub struct NewSession {
     pub tenant: TenantName,
     /// Its record.
     pub session: Session,
-    /// What it keeps from its creation, in the runtime's own form.
-    pub context: Value,
+    /// What it keeps from its creation, as JSON, in the runtime's own form.
+    pub context: String,
     /// The snapshots of skills that it keeps, by name.
     pub snapshots: Vec<String>,
     /// How many sessions its tenant may have, this one included.
@@ -160,6 +160,9 @@ pub(crate) enum Write {
         ended_before: f64,
         rows_max: i64,
     },
+    SweepItems {
+        rows_max: i64,
+    },
     Vault(Box<VaultWrite>),
     RegisterServer {
         server: String,
@@ -171,8 +174,6 @@ pub(crate) enum Write {
     },
     RemoveOtherServers,
     Leave,
-    /// The last write there is.
-    Close,
 }
 
 impl Write {
@@ -190,6 +191,23 @@ impl Write {
 }
 
 impl Write {
+    /// What it holds of what may be large, in bytes: what it costs to keep it waiting.
+    pub(crate) fn bytes(&self) -> usize {
+        let of_events = |events: &[RenderedEvent]| events.iter().map(|event| event.data.len()).sum::<usize>();
+        let of_items = |items: &[Item]| items.iter().map(item_bytes).sum::<usize>();
+        match self {
+            Self::CreateSession(new) => new.context.len(),
+            Self::StartTurn(NewTurn { events, items, .. })
+            | Self::Commit(Commit { events, items, .. })
+            | Self::EndUnsettled { commit: Commit { events, items, .. }, .. } => {
+                of_events(events) + of_items(items)
+            }
+            Self::AnswerCalls { answers, .. } => answers.iter().map(|answer| answer.content.len()).sum(),
+            Self::SetMetadata { value, .. } => value.as_str().map_or(0, str::len),
+            _ => 0,
+        }
+    }
+
     /// Whether it may look at money or usage, or change any.
     pub(crate) fn touches_money(&self) -> bool {
         match self {
@@ -211,13 +229,13 @@ impl Write {
             | Self::SweepKeys { .. }
             | Self::SetMetadata { .. }
             | Self::SweepEvents { .. }
+            | Self::SweepItems { .. }
             | Self::RegisterServer { .. }
             | Self::Beat
             | Self::RemoveServer { .. }
             | Self::RemoveOtherServers
             | Self::Leave
-            | Self::Vault(_)
-            | Self::Close => false,
+            | Self::Vault(_) => false,
         }
     }
 }
@@ -246,13 +264,13 @@ pub(crate) async fn apply(db: &mut Connection, server: &str, write: &Write) -> R
         Write::TakeOver { turn, generation, .. } => turns::take_over(db, server, turn, *generation).await,
         Write::SweepKeys { created_by, rows_max } => sweep::keys(db, *created_by, *rows_max).await,
         Write::SweepEvents { ended_before, rows_max } => sweep::events(db, *ended_before, *rows_max).await,
+        Write::SweepItems { rows_max } => sweep::items(db, *rows_max).await,
         Write::Vault(write) => vault::apply(db, server, write).await,
         Write::RegisterServer { server } => servers::register(db, server).await,
         Write::Beat => servers::beat(db, server).await,
         Write::RemoveServer { server, beats } => servers::remove(db, server, *beats).await,
         Write::RemoveOtherServers => servers::remove_others(db, server).await,
         Write::Leave => servers::leave(db, server).await,
-        Write::Close => Ok(0),
     }
 }
 
@@ -269,5 +287,16 @@ pub(crate) fn unless_taken(what: &'static str, taken: StoreError) -> impl FnOnce
     move |source| match source.as_database_error() {
         Some(error) if error.is_unique_violation() => taken,
         _ => StoreError::Write { what, source },
+    }
+}
+
+fn item_bytes(item: &Item) -> usize {
+    match item {
+        Item::UserMessage { text } => text.len(),
+        Item::AssistantMessage { text, reasoning, calls, .. } => {
+            text.len() + reasoning.len() + calls.iter().map(|call| call.arguments.len()).sum::<usize>()
+        }
+        Item::ToolFinished { output, .. } => output.content.len(),
+        Item::ToolStarted { .. } | Item::ToolRequested { .. } | Item::TurnEnded { .. } => 0,
     }
 }

@@ -1,25 +1,20 @@
 //! The one writer: takes whatever is waiting, applies each write for itself, commits once, answers all.
 //!
-//! A write that was answered is on the disk. The queue is bounded; who writes faster than the disk waits. A database
-//! on another machine that cannot be reached is waited for, for a while; nothing is written twice by that.
+//! A write that was answered is on the disk. Whose write comes next is the queue's to say. A database on another machine that cannot be reached is waited for, for a while; nothing is written twice by that.
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::watch;
 
 use crate::error::Fault;
 use crate::follow::Wakers;
 use crate::link::Link;
 use crate::notices::Told;
+use crate::queue::{self, Answer, Groups, Owner};
 use crate::turns::{append_all, append_all_at_once};
 use crate::write::{Commit, NewTurn, Write, apply};
 use crate::{StoreError, ledger};
-
-/// Writes that may wait; beyond it callers wait for room.
-const QUEUE_MAX: usize = 1024;
-/// Writes in one transaction.
-const GROUP_MAX: usize = 256;
 
 /// Groups between two looks at the size of the write-ahead log.
 const GROUPS_PER_LOOK: u32 = 256;
@@ -39,37 +34,20 @@ const LAST_TRY_MAX: Duration = Duration::from_secs(1);
 const OUTAGE_PAUSE_MIN: Duration = Duration::from_millis(50);
 const OUTAGE_PAUSE_MAX: Duration = Duration::from_secs(1);
 
-type Answer = Result<u64, StoreError>;
-type Reply = oneshot::Sender<Answer>;
-
-#[derive(Clone, Debug)]
-pub(crate) struct Writer {
-    queue: mpsc::Sender<(Write, Reply)>,
-    stop: Stop,
-}
-
 /// When the server began to stop: from then on a lost database is waited for no longer than [`STOP_OUTAGE_MAX`].
 #[derive(Clone, Debug, Default)]
-struct Stop(Arc<OnceLock<Instant>>);
+pub(crate) struct Stop(Arc<OnceLock<Instant>>);
 
 impl Stop {
+    /// From now on nobody waits long for a database that is away.
+    pub(crate) fn hurry(&self) {
+        self.0.get_or_init(Instant::now);
+    }
+
     /// How long a lost database may still be tried for, of this long altogether since `began`.
     fn left(&self, began: Instant, whole: Duration) -> Duration {
         let left = whole.saturating_sub(began.elapsed());
         self.0.get().map_or(left, |stop| left.min(STOP_OUTAGE_MAX.saturating_sub(stop.elapsed())))
-    }
-}
-
-impl Writer {
-    /// From now on nobody waits long for a database that is away.
-    pub(crate) fn hurry(&self) {
-        self.stop.0.get_or_init(Instant::now);
-    }
-
-    pub(crate) async fn write(&self, write: Write) -> Answer {
-        let (reply, answer) = oneshot::channel();
-        self.queue.send((write, reply)).await.map_err(|_| StoreError::Stopped)?;
-        answer.await.map_err(|_| StoreError::Stopped)?
     }
 }
 
@@ -78,10 +56,10 @@ pub(crate) fn start(
     link: Link,
     wakers: Wakers,
     server: watch::Sender<String>,
-) -> (Writer, impl Future<Output = ()> + Send) {
-    let (queue, waiting) = mpsc::channel(QUEUE_MAX);
-    let stop = Stop::default();
-    (Writer { queue, stop: stop.clone() }, write_groups(link, wakers, server, stop, waiting))
+    stop: Stop,
+) -> (Owner, impl Future<Output = ()> + Send) {
+    let (owner, groups) = queue::channel();
+    (owner, write_groups(link, wakers, server, stop, groups))
 }
 
 async fn write_groups(
@@ -89,14 +67,13 @@ async fn write_groups(
     wakers: Wakers,
     server: watch::Sender<String>,
     stop: Stop,
-    mut waiting: mpsc::Receiver<(Write, Reply)>,
+    mut groups: Groups,
 ) {
-    let mut group = Vec::with_capacity(GROUP_MAX);
-    let mut groups: u32 = 0;
-    while waiting.recv_many(&mut group, GROUP_MAX).await > 0 {
-        let (writes, replies): (Vec<Write>, Vec<Reply>) = group.drain(..).unzip();
+    let mut written: u32 = 0;
+    while let Some(group) = groups.next().await {
+        let (writes, replies): (Vec<_>, Vec<_>) =
+            group.into_iter().map(|waiting| (waiting.write, waiting.reply)).unzip();
         let name = server.borrow().clone();
-        let is_last = writes.iter().any(|write| matches!(write, Write::Close));
         match write_group(&mut link, &name, &stop, &writes).await {
             Ok(answers) => {
                 for ((write, reply), answer) in writes.into_iter().zip(replies).zip(answers) {
@@ -118,15 +95,12 @@ async fn write_groups(
                 }
             }
         }
-        if is_last {
-            link.fold_wal().await;
-            break;
-        }
-        groups = groups.wrapping_add(1);
-        if groups.is_multiple_of(GROUPS_PER_LOOK) {
+        written = written.wrapping_add(1);
+        if written.is_multiple_of(GROUPS_PER_LOOK) {
             link.keep_wal_small().await;
         }
     }
+    link.fold_wal().await;
     link.close().await;
 }
 

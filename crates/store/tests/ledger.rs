@@ -26,7 +26,6 @@ use palisade_store::{
 };
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use serde_json::json;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::task::JoinSet;
@@ -88,7 +87,7 @@ async fn make_session(store: &Store, n: u32) {
     let new = NewSession {
         tenant: tenant(),
         session,
-        context: json!({}),
+        context: "{}".to_owned(),
         snapshots: vec![],
         sessions_max: 1_000_000,
     };

@@ -15,7 +15,6 @@ use palisade_store::{
 };
 use palisade_testkit::postgres::Postgres;
 use palisade_testkit::wait_for;
-use serde_json::Value;
 use sqlx::Connection as _;
 use tokio::sync::mpsc;
 
@@ -65,7 +64,8 @@ async fn create(store: &Store, n: u8, sessions_max: u64) -> Result<(), StoreErro
         last_response_id: None,
         locked: vec![],
     };
-    let new = NewSession { tenant: tenant(), session, context: Value::Null, snapshots: vec![], sessions_max };
+    let new =
+        NewSession { tenant: tenant(), session, context: "null".to_owned(), snapshots: vec![], sessions_max };
     store.create_session(new).await
 }
 

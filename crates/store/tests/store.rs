@@ -65,7 +65,7 @@ fn new_session(tenant: &TenantName, id: &SessionId) -> NewSession {
             locked: vec![],
         },
         snapshots: vec![],
-        context: json!({"skills": []}),
+        context: json!({"skills": []}).to_string(),
         sessions_max: 10,
     }
 }
@@ -269,6 +269,7 @@ async fn a_deleted_session_leaves_nothing_after_the_sweep(engine: Engine) {
     f.start(1).await.unwrap();
     f.store.delete_session(&f.tenant, &f.session, 3.0).await.unwrap();
     assert_eq!(f.store.turn(&turn_id(1)).await.unwrap(), None);
+    assert_eq!(f.store.sweep_items(100).await.unwrap(), 1);
     assert!(f.store.items(&f.session).await.unwrap().is_empty());
     assert_eq!(f.store.sweep_events(1777223001.0, 100).await.unwrap(), 1);
     assert!(matches!(f.store.commit(f.commit(1, 1, false)).await, Err(StoreError::Fenced(_))));

@@ -2,6 +2,7 @@
 //!
 //! Only tests, benches and the project's own automation use it; nothing here may be linked into the product.
 
+pub mod attack;
 pub mod origin;
 pub mod postgres;
 pub mod probes;

@@ -4,14 +4,16 @@
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
-use std::io::{Read as _, Write};
+use std::fs::File;
+use std::io::{self, Read as _, Take, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use palisade_beneath::{Kind, Metadata, Root};
 use palisade_protocol::WorkspacePath;
 use palisade_protocol::scope::Scope;
 use zip::result::ZipError;
-use zip::write::SimpleFileOptions;
+use zip::write::{SimpleFileOptions, StreamWriter};
 use zip::{CompressionMethod, ZipWriter};
 
 use crate::tree::{self, Leaf, LeftOut, WalkError};
@@ -21,6 +23,12 @@ use crate::{Workspace, WorkspaceError, list};
 pub const ARCHIVE_ENTRIES_MAX: usize = 50_000;
 /// Content of one archive before compression, in bytes; a sparse file counts with its full length.
 pub const ARCHIVE_BYTES_MAX: u64 = 4_000_000_000;
+/// A piece of an archive is given out once it has so many bytes.
+const PIECE_BYTES: usize = 64 * 1024;
+/// Read of a file in one step, in bytes.
+const STEP_BYTES: u64 = 64 * 1024;
+/// Steps for one piece: what is read for it, and how long it holds a thread, is bounded however well it packs.
+const PIECE_STEPS_MAX: usize = 32;
 
 /// A directory that fits into an archive.
 #[derive(Debug)]
@@ -33,7 +41,7 @@ pub struct Archive {
 }
 
 impl Workspace {
-    /// Measures the directory at `path` for an archive of it; `Archive::write_zip` then streams it.
+    /// Measures the directory at `path` for an archive of it; [`Archive::into_pieces`] then makes it.
     pub fn archive(&self, scope: &Scope, path: &WorkspacePath) -> Result<Archive, WorkspaceError> {
         let place = self.readable(scope, path)?;
         let over = |bound| WorkspaceError::ArchiveTooLarge { path: path.clone(), bound };
@@ -61,36 +69,113 @@ impl Workspace {
 }
 
 impl Archive {
-    /// Streams the archive. What vanished since it was measured is not in it; a file that grew is cut at its
+    /// Begins to make it, piece by piece.
+    pub fn into_pieces(self) -> ArchivePieces {
+        let made = Made::default();
+        let (zip, names) = (ZipWriter::new_stream(made.clone()), entry_names(&self.leaves));
+        ArchivePieces { archive: self, names, next: 0, file: None, zip: Some(zip), made }
+    }
+}
+
+/// An archive that is being made. A piece is made when somebody asks for it, so that whoever does not read on holds
+/// memory and no thread.
+pub struct ArchivePieces {
+    archive: Archive,
+    /// One for each leaf.
+    names: Vec<String>,
+    /// The leaf that comes next.
+    next: usize,
+    /// The rest of the file that is being packed.
+    file: Option<Take<File>>,
+    /// `None` once it is finished.
+    zip: Option<ZipWriter<StreamWriter<Made>>>,
+    made: Made,
+}
+
+impl ArchivePieces {
+    /// The next bytes; `None` after the last. It works for a bounded time: a piece may be empty, where what was read
+    /// has packed well. What vanished since the archive was measured is not in it; a file that grew is cut at its
     /// measured length. What had to be left out is named in a text at the end.
-    pub fn write_zip(mut self, out: impl Write) -> Result<(), WorkspaceError> {
-        let path = self.path.clone();
-        let failed = |error| WorkspaceError::Archive(path.clone(), error);
-        let mut zip = ZipWriter::new_stream(out);
-        let names = entry_names(&self.leaves);
-        for (leaf, name) in self.leaves.iter().zip(&names) {
-            if leaf.is_directory {
-                zip.add_directory(name, options(&leaf.metadata)).map_err(|e| failed(io_error(e)))?;
-                continue;
-            }
-            match self.root.look_up(&self.base.join(&leaf.path)).and_then(|node| node.open_file()) {
-                Ok(file) => {
-                    zip.start_file(name, options(&leaf.metadata)).map_err(|e| failed(io_error(e)))?;
-                    std::io::copy(&mut file.take(leaf.metadata.size), &mut zip).map_err(failed)?;
-                }
-                Err(error) if tree::is_gone(&error) => {}
-                Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-                    self.left_out.push(leaf.path.clone(), "its permissions do not allow to read it");
-                }
-                Err(_) => self.left_out.push(leaf.path.clone(), "it could not be opened"),
-            }
+    pub fn next_piece(&mut self) -> Result<Option<Vec<u8>>, WorkspaceError> {
+        let mut steps = 0;
+        while steps < PIECE_STEPS_MAX && self.made.len() < PIECE_BYTES && self.zip.is_some() {
+            self.step().map_err(|error| WorkspaceError::Archive(self.archive.path.clone(), error))?;
+            steps += 1;
         }
-        if self.left_out.count > 0 {
+        let piece = self.made.take();
+        Ok((!piece.is_empty() || self.zip.is_some()).then_some(piece))
+    }
+
+    /// Packs so many bytes more of the file that is open, or begins the next one, or ends the archive.
+    fn step(&mut self) -> io::Result<()> {
+        let Some(zip) = &mut self.zip else { return Ok(()) };
+        if let Some(file) = &mut self.file {
+            if io::copy(&mut file.by_ref().take(STEP_BYTES), zip)? == 0 {
+                self.file = None;
+            }
+            return Ok(());
+        }
+        let archive = &mut self.archive;
+        let Some((leaf, name)) = archive.leaves.get(self.next).zip(self.names.get(self.next)) else {
+            return self.finish();
+        };
+        self.next += 1;
+        let options = options(&leaf.metadata);
+        if leaf.is_directory {
+            return zip.add_directory(name, options).map_err(io_error);
+        }
+        match archive.root.look_up(&archive.base.join(&leaf.path)).and_then(|node| node.open_file()) {
+            Ok(file) => {
+                zip.start_file(name, options).map_err(io_error)?;
+                self.file = Some(file.take(leaf.metadata.size));
+            }
+            Err(error) if tree::is_gone(&error) => {}
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                archive.left_out.push(leaf.path.clone(), "its permissions do not allow to read it");
+            }
+            Err(_) => archive.left_out.push(leaf.path.clone(), "it could not be opened"),
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        let Some(mut zip) = self.zip.take() else { return Ok(()) };
+        if self.archive.left_out.count > 0 {
             let options = SimpleFileOptions::default().compression_method(CompressionMethod::Deflated);
-            zip.start_file(note_name(&names), options).map_err(|e| failed(io_error(e)))?;
-            zip.write_all(note(&self.left_out).as_bytes()).map_err(failed)?;
+            zip.start_file(note_name(&self.names), options).map_err(io_error)?;
+            zip.write_all(note(&self.archive.left_out).as_bytes())?;
         }
-        zip.finish().and_then(|stream| Ok(stream.into_inner().flush()?)).map_err(|e| failed(io_error(e)))
+        zip.finish().map(drop).map_err(io_error)
+    }
+}
+
+/// What was packed and not taken yet.
+#[derive(Debug, Clone, Default)]
+struct Made(Arc<Mutex<Vec<u8>>>);
+
+impl Made {
+    fn take(&self) -> Vec<u8> {
+        std::mem::take(&mut self.lock())
+    }
+
+    fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    // Bytes are whole after any panic.
+    fn lock(&self) -> MutexGuard<'_, Vec<u8>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Write for Made {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.lock().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -184,9 +269,9 @@ fn note(left_out: &LeftOut) -> String {
     text
 }
 
-fn io_error(error: ZipError) -> std::io::Error {
+fn io_error(error: ZipError) -> io::Error {
     match error {
         ZipError::Io(error) => error,
-        error => std::io::Error::other(error),
+        error => io::Error::other(error),
     }
 }

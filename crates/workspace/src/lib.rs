@@ -33,7 +33,7 @@ use palisade_protocol::scope::LockedFolder;
 
 use crate::changes::Changes;
 
-pub use archive::{ARCHIVE_BYTES_MAX, ARCHIVE_ENTRIES_MAX, Archive};
+pub use archive::{ARCHIVE_BYTES_MAX, ARCHIVE_ENTRIES_MAX, Archive, ArchivePieces};
 pub use condition::{Conditions, Tag, Tags, Validators, Verdict};
 pub use error::WorkspaceError;
 pub use homes::Homes;

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use palisade_protocol::{FileAccess, SessionId};
+use palisade_protocol::{FileAccess, SessionId, TenantName};
 use palisade_sandbox::{
     Cgroups, Controller, Limits, Rootfs, RunExit, RunRequest, Sandbox, SandboxConfig, SandboxFactory,
     SandboxSpec,
@@ -208,6 +208,7 @@ impl Bench {
         let scope = FileAccess::default().scope_for(&session)?;
         let workspace = self.workspace.clone();
         let spec = SandboxSpec {
+            tenant: TenantName::parse("bench")?,
             session,
             home: self.home.clone(),
             workspace,

@@ -11,6 +11,7 @@ mod floor;
 mod marker;
 mod memory;
 mod money;
+mod neighbour;
 mod report;
 mod restart;
 mod row;
@@ -39,6 +40,9 @@ pub(crate) struct BenchArgs {
     /// Only the egress proxy beside others
     #[arg(long, conflicts_with = "files")]
     egress: bool,
+    /// Only what a tenant notices of a hostile one
+    #[arg(long, conflicts_with_all = ["files", "egress"])]
+    neighbour: bool,
     /// Also write the figures here, for machines
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -61,6 +65,7 @@ struct Counts {
     turns_left: usize,
     metered_calls: usize,
     ledger_rows: usize,
+    neighbour_rounds: usize,
     egress: egress::Counts,
 }
 
@@ -83,6 +88,7 @@ impl Counts {
                 turns_left: 1,
                 metered_calls: 200,
                 ledger_rows: 20_000,
+                neighbour_rounds: 30,
                 egress: egress::Counts { tunnels: 1_000, gigabytes: 0.5, requests: 1_600, idle: 1_000 },
             }
         } else {
@@ -102,6 +108,7 @@ impl Counts {
                 turns_left: 2,
                 metered_calls: 2_000,
                 ledger_rows: 1_000_000,
+                neighbour_rounds: 200,
                 egress: egress::Counts { tunnels: 5_000, gigabytes: 5.0, requests: 12_800, idle: 10_000 },
             }
         }
@@ -123,9 +130,10 @@ pub(crate) fn bench(args: BenchArgs) -> Result<()> {
         crate::test::require_packages("the bench")?;
         let palisade = build::build(&BuildArgs { debug: false })?.palisade;
         let palisade = palisade.to_str().context("the workspace's path is not UTF-8")?;
-        match args.files {
-            true => runtime.block_on(measure_files(palisade, &counts, &mut report)),
-            false => runtime.block_on(measure(palisade, &counts, &mut report)),
+        match (args.files, args.neighbour) {
+            (true, _) => runtime.block_on(measure_files(palisade, &counts, &mut report)),
+            (_, true) => runtime.block_on(measure_neighbour(palisade, &counts, &mut report)),
+            _ => runtime.block_on(measure(palisade, &counts, &mut report)),
         }
     };
     // What was measured before something failed is worth as much.
@@ -149,6 +157,11 @@ async fn measure_files(palisade: &str, counts: &Counts, report: &mut Report) -> 
     let (rows, floors) = files::measure(&server, counts.large_files, counts.small_files).await?;
     report.figures(rows);
     report.floors(floors);
+    Ok(())
+}
+
+async fn measure_neighbour(palisade: &str, counts: &Counts, report: &mut Report) -> Result<()> {
+    report.figures(neighbour::measure(palisade, counts.neighbour_rounds).await?);
     Ok(())
 }
 
@@ -198,6 +211,7 @@ async fn measure(palisade: &str, counts: &Counts, report: &mut Report) -> Result
     report
         .figures([money::usage(palisade, &upstream, counts.ledger_rows, counts.round_trips, &health).await?]);
     report.floors([append, health, spawn, cage, plain]);
+    measure_neighbour(palisade, counts, report).await?;
     say("bench: restarts");
     let (row, empty) =
         restart::sessions(palisade, &upstream, counts.sessions_on_disk, counts.restarts).await?;

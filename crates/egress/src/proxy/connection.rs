@@ -5,12 +5,13 @@ use std::{io, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 use palisade_protocol::limits::{EGRESS_HEAD_BYTES_MAX, EGRESS_REQUESTS_PER_CONNECTION_MAX};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     DoorState, Shared,
     forward::{self, After},
     tunnel,
-    usage::Usage,
+    usage::{Place, TenantPlace, Tenants, Usage},
 };
 use crate::{
     Kind, Reason, Record, Stream,
@@ -39,13 +40,10 @@ pub(super) async fn serve(shared: Arc<Shared>, door: Arc<DoorState>, stream: Str
 
 /// The same, of which something may have been read.
 pub(super) async fn serve_client(shared: Arc<Shared>, door: Arc<DoorState>, mut client: Client) {
-    let place = Usage::take_place(&door.usage);
-    let of_all = shared.places.clone().try_acquire_owned().map_err(|_| Reason::ProxyConnections);
-    if let Err(reason) =
-        place.as_ref().map(drop).map_err(|reason| *reason).and(of_all.as_ref().map(drop).map_err(|it| *it))
-    {
-        return refuse(&shared, &door, &mut client, &Asked::default(), reason).await;
-    }
+    let _places = match take_places(&shared, &door) {
+        Ok(places) => places,
+        Err(reason) => return refuse(&shared, &door, &mut client, &Asked::default(), reason).await,
+    };
     let mut kept = None;
     for _ in 0..EGRESS_REQUESTS_PER_CONNECTION_MAX {
         let mut asked = Asked::default();
@@ -68,6 +66,20 @@ pub(super) async fn serve_client(shared: Arc<Shared>, door: Arc<DoorState>, mut 
             Err(reason) => return Box::pin(refuse(&shared, &door, &mut client, &asked, reason)).await,
         }
     }
+}
+
+/// A connection's place among its session's, its tenant's and the proxy's. What the server itself asks for needs none of
+/// the proxy's: sessions cannot stand in the way of the models.
+fn take_places(
+    shared: &Shared,
+    door: &DoorState,
+) -> Result<(Place, Option<TenantPlace>, Option<OwnedSemaphorePermit>), Reason> {
+    let place = Usage::take_place(&door.usage)?;
+    let Some(of_tenant) = Tenants::take_place(&shared.tenants, &door.principal)? else {
+        return Ok((place, None, None));
+    };
+    let of_all = shared.places.clone().try_acquire_owned().map_err(|_| Reason::ProxyConnections)?;
+    Ok((place, Some(of_tenant), Some(of_all)))
 }
 
 /// Waits until connections that ask for nothing are not kept any longer.

@@ -37,6 +37,7 @@ use threads::{Arrived, Threads};
 use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub use usage::DoorLimits;
+use usage::Tenants;
 
 use crate::{
     AuditLog, CredentialSource, Credentials, EgressError, Policy, PolicySpec, Principal, Resolver, Stream,
@@ -65,6 +66,8 @@ pub struct ProxySettings {
     pub idle_timeout: Duration,
     /// Clients' connections at a time.
     pub connections_max: usize,
+    /// Of these, the ones that one tenant's sessions have.
+    pub tenant_connections_max: usize,
 }
 
 impl Default for ProxySettings {
@@ -78,6 +81,7 @@ impl Default for ProxySettings {
             body_timeout: Duration::from_secs(written::REQUEST_BODY_SILENCE_MAX_S),
             idle_timeout: Duration::from_millis(written::EGRESS_IDLE_TIMEOUT_MS),
             connections_max: written::EGRESS_CONNECTIONS_MAX,
+            tenant_connections_max: written::EGRESS_TENANT_CONNECTIONS_MAX,
         }
     }
 }
@@ -124,6 +128,7 @@ struct Shared {
     vault: Arc<dyn CredentialSource>,
     open: OpenConnections,
     places: Arc<Semaphore>,
+    tenants: Arc<Tenants>,
     buffers: Buffers,
     threads: Threads,
     listeners: Mutex<Vec<SocketAddr>>,
@@ -155,6 +160,7 @@ impl Proxy {
                 vault: parts.vault,
                 open: OpenConnections::default(),
                 places: Arc::new(Semaphore::new(parts.settings.connections_max)),
+                tenants: Arc::new(Tenants::new(parts.settings.tenant_connections_max)),
                 settings: parts.settings,
                 buffers: Buffers::default(),
                 threads,

@@ -1,19 +1,20 @@
 //! What one session has used of what it may use. Counters only: who asks decides what follows.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     sync::{
-        Mutex,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
 
+use palisade_protocol::TenantName;
 use palisade_protocol::limits::{
     EGRESS_SESSION_BYTES_MAX, EGRESS_SESSION_CONNECTIONS_MAX, EGRESS_WILDCARD_NAMES_PER_MINUTE_MAX,
 };
 
-use crate::{HostName, Reason};
+use crate::{HostName, Principal, Reason};
 
 /// What one door may use.
 #[derive(Debug, Clone, Copy)]
@@ -50,9 +51,62 @@ struct Names {
     seen: HashSet<HostName>,
 }
 
+/// How many connections each tenant has, over all its sessions: no tenant takes every place of the proxy.
+#[derive(Debug)]
+pub(super) struct Tenants {
+    connections_max: usize,
+    /// Only those that have one.
+    connections: Mutex<HashMap<TenantName, usize>>,
+}
+
+impl Tenants {
+    pub(super) fn new(connections_max: usize) -> Self {
+        Self { connections_max, connections: Mutex::default() }
+    }
+
+    /// A place for one more connection of this principal. The server's own are no tenant's.
+    pub(super) fn take_place(
+        tenants: &Arc<Self>,
+        principal: &Principal,
+    ) -> Result<Option<TenantPlace>, Reason> {
+        let Principal::Session { tenant, .. } = principal else { return Ok(None) };
+        let mut connections = tenants.lock();
+        let count = connections.entry(tenant.clone()).or_default();
+        if *count >= tenants.connections_max {
+            return Err(Reason::TenantConnections);
+        }
+        *count += 1;
+        Ok(Some(TenantPlace { tenants: tenants.clone(), tenant: tenant.clone() }))
+    }
+
+    // The map is whole after any panic, so a poisoned lock is still good.
+    fn lock(&self) -> MutexGuard<'_, HashMap<TenantName, usize>> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One connection's place among its tenant's; free again when it is dropped.
+#[derive(Debug)]
+pub(super) struct TenantPlace {
+    tenants: Arc<Tenants>,
+    tenant: TenantName,
+}
+
+impl Drop for TenantPlace {
+    fn drop(&mut self) {
+        let mut connections = self.tenants.lock();
+        if let Some(count) = connections.get_mut(&self.tenant) {
+            *count -= 1;
+            if *count == 0 {
+                connections.remove(&self.tenant);
+            }
+        }
+    }
+}
+
 /// One connection's place; free again when it is dropped.
 #[derive(Debug)]
-pub(super) struct Place(std::sync::Arc<Usage>);
+pub(super) struct Place(Arc<Usage>);
 
 impl Drop for Place {
     fn drop(&mut self) {
@@ -66,7 +120,7 @@ impl Usage {
         Self { limits, connections: AtomicUsize::new(0), bytes: AtomicU64::new(0), names }
     }
 
-    pub(super) fn take_place(usage: &std::sync::Arc<Self>) -> Result<Place, Reason> {
+    pub(super) fn take_place(usage: &Arc<Self>) -> Result<Place, Reason> {
         let taken = usage.connections.fetch_update(Relaxed, Relaxed, |count| {
             (count < usage.limits.connections_max).then_some(count + 1)
         });

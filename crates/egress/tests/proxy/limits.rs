@@ -103,6 +103,26 @@ async fn connections_are_counted() {
     world.stop().await;
 }
 
+/// EG-J5: connections of one tenant, over all its sessions.
+#[tokio::test]
+async fn a_tenants_connections_are_counted_together() {
+    let settings = ProxySettings { tenant_connections_max: 2, ..ProxySettings::default() };
+    let world = Setup { settings, ..Setup::default() }.start().await;
+    let first = world.tunnel("allowed.test").await;
+    let again = world.proxy.door(crate::world::session(), DoorLimits::default()).expect("a door");
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let entrance = listener.local_addr().expect("an address");
+    again.listen(listener);
+    let _second = tokio::net::TcpStream::connect(entrance).await.expect("it listens");
+    wait_for("a connection", || async { (again.connections() == 1).then_some(()) }).await;
+    world.refuses("CONNECT allowed.test:PORT HTTP/1.1\r\n\r\n", "tenant-connections").await;
+    drop(first);
+    wait_for("a place to be free", || async { (world.door.connections() == 0).then_some(()) }).await;
+    world.tunnel("allowed.test").await;
+    again.close();
+    world.stop().await;
+}
+
 /// EG-J6: the cap is met to the byte, in a tunnel and in a body; then nothing more is opened.
 #[tokio::test]
 async fn bytes_are_counted_to_the_last() {

@@ -40,7 +40,8 @@ async fn proxy_process() {
     let policy = Setup::default().spec(variable(ORIGIN_PORT).parse().expect("a port"));
     let resolver = Resolver::new(variable(RESOLVER).parse().expect("an address")).expect("a resolver");
     let audit = AuditLog::open(&folder.join("audit"), AuditSettings::default()).expect("a log");
-    let settings = ProxySettings { connections_max: 20_000, ..ProxySettings::default() };
+    let settings =
+        ProxySettings { connections_max: 20_000, tenant_connections_max: 20_000, ..ProxySettings::default() };
     let proxy = Proxy::new(parts(policy, resolver, audit, settings)).expect("a proxy");
     let door = proxy
         .door(session(), DoorLimits { connections_max: 20_000, ..DoorLimits::default() })

@@ -13,7 +13,9 @@ use axum::{Extension, Json, Router};
 use bytes::BytesMut;
 use palisade_protocol::limits::{BODY_BYTES_FREE, DIRECTORY_ENTRIES_MAX, FILE_SENT_BYTES_MAX};
 use palisade_protocol::{Error, ErrorKind, SessionId, WorkspacePath};
-use palisade_runtime::{Entry, FileUpload, OpCtx, Opened, Page, ReadFile, Runtime, Validators, Verdict};
+use palisade_runtime::{
+    Entry, FileUpload, Lane, OpCtx, Opened, Page, ReadFile, Runtime, Validators, Verdict,
+};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -131,7 +133,7 @@ pub(crate) async fn get(
     }
     match runtime.open_file(&ctx, &id, path.clone(), page(how.limit, after)?).await? {
         Opened::Directory(listing) => Ok(listed(listing.entries, listing.next_after, &uri)),
-        Opened::File(file) => send(file, &path, &method, &headers),
+        Opened::File(file) => send(file, &path, &method, &headers, runtime.disk(&ctx)?),
     }
 }
 
@@ -172,6 +174,7 @@ fn send(
     path: &WorkspacePath,
     method: &Method,
     asked: &HeaderMap,
+    disk: Lane,
 ) -> Result<Response, ApiError> {
     let mut response = Response::new(Body::empty());
     describe(response.headers_mut(), &file, path);
@@ -203,7 +206,7 @@ fn send(
     if method != Method::HEAD {
         *response.body_mut() = match file.content {
             Some(content) => Body::from(content.slice(span(first, length))),
-            None => file_body(file.file, first, length),
+            None => file_body(file.file, first, length, disk),
         };
     }
     Ok(response)

@@ -79,7 +79,8 @@ impl Egress {
                 (Arc::new(lent.clone()), Some(lent))
             }
         };
-        let proxy = proxy(config, source.spec(), log.clone(), upstreams.credentials(), vault)?;
+        let settings = proxy_settings(lent.is_some());
+        let proxy = proxy(config, source.spec(), log.clone(), upstreams.credentials(), vault, settings)?;
         let shipping = Shipping::of(config, bucket, &proxy, log)?;
         if let (Some(listen), Some(key)) = (&config.egress.listen, key) {
             listen_at(&proxy, &listen.0, key, lent).await?;
@@ -174,6 +175,7 @@ fn proxy(
     audit: Arc<AuditLog>,
     credentials: Credentials,
     vault: Arc<dyn CredentialSource>,
+    settings: ProxySettings,
 ) -> Result<Proxy> {
     let section = &config.egress;
     Ok(Proxy::new(ProxyParts {
@@ -183,8 +185,19 @@ fn proxy(
         trust: Trust::load(&section.ca_files)?,
         credentials,
         vault,
-        settings: ProxySettings::default(),
+        settings,
     })?)
+}
+
+/// A connection takes two of the files that this process may open. Connections of sandboxes take a quarter of them, or four
+/// fifths in a process that does nothing else; those of one tenant at most half of that.
+fn proxy_settings(is_alone: bool) -> ProxySettings {
+    let open_files_max = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let files = open_files_max.and_then(|max| usize::try_from(max).ok()).unwrap_or(usize::MAX);
+    let settings = ProxySettings::default();
+    let connections_max = settings.connections_max.min(if is_alone { files / 5 * 2 } else { files / 8 });
+    let tenant_connections_max = settings.tenant_connections_max.min(connections_max / 2);
+    ProxySettings { connections_max, tenant_connections_max, ..settings }
 }
 
 /// Servers that share a database share the data directory, too.

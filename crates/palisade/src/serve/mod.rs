@@ -25,7 +25,7 @@ use palisade_protocol::TenantName;
 use palisade_protocol::limits::{UPLOAD_BYTES_MAX, WORKSPACE_BYTES_MAX, WORKSPACE_FILES_MAX};
 use palisade_runtime::{
     Amount, BundledSkill, EgressConfig, MemoryMode, Network, Runtime, RuntimeConfig, Settings, StoreUrl,
-    TenantConfig, TenantMode, VaultSource,
+    TenantConfig, TenantMode, VaultSource, threads_max,
 };
 use palisade_sandbox::{Cgroups, Rootfs, SandboxConfig, SandboxFactory};
 use palisade_vault::Keys;
@@ -83,8 +83,11 @@ pub(crate) fn serve(args: ServeArgs) -> Result<()> {
     // From here on we are nobody special, and may start threads.
     logging::start_writing();
     let admission = admission.complete(&config)?;
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the executor")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .max_blocking_threads(threads_max(config.tenant.len()))
+        .enable_all()
+        .build()
+        .context("starting the executor")?;
     let sandboxes = sandbox(&config, &installed, cgroups);
     let file = args.config;
     runtime.block_on(run(Prepared {

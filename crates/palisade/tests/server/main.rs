@@ -24,6 +24,7 @@ mod life;
 mod lifetimes;
 mod load;
 mod log;
+mod neighbour;
 mod proxy;
 mod reload;
 mod scope;

@@ -45,7 +45,7 @@ impl Driver {
     }
 
     async fn take_answers(&mut self, calls: &[ToolCall]) -> Result<bool, TurnEnd> {
-        let answers = self.rooms.store.client_answers(&self.job.start.turn).await?;
+        let answers = self.job.share.store.client_answers(&self.job.start.turn).await?;
         let mut taken = false;
         for answer in answers {
             if let Some(call) = calls.iter().find(|call| call.id == answer.call_id) {
@@ -63,7 +63,7 @@ impl Driver {
             let seconds = self.rooms.live().client_tool_timeout.as_secs();
             let content = format!("The client did not answer this call within {seconds} s.");
             let ours = ClientAnswer { call_id: call.id.clone(), content: content.clone(), is_error: true };
-            match self.rooms.store.answer_calls(&self.job.start.turn, vec![ours]).await {
+            match self.job.share.store.answer_calls(&self.job.start.turn, vec![ours]).await {
                 Ok(()) => {
                     let output = ToolOutput::error("tool.client_timeout", content);
                     self.tool_finished(&call, output, Vec::new()).await?;

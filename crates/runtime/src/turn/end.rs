@@ -31,12 +31,15 @@ pub(crate) struct Ending {
     pub(crate) generation: i64,
     /// Cancelled when this server has to let the turn go.
     pub(crate) lease_over: CancellationToken,
+    /// As its tenant uses it.
+    pub(crate) store: Store,
 }
 
 impl Ending {
     pub(super) fn of(job: &TurnJob) -> Self {
         let (session, turn) = (job.session.id.clone(), job.start.turn.clone());
-        Self { session, turn, generation: job.start.generation, lease_over: job.lease_over.clone() }
+        let (lease_over, store) = (job.lease_over.clone(), job.share.store.clone());
+        Self { session, turn, generation: job.start.generation, lease_over, store }
     }
 
     /// Writes the terminal event, and tries until it is written: only then is the session free.
@@ -44,7 +47,7 @@ impl Ending {
         let (mut wait, mut refusals, mut why) = (WAIT_MIN, 0, String::new());
         loop {
             let given_up = (refusals >= REFUSALS_MAX).then_some(&*why);
-            match self.end(&rooms.store, &said, given_up).await {
+            match self.end(&self.store, &said, given_up).await {
                 Ok(outcome) => {
                     rooms.metrics.turn_ended(outcome);
                     tracing::info!(session = %self.session, turn = %self.turn, ?outcome, "turn ended");
@@ -112,8 +115,8 @@ impl Ending {
     }
 
     /// Leaves the turn to the next server. Without this it would count as a crash, which is no more than a pity.
-    pub(super) async fn release(self, rooms: &Rooms) {
-        if let Err(error) = rooms.store.release(&self.turn, self.generation).await {
+    pub(super) async fn release(self) {
+        if let Err(error) = self.store.release(&self.turn, self.generation).await {
             tracing::warn!(turn = %self.turn, error = %palisade_protocol::chain(&error), "a turn was not released");
         }
     }

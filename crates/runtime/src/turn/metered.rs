@@ -17,7 +17,7 @@ impl Driver {
         }
         let estimate = self.rooms.live().billing.estimate(&self.job.session.model, prompt);
         let start = &self.job.start;
-        match self.rooms.store.reserve(&start.turn, start.generation, estimate).await {
+        match self.job.share.store.reserve(&start.turn, start.generation, estimate).await {
             Ok(()) => Ok(()),
             Err(StoreError::CreditsExhausted { available, needed, .. }) => {
                 let message = format!(

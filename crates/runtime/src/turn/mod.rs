@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Rooms;
 use crate::clock::now;
+use crate::share::Share;
 use crate::skills::SessionKeep;
 use crate::storage::Storage;
 use crate::tenant::Tenant;
@@ -49,6 +50,8 @@ pub(crate) struct TurnJob {
     pub(crate) storage: Arc<Storage>,
     /// The tenant's homes, the session's among them.
     pub(crate) homes: Arc<Homes>,
+    /// What its tenant may take of what all share.
+    pub(crate) share: Arc<Share>,
     pub(crate) start: TurnStart,
     pub(crate) cancel: CancellationToken,
     /// Rung when the client has answered a call.
@@ -78,6 +81,7 @@ impl TurnJob {
             keep,
             storage: tenant.storage.clone(),
             homes: tenant.homes.clone(),
+            share: tenant.share.clone(),
             start,
             cancel: listed.cancel.clone(),
             answered: listed.answered.clone(),
@@ -183,12 +187,12 @@ async fn drive(rooms: Arc<Rooms>, job: TurnJob) {
     };
     match end::said(&rooms, &session, &turn, end) {
         Some(said) => ending.write(&rooms, said).await,
-        None => ending.release(&rooms).await,
+        None => ending.release().await,
     }
 }
 
 async fn drive_to_end(rooms: Arc<Rooms>, job: TurnJob) -> TurnEnd {
-    let log = TurnLog::new(&rooms.store, &job.session.id, &job.start);
+    let log = TurnLog::new(&job.share.store, &job.session.id, &job.start);
     let elapsed = Duration::try_from_secs_f64(now() - job.start.started_at).unwrap_or_default();
     let deadline = tokio::time::Instant::now() + job.timeout.saturating_sub(elapsed);
     let (items, open_call, late_text) = (Vec::new(), None, String::new());
@@ -210,7 +214,7 @@ enum Never {}
 impl Driver {
     /// Step after step, until one of them ends the turn.
     async fn steps(&mut self) -> Result<Never, TurnEnd> {
-        self.items = self.rooms.store.items(&self.job.session.id).await?;
+        self.items = self.job.share.store.items(&self.job.session.id).await?;
         if self.job.start.generation > 1 {
             self.reopen().await?;
         }

@@ -16,7 +16,7 @@ use super::{Driver, TurnEnd};
 impl Driver {
     /// For an attempt after the first, once the items are loaded.
     pub(super) async fn reopen(&mut self) -> Result<(), TurnEnd> {
-        let last = self.rooms.store.last_boundary(&self.job.start.turn).await?;
+        let last = self.job.share.store.last_boundary(&self.job.start.turn).await?;
         let mut events = Vec::new();
         match last.as_ref().map(|event| event.kind.as_str()) {
             Some("text.start") => events.push(Event::TextStop {}),
@@ -48,7 +48,7 @@ impl Driver {
             return Ok(String::new());
         };
         let Some(first) = calls.first().filter(|_| !text.is_empty()) else { return Ok(String::new()) };
-        let events = self.rooms.store.texts_and_marks(&self.job.start.turn).await?;
+        let events = self.job.share.store.texts_and_marks(&self.job.start.turn).await?;
         Ok(late_text(text, &first.id, &events))
     }
 }

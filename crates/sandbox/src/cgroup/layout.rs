@@ -3,6 +3,12 @@
 
 use std::path::PathBuf;
 
+/// What the server weighs beside one tenant's sandboxes together, in the unified hierarchy's own unit.
+pub(crate) const SERVER_WEIGHT: u32 = 1000;
+/// What all sandboxes together weigh in version 1, where whatever is beside them has 1024: the server's group, or each of
+/// its threads where it has none.
+pub(crate) const SANDBOXES_SHARES: u32 = 512;
+
 /// What is limited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Controller {
@@ -50,6 +56,8 @@ pub(crate) struct Hierarchy {
     /// At first where it is mounted, then this server's own group in it.
     pub(crate) folder: PathBuf,
     pub(crate) controllers: Vec<Controller>,
+    /// Whether the disk's time can be shared by weight here. Of version 1 no current kernel does that for files.
+    pub(crate) has_io: bool,
 }
 
 /// `mounts` is /proc/self/mounts, `unified_controllers` the cgroup.controllers at the unified hierarchy's root.
@@ -63,7 +71,8 @@ pub(crate) fn find(mounts: &str, unified_controllers: impl Fn(&str) -> String) -
         let names = unified_controllers(folder);
         let has = |controller: &Controller| names.split_whitespace().any(|name| name == controller.name());
         let controllers = Controller::ALL.into_iter().filter(has).collect();
-        found.push(Hierarchy { version: Version::Unified, folder: folder.into(), controllers });
+        let has_io = names.split_whitespace().any(|name| name == "io");
+        found.push(Hierarchy { version: Version::Unified, folder: folder.into(), controllers, has_io });
     }
     for controller in Controller::ALL {
         if found.iter().any(|it| it.controllers.contains(&controller)) {
@@ -79,6 +88,7 @@ pub(crate) fn find(mounts: &str, unified_controllers: impl Fn(&str) -> String) -
                 version: Version::Legacy,
                 folder: folder.into(),
                 controllers: vec![controller],
+                has_io: false,
             }),
         }
     }

@@ -1,7 +1,7 @@
 //! This server's own groups: made once, as root where the server was started so, and then given to its uid.
 //!
 //! ```text
-//! <hierarchy>/palisade-<uid>/<server>/sandbox-<n>
+//! <hierarchy>/palisade-<uid>/<server>/tenant-<name>/sandbox-<n>
 //!                                    /main          the server itself, in the unified hierarchy
 //! ```
 //!
@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 
-use super::layout::{Hierarchy, Version, find};
+use super::layout::{Controller, Hierarchy, SANDBOXES_SHARES, SERVER_WEIGHT, Version, find};
 use super::{at, remove_empty, write_existing};
 use crate::mark::{pid_namespace, started};
 
@@ -49,6 +49,10 @@ fn enter(hierarchy: Hierarchy, uid: u32) -> io::Result<Hierarchy> {
         let folder = make_own(&hierarchy.folder, uid)?;
         if hierarchy.version == Version::Unified {
             move_in(&folder, uid)?;
+        } else if hierarchy.controllers.contains(&Controller::Cpu) {
+            // The server is not in here but beside it.
+            let shares = folder.parent().unwrap_or(&folder).join("cpu.shares");
+            weigh(&shares, &SANDBOXES_SHARES.to_string());
         }
         return Ok(Hierarchy { folder, ..hierarchy });
     }
@@ -64,6 +68,16 @@ fn enter(hierarchy: Hierarchy, uid: u32) -> io::Result<Hierarchy> {
                 let control = group.join("cgroup.subtree_control");
                 write_existing(&control, &format!("+{}", controller.name())).map_err(|e| at(&control, &e))?;
             }
+            if hierarchy.has_io {
+                weigh(&group.join("cgroup.subtree_control"), "+io");
+            }
+        }
+        let main = folder.join(MAIN);
+        if hierarchy.controllers.contains(&Controller::Cpu) {
+            weigh(&main.join("cpu.weight"), &SERVER_WEIGHT.to_string());
+        }
+        if hierarchy.has_io {
+            weigh(&main.join("io.weight"), &format!("default {SERVER_WEIGHT}"));
         }
         Ok(folder)
     };
@@ -72,6 +86,13 @@ fn enter(hierarchy: Hierarchy, uid: u32) -> io::Result<Hierarchy> {
         false => within(&hierarchy.folder),
     })?;
     Ok(Hierarchy { folder, ..hierarchy })
+}
+
+/// What a group weighs decides only who waits: where it cannot be set, everybody weighs the same.
+fn weigh(file: &Path, value: &str) {
+    if let Err(error) = write_existing(file, value) {
+        tracing::warn!(file = %file.display(), value, %error, "the server's processes have no precedence over sandboxes here");
+    }
 }
 
 /// This process' group in the unified hierarchy.

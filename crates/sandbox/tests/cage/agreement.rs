@@ -301,16 +301,7 @@ async fn check(bench: &Bench, case: &Case) {
     }
     let scope = case.access.scope_for(&bench.session).unwrap();
     let [workspace, other] = [&twin, &bench.workspace].map(|dir| Workspace::open(dir, &[]).unwrap());
-    let spec = SandboxSpec {
-        session: bench.session.clone(),
-        home: bench.home.clone(),
-        workspace: bench.workspace.clone(),
-        scope: scope.clone(),
-        locked: vec![],
-        skills: vec![],
-        env: vec![],
-        proxy: None,
-    };
+    let spec = SandboxSpec { scope: scope.clone(), ..bench.spec(&[], &[]) };
     let made = workspace.ensure_scope(&scope).and_then(|()| other.ensure_scope(&scope));
     if made.is_err() {
         // Such a session is refused when it is created.

@@ -20,12 +20,48 @@ fn groups(bench: &Bench, controller: Controller) -> Option<PathBuf> {
 
 /// The one sandbox's group there.
 fn only_group(folder: &Path) -> PathBuf {
-    let mut groups = std::fs::read_dir(folder).unwrap().flatten().map(|entry| entry.path());
+    let tenant = folder.join("tenant-acme");
+    let mut groups = std::fs::read_dir(tenant).unwrap().flatten().map(|entry| entry.path());
     groups.find(|path| path.file_name().unwrap().to_string_lossy().starts_with("sandbox-")).unwrap()
 }
 
 async fn with(bench: &Bench, limits: Limits) -> Sandbox {
     bench.factory_with_limits(limits).start(bench.spec(&[""], &[""])).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_tenants_sandboxes_share_the_processors_as_one_and_the_server_comes_first() {
+    let bench = Bench::new();
+    let Some(folder) = groups(&bench, Controller::Cpu) else { return };
+    let tenant = |name: &str| palisade_protocol::TenantName::parse(name).unwrap();
+    let start = async |name: &str| {
+        let spec = palisade_sandbox::SandboxSpec { tenant: tenant(name), ..bench.spec(&[""], &[""]) };
+        bench.factory.start(spec).await.unwrap()
+    };
+    let sandboxes = [start("many").await, start("many").await, start("few").await];
+    let count = |name: &str| {
+        let groups = std::fs::read_dir(folder.join(format!("tenant-{name}"))).unwrap().flatten();
+        groups.filter(|entry| entry.file_name().to_string_lossy().starts_with("sandbox-")).count()
+    };
+    assert_eq!((count("many"), count("few")), (2, 1));
+    let weight = |path: PathBuf| {
+        std::fs::read_to_string(&path)
+            .unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+            .trim()
+            .parse::<u64>()
+    };
+    let file = if folder.join("cpu.shares").exists() { "cpu.shares" } else { "cpu.weight" };
+    let of = |name: &str| weight(folder.join(format!("tenant-{name}")).join(file)).unwrap();
+    assert_eq!(of("many"), of("few"), "two sandboxes weigh what one does");
+    match file {
+        // What the server's own group has, beside which all sandboxes stand.
+        "cpu.shares" => assert!(weight(folder.parent().unwrap().join(file)).unwrap() < 1024),
+        _ => assert!(weight(folder.join("main").join(file)).unwrap() > of("many")),
+    }
+    for sandbox in sandboxes {
+        sandbox.shutdown().await;
+    }
+    assert_eq!((count("many"), count("few")), (0, 0));
 }
 
 #[tokio::test]
@@ -188,7 +224,9 @@ async fn b33_burning_processors_leaves_time_for_others() {
     let seconds: f64 = line.split_whitespace().map(seconds_of).sum();
     println!("used {seconds} s, throttled in {} periods", throttled());
     // A fifth of one processor for two seconds and a period or two: without the limit it is two at least.
-    assert!(throttled() > 0 && seconds < 1.0, "{line}");
+    assert!(seconds < 1.0, "{line}");
+    // On a machine so busy that it had less than the limit, the limit had nothing to do.
+    assert!(throttled() > 0 || seconds < 0.4, "{line}");
 }
 
 /// `0m0.400s`.

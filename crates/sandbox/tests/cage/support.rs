@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use palisade_agent::tools::Action;
-use palisade_protocol::{Access, FileAccess, SessionId, ToolCall, ToolOutput, WorkspacePath};
+use palisade_protocol::{Access, FileAccess, SessionId, TenantName, ToolCall, ToolOutput, WorkspacePath};
 use palisade_sandbox::{
     Cgroups, Limits, Rootfs, RunExit, RunRequest, Sandbox, SandboxConfig, SandboxError, SandboxFactory,
     SandboxSpec,
@@ -84,6 +84,7 @@ impl Bench {
         let access = FileAccess { read: texts(read), write: texts(write) };
         let memory = WorkspacePath::parse(".memory").unwrap();
         SandboxSpec {
+            tenant: TenantName::parse("acme").unwrap(),
             session: self.session.clone(),
             home: self.home.clone(),
             workspace: self.workspace.clone(),

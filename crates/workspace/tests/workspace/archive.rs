@@ -9,12 +9,11 @@ use std::os::unix::fs::PermissionsExt as _;
 use palisade_protocol::{Error, ErrorKind};
 use palisade_workspace::ARCHIVE_ENTRIES_MAX;
 
-use crate::support::{Tenant, at, code, scope, whole};
+use crate::support::{Tenant, at, code, scope, whole, zip_of};
 
 fn zipped(tenant: &Tenant, path: &str) -> zip::ZipArchive<Cursor<Vec<u8>>> {
-    let mut bytes = Vec::new();
-    tenant.workspace.archive(&whole(), &at(path)).unwrap().write_zip(&mut bytes).unwrap();
-    zip::ZipArchive::new(Cursor::new(bytes)).unwrap()
+    let archive = tenant.workspace.archive(&whole(), &at(path)).unwrap();
+    zip::ZipArchive::new(Cursor::new(zip_of(archive))).unwrap()
 }
 
 fn unzipped(tenant: &Tenant, path: &str) -> BTreeMap<String, String> {
@@ -118,6 +117,19 @@ fn names_that_become_the_same_stay_apart() {
 }
 
 #[test]
+fn a_piece_takes_a_bounded_time_however_well_it_packs() {
+    let tenant = Tenant::new();
+    std::fs::create_dir(tenant.at("d")).unwrap();
+    std::fs::File::create(tenant.at("d/holes")).unwrap().set_len(64 << 20).unwrap();
+    let mut pieces = tenant.workspace.archive(&whole(), &at("d")).unwrap().into_pieces();
+    let mut count = 0;
+    while pieces.next_piece().unwrap().is_some() {
+        count += 1;
+    }
+    assert!(count >= 32, "{count} pieces for 64 MiB of nothing");
+}
+
+#[test]
 fn keeps_times_and_rights() {
     let tenant = Tenant::new();
     tenant.write("d/run.sh", "x");
@@ -168,9 +180,7 @@ fn what_changes_meanwhile_is_left_out_or_cut() {
     tenant.write("d/grown", "1234567890");
     std::fs::remove_file(tenant.at("d/swapped")).unwrap();
     tenant.link("d/swapped", tenant.outside().join("secret"));
-    let mut bytes = Vec::new();
-    archive.write_zip(&mut bytes).unwrap();
-    let mut zip = zip::ZipArchive::new(Cursor::new(bytes)).unwrap();
+    let mut zip = zip::ZipArchive::new(Cursor::new(zip_of(archive))).unwrap();
     let mut names: Vec<_> = zip.file_names().map(|name| name.unwrap().into_owned()).collect();
     names.sort();
     assert_eq!(

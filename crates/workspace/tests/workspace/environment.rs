@@ -9,7 +9,7 @@ use std::process::Command;
 use palisade_protocol::{Error, ErrorKind};
 use palisade_workspace::{Footprint, Workspace};
 
-use crate::support::{Tenant, at, code, whole};
+use crate::support::{Tenant, at, code, whole, zip_of};
 
 /// The uid that tests use when they start as root; any but 0 does.
 const UNPRIVILEGED_UID: u32 = 10_001;
@@ -67,8 +67,7 @@ fn rights_that_the_owner_took_from_itself() {
     assert_eq!(code(tenant.get(&whole(), "d/file")), "file.permissions");
     assert_eq!(code(tenant.get(&whole(), "d/locked")), "file.permissions");
     assert_eq!(code(tenant.get(&whole(), "d/locked/other")), "file.permissions");
-    let mut zip = Vec::new();
-    tenant.workspace.archive(&whole(), &at("d")).unwrap().write_zip(&mut zip).unwrap();
+    let zip = zip_of(tenant.workspace.archive(&whole(), &at("d")).unwrap());
     let mut zip = zip::ZipArchive::new(std::io::Cursor::new(zip)).unwrap();
     let mut told = String::new();
     std::io::Read::read_to_string(&mut zip.by_name("NOT IN THIS ARCHIVE.txt").unwrap(), &mut told).unwrap();

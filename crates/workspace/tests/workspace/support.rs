@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use palisade_protocol::scope::Scope;
 use palisade_protocol::{Error, FileAccess, SessionId, WorkspacePath};
-use palisade_workspace::{Amount, Footprint, Opened, Page, Workspace, WorkspaceError};
+use palisade_workspace::{Amount, Archive, Footprint, Opened, Page, Workspace, WorkspaceError};
 
 pub(crate) struct Tenant {
     pub(crate) workspace: Workspace,
@@ -149,4 +149,18 @@ pub(crate) fn is_long() -> bool {
 /// How many rounds a race runs.
 pub(crate) fn race_rounds() -> usize {
     if is_long() { 100_000 } else { 10_000 }
+}
+
+/// What a piece of an archive has at most: what it is given out with, and what one more step may add.
+const PIECE_BYTES_MAX: usize = 256 * 1024;
+
+/// An archive, all its pieces together.
+pub(crate) fn zip_of(archive: Archive) -> Vec<u8> {
+    let (mut pieces, mut bytes) = (archive.into_pieces(), Vec::new());
+    while let Some(piece) = pieces.next_piece().unwrap() {
+        assert!(piece.len() < PIECE_BYTES_MAX, "{} bytes at once", piece.len());
+        bytes.extend_from_slice(&piece);
+    }
+    assert_eq!(pieces.next_piece().unwrap(), None, "after the end");
+    bytes
 }

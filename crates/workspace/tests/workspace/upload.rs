@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use palisade_protocol::{Error, ErrorKind};
 
-use crate::support::{Tenant, at, code, scope, whole};
+use crate::support::{Tenant, at, code, scope, whole, zip_of};
 
 #[test]
 fn a_new_file_gets_its_parents_and_says_what_was_written() {
@@ -63,9 +63,7 @@ fn an_unfinished_upload_is_never_seen_and_leaves_nothing() {
     assert_eq!(code(tenant.put(&whole(), &temporary, "x")), "file.reserved_name");
     assert_eq!(code(tenant.delete(&whole(), &temporary)), "file.reserved_name");
     let archive = tenant.workspace.archive(&whole(), &at("d")).unwrap();
-    let mut zipped = Vec::new();
-    archive.write_zip(&mut zipped).unwrap();
-    let zipped = zip::ZipArchive::new(std::io::Cursor::new(zipped)).unwrap();
+    let zipped = zip::ZipArchive::new(std::io::Cursor::new(zip_of(archive))).unwrap();
     assert_eq!(zipped.file_names().map(|name| name.unwrap()).collect::<Vec<_>>(), ["f"]);
     drop(upload);
     assert_eq!(tenant.names(), before);
