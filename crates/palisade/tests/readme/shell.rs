@@ -64,8 +64,8 @@ impl Reader {
             printed.push_str(&line);
             line.clear();
         }
-        let ids = printed.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
-        if let Some(id) = ids.filter(|word| word.starts_with("sess_") && word.len() == 17).next_back() {
+        let mut ids = printed.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+        if let Some(id) = ids.rfind(|word| word.starts_with("sess_") && word.len() == 17) {
             self.session = id.to_owned();
         }
         printed.trim_end_matches('\n').to_owned() + if printed.trim().is_empty() { "" } else { "\n" }
