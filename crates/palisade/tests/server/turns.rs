@@ -241,7 +241,7 @@ async fn every_event_is_one_line_of_at_most_64_kib_with_its_type() {
     let (server, upstream) = start().await;
     let id = server.session(json!({})).await;
     let odd = "a\u{85}b\u{2028}c\u{2029}d";
-    let content = format!("{odd}{}", "\u{1}x".repeat(50_000));
+    let content = format!("{odd}{}", "\u{1}x".repeat(12_000));
     let write = json!({"file_path": "/workspace/long", "content": content});
     upstream.push(Answer::tool_call("Write", write.clone()));
     upstream.push(Answer::tool_call("Bash", json!({"command": "cat long"})));
@@ -270,7 +270,8 @@ async fn every_event_is_one_line_of_at_most_64_kib_with_its_type() {
     .unwrap();
     assert_eq!(streamed, write, "the whole input was streamed before");
     assert_eq!(joined(&events, "text.delta"), odd);
-    assert!(one("tool_result", 1)["content"].as_str().unwrap().starts_with(odd));
+    // Control characters are taken out of what a command prints; these two are none.
+    assert!(one("tool_result", 1)["content"].as_str().unwrap().contains("b\u{2028}c\u{2029}d"));
     assert_eq!(std::fs::read_to_string(server.workspace().join("long")).unwrap(), content);
 }
 
