@@ -119,7 +119,7 @@ async fn no_endpoint_answers_a_stranger() {
     }
     assert_eq!(
         server.get(&format!("/v1/sessions/{id}/files")).await[0]["name"],
-        ".memory",
+        ".agents",
         "nothing was changed"
     );
     assert_eq!(server.get("/v1/sessions").await.as_array().unwrap().len(), 1);
