@@ -38,6 +38,8 @@ const SIGKILL: i32 = 9;
 const CODE_OF_SIGKILL: i32 = 128 + SIGKILL;
 /// After a command has ended, for output that something it left behind still holds back.
 const DRAIN: Duration = Duration::from_millis(100);
+/// What a pipe holds at most, in bytes: the kernel lets an unprivileged user make it no larger.
+const PIPE_BYTES_MAX: usize = 1024 * 1024;
 /// One read of a command's output, in bytes.
 const OUTPUT_CHUNK_BYTES: usize = 64 * 1024;
 /// Output of one command that is read as fast as it comes, in bytes; then at one read for each pause.
@@ -218,10 +220,15 @@ impl Sandbox {
             }
             other => other,
         };
-        let drained = Instant::now() + DRAIN;
+        // What was written before the end is in the pipe and is taken, however late a busy machine lets us come to it.
+        // What something left behind adds to it is waited for only so long.
+        let (drained, mut in_pipe) = (Instant::now() + DRAIN, PIPE_BYTES_MAX);
         while open {
             match timeout_at(drained, reader.read(&mut buffer)).await {
-                Ok(Ok(count)) if count > 0 && Instant::now() < drained => output(&buffer[..count]),
+                Ok(Ok(count)) if count > 0 && (in_pipe > 0 || Instant::now() < drained) => {
+                    output(&buffer[..count]);
+                    in_pipe = in_pipe.saturating_sub(count);
+                }
                 _ => open = false,
             }
         }
