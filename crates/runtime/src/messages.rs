@@ -22,7 +22,7 @@ pub struct TurnStream {
 /// What following a turn came to.
 pub enum Followed {
     /// There are events, or there will be.
-    Stream(TurnStream),
+    Stream(Box<TurnStream>),
     /// The caller has seen the terminal event.
     Complete,
 }
@@ -171,7 +171,7 @@ impl Runtime {
             return Ok(Followed::Complete);
         }
         let events = share.store.follow(turn, after);
-        Ok(Followed::Stream(TurnStream { turn: turn.clone(), events, place }))
+        Ok(Followed::Stream(Box::new(TurnStream { turn: turn.clone(), events, place })))
     }
 
     /// Asks a turn to stop. Repeating it is harmless.

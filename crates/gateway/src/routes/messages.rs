@@ -107,7 +107,7 @@ pub(crate) async fn events(
     let header = headers.get("last-event-id").map(|value| value.to_str().unwrap_or("?").to_owned());
     let after = header.or(from.last_event_id).map(|text| event_number(&text)).transpose()?;
     Ok(match runtime.follow_turn(&ctx, &id, &turn, after).await? {
-        Followed::Stream(stream) => sse::respond(runtime, stream),
+        Followed::Stream(stream) => sse::respond(runtime, *stream),
         Followed::Complete => ([("x-response-id", turn.to_string())], StatusCode::NO_CONTENT).into_response(),
     })
 }
