@@ -56,7 +56,7 @@ pub use egress_policy::{EgressConfig, EgressPolicy, PolicyError, VaultSource};
 pub use files::{
     Conditions, Entry, FileUpload, Opened, Page, ReadFile, Tag, Tags, Validators, Verdict, Written,
 };
-pub use messages::{Cancelled, Followed, Sent, TurnStream};
+pub use messages::{Cancelled, Sent, TurnStream};
 pub use metrics::Metrics;
 pub use palisade_agent::Network;
 pub use palisade_store::{AuditRange, ClientAnswer, LedgerEntry, StoreError, StoreUrl};

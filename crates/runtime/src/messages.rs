@@ -19,14 +19,6 @@ pub struct TurnStream {
     pub place: Place,
 }
 
-/// What following a turn came to.
-pub enum Followed {
-    /// There are events, or there will be.
-    Stream(Box<TurnStream>),
-    /// The caller has seen the terminal event.
-    Complete,
-}
-
 /// What sending a message came to.
 pub enum Sent {
     /// A turn, new or the one that an earlier request with the same key started.
@@ -144,14 +136,14 @@ impl Runtime {
     }
 
     /// Follows a turn from the event after `after`. A turn that is unknown, another session's, or whose events
-    /// have been evicted is not found; a number from the future is malformed; after the terminal event there is nothing.
+    /// have been evicted is not found; a number from the future is malformed. `None` when the caller has seen the terminal event.
     pub async fn follow_turn(
         &self,
         ctx: &OpCtx,
         session: &SessionId,
         turn: &TurnId,
         after: Option<u64>,
-    ) -> Result<Followed, Error> {
+    ) -> Result<Option<TurnStream>, Error> {
         // The state first: what was over then has its last event now.
         let state = self.turn_of(ctx, session, turn).await?.state;
         let share = self.rooms.tenant(ctx)?.share.clone();
@@ -168,10 +160,10 @@ impl Runtime {
             return Err(Error::new(ErrorKind::Malformed, "events.from_the_future", message));
         }
         if state == TurnState::Ended && after == Some(last) {
-            return Ok(Followed::Complete);
+            return Ok(None);
         }
         let events = share.store.follow(turn, after);
-        Ok(Followed::Stream(Box::new(TurnStream { turn: turn.clone(), events, place })))
+        Ok(Some(TurnStream { turn: turn.clone(), events, place }))
     }
 
     /// Asks a turn to stop. Repeating it is harmless.

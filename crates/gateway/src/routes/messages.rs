@@ -6,7 +6,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use palisade_protocol::SessionId;
 use palisade_protocol::limits::MESSAGE_BODY_BYTES_MAX;
-use palisade_runtime::{Cancelled, Followed, OpCtx, Runtime, Sent};
+use palisade_runtime::{Cancelled, OpCtx, Runtime, Sent};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -107,8 +107,8 @@ pub(crate) async fn events(
     let header = headers.get("last-event-id").map(|value| value.to_str().unwrap_or("?").to_owned());
     let after = header.or(from.last_event_id).map(|text| event_number(&text)).transpose()?;
     Ok(match runtime.follow_turn(&ctx, &id, &turn, after).await? {
-        Followed::Stream(stream) => sse::respond(runtime, *stream),
-        Followed::Complete => ([("x-response-id", turn.to_string())], StatusCode::NO_CONTENT).into_response(),
+        Some(stream) => sse::respond(runtime, stream),
+        None => ([("x-response-id", turn.to_string())], StatusCode::NO_CONTENT).into_response(),
     })
 }
 
