@@ -127,6 +127,8 @@ impl SandboxSpec {
             ("NODE_PATH", "/home/agent/.local/lib/node_modules"),
             // What a program says is to be seen when it says it.
             ("PYTHONUNBUFFERED", "1"),
+            // Compiled files are told apart by seconds: a file that is changed within one, as an agent does, would run as it was.
+            ("PYTHONDONTWRITEBYTECODE", "1"),
         ];
         let ours =
             defaults.into_iter().filter(|(name, _)| !self.env.iter().any(|(theirs, _)| theirs == name));

@@ -63,7 +63,7 @@ async fn b02_the_environment_is_ours_alone() {
     // `bash` itself adds PWD, SHLVL and _.
     let names = stdout(&sandbox, "env | cut -d= -f1 | sort | tr '\\n' ' '").await;
     let expected = "DEBIAN_FRONTEND EDITOR GIT_EDITOR GIT_TERMINAL_PROMPT HOME LANG LOGNAME NODE_PATH NPM_CONFIG_PREFIX \
-                    NPM_CONFIG_UPDATE_NOTIFIER NPM_CONFIG_YES PAGER PATH PWD PYTHONUNBUFFERED SHELL SHLVL TERM TMPDIR TZ USER _";
+                    NPM_CONFIG_UPDATE_NOTIFIER NPM_CONFIG_YES PAGER PATH PWD PYTHONDONTWRITEBYTECODE PYTHONUNBUFFERED SHELL SHLVL TERM TMPDIR TZ USER _";
     let (mut found, mut expected): (Vec<_>, Vec<_>) =
         (names.split(' ').collect(), expected.split(' ').collect());
     found.sort_unstable();
