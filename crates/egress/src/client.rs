@@ -165,7 +165,10 @@ fn refusal(response: &Response<Incoming>) -> Option<(String, String)> {
 
 fn refused(host: String, (code, why): (String, String)) -> EgressError {
     match Reason::ALL.iter().copied().find(|reason| reason.code() == code && reason.why() == why) {
-        Some(reason) if reason.is_of_the_answer() => EgressError::Send { host, source: reason.into() },
+        Some(reason @ (Reason::UpstreamBroke | Reason::AnswerTruncated | Reason::AnswerTimeout)) => {
+            EgressError::Send { host, source: reason.into() }
+        }
+        Some(reason) if reason.is_of_the_answer() => EgressError::Answer { host, reason },
         Some(reason @ (Reason::DialTimeout | Reason::ResolveTimeout)) => {
             EgressError::ConnectTimeout { host, reason }
         }
@@ -264,8 +267,14 @@ mod tests {
         let told = |reason: Reason| refused("h:1".into(), (reason.code().into(), reason.why().into()));
         assert!(told(Reason::DialFailed).is_connect() && told(Reason::DialTimeout).is_connect());
         assert!(told(Reason::AuditUnavailable).is_connect() && told(Reason::CertificateExpired).is_connect());
-        for reason in [Reason::UpstreamBroke, Reason::AnswerMalformed, Reason::AnswerHeadTooLarge] {
+        for reason in [Reason::UpstreamBroke, Reason::AnswerTimeout] {
             assert!(matches!(told(reason), EgressError::Send { .. }), "{reason}");
+        }
+        for reason in [Reason::AnswerMalformed, Reason::AnswerHeadTooLarge, Reason::AnswerFraming] {
+            assert!(matches!(told(reason), EgressError::Answer { .. }), "{reason}");
+        }
+        for reason in [Reason::UpstreamBroke, Reason::AnswerMalformed, Reason::DialFailed] {
+            assert_eq!(told(reason).reason(), Some(reason));
         }
         assert!(matches!(told(Reason::NotAllowed), EgressError::Refused { .. }));
         assert!(matches!(told(Reason::CredentialMissing), EgressError::Refused { .. }));

@@ -52,6 +52,15 @@ pub enum EgressError {
         /// The reason's code.
         code: String,
     },
+    /// What came back is no answer.
+    #[error("the answer of {host} cannot be read")]
+    Answer {
+        /// Where from.
+        host: String,
+        /// What the proxy said.
+        #[source]
+        reason: Reason,
+    },
     /// The connection broke before the head of the answer.
     #[error("the connection to {host} broke before an answer")]
     Send {
@@ -219,5 +228,16 @@ impl EgressError {
     /// Whether no connection came about: nothing of the call can have had an effect.
     pub fn is_connect(&self) -> bool {
         matches!(self, Self::Connect { .. } | Self::ConnectTimeout { .. })
+    }
+
+    /// What the proxy said of a call that got no answer, where it said something.
+    pub fn reason(&self) -> Option<Reason> {
+        match self {
+            Self::Connect { reason, .. }
+            | Self::ConnectTimeout { reason, .. }
+            | Self::Answer { reason, .. } => Some(*reason),
+            Self::Send { source, .. } => source.downcast_ref().copied(),
+            _ => None,
+        }
     }
 }

@@ -15,7 +15,7 @@ pub enum InferenceError {
         model: String,
     },
     /// The configuration of an upstream makes a call impossible.
-    #[error("the upstream {upstream:?} is misconfigured: a call to it cannot be built")]
+    #[error("the upstream {upstream:?} {source}")]
     Misconfigured {
         /// Which.
         upstream: String,
@@ -24,7 +24,7 @@ pub enum InferenceError {
         source: TransportError,
     },
     /// No connection, or it broke before an answer.
-    #[error("the upstream {upstream:?} cannot be reached: {source}")]
+    #[error("the upstream {upstream:?} {source}")]
     Unreachable {
         /// Which.
         upstream: String,

@@ -240,10 +240,15 @@ impl Ask {
         let (limit, waited_for) = sooner(self.timeouts.head, WaitedFor::Head, deadline, self.timeouts.whole);
         match timeout(limit.wait, self.transport.send(call)).await {
             Ok(Ok(response)) => Ok(response),
-            Ok(Err(source)) if source.fault == TransportFault::Unsendable => {
-                Err(InferenceError::Misconfigured { upstream: name(), source })
-            }
-            Ok(Err(source)) => Err(InferenceError::Unreachable { upstream: name(), source }),
+            Ok(Err(source)) => Err(match source.fault {
+                TransportFault::Unsendable => InferenceError::Misconfigured { upstream: name(), source },
+                TransportFault::BadAnswer => {
+                    InferenceError::BadAnswer { upstream: name(), what: source.to_string() }
+                }
+                TransportFault::Connect | TransportFault::Broken => {
+                    InferenceError::Unreachable { upstream: name(), source }
+                }
+            }),
             Err(_) => Err(InferenceError::Timeout { upstream: name(), waited_for, limit_ms: limit.told_ms }),
         }
     }

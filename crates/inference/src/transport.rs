@@ -59,12 +59,15 @@ pub trait Transport: Send + Sync {
     fn send(&self, call: UpstreamCall) -> BoxFuture<'static, Result<UpstreamResponse, TransportError>>;
 }
 
-/// Why a transport failed. `Display` is for people outside; the source is for the log.
+/// Why a transport failed. `Display` is for people outside, and goes on where a sentence has named the upstream; the source is
+/// for the log.
 #[derive(Debug, thiserror::Error)]
-#[error("{fault}")]
+#[error("{fault}: {why}")]
 pub struct TransportError {
     /// Where it failed.
     pub fault: TransportFault,
+    /// What was wrong, for people outside; part of a sentence.
+    pub why: &'static str,
     /// What the transport says about it.
     #[source]
     pub source: Box<dyn std::error::Error + Send + Sync>,
@@ -73,7 +76,13 @@ pub struct TransportError {
 impl TransportError {
     /// A failure and its cause.
     pub fn new(fault: TransportFault, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        Self { fault, source: source.into() }
+        Self { fault, why: fault.usual_reason(), source: source.into() }
+    }
+
+    /// Says more exactly what was wrong.
+    #[must_use]
+    pub fn because(self, why: &'static str) -> Self {
+        Self { why, ..self }
     }
 }
 
@@ -81,12 +90,27 @@ impl TransportError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TransportFault {
     /// The call could not be built: a bad URL, an unknown credential. Trying again is of no use.
-    #[error("the call could not be built from the configuration")]
+    #[error("is misconfigured")]
     Unsendable,
     /// No connection came about.
-    #[error("no connection")]
+    #[error("cannot be reached")]
     Connect,
     /// The connection broke, before the answer or within it.
-    #[error("the connection broke")]
+    #[error("gave no answer")]
     Broken,
+    /// What came back is no answer that can be read.
+    #[error("sent an answer that cannot be read")]
+    BadAnswer,
+}
+
+impl TransportFault {
+    /// What is said where nothing more is known.
+    fn usual_reason(self) -> &'static str {
+        match self {
+            Self::Unsendable => "a call to it cannot be built",
+            Self::Connect => "there was no connection",
+            Self::Broken => "the connection broke",
+            Self::BadAnswer => "it is not HTTP",
+        }
+    }
 }

@@ -69,6 +69,7 @@ impl Transport for Way {
 fn transport_error(error: EgressError) -> TransportError {
     let fault = match &error {
         EgressError::Connect { .. } | EgressError::ConnectTimeout { .. } => TransportFault::Connect,
+        EgressError::Answer { .. } => TransportFault::BadAnswer,
         EgressError::Send { .. } | EgressError::Body { .. } => TransportFault::Broken,
         _ => TransportFault::Unsendable,
     };

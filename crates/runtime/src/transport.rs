@@ -91,8 +91,14 @@ fn request_of(call: &FormPost) -> Result<OutboundRequest, ServiceFault> {
 fn told(error: EgressError) -> TransportError {
     let fault = match &error {
         _ if error.is_connect() => TransportFault::Connect,
+        EgressError::Answer { .. } => TransportFault::BadAnswer,
         EgressError::Send { .. } | EgressError::Body { .. } => TransportFault::Broken,
         _ => TransportFault::Unsendable,
     };
-    TransportError::new(fault, error)
+    let reason = error.reason();
+    let told = TransportError::new(fault, error);
+    match reason {
+        Some(reason) => told.because(reason.why()),
+        None => told,
+    }
 }

@@ -408,6 +408,7 @@ impl Exchange<'_> {
 /// Reads heads until one is the answer.
 async fn read_answer(stream: &Stream, buffer: &mut BytesMut, question: Question) -> Result<Answer, Reason> {
     for _ in 0..=EGRESS_INTERIM_ANSWERS_MAX {
+        read_beginning(stream, buffer).await?;
         let length = match super::connection::read_head(stream, buffer).await {
             Ok(Some(length)) => length,
             Ok(None) => return Err(Reason::UpstreamBroke),
@@ -421,4 +422,20 @@ async fn read_answer(stream: &Stream, buffer: &mut BytesMut, question: Question)
         }
     }
     Err(Reason::AnswerInterim)
+}
+
+/// Reads the first bytes of an answer. A host that speaks another protocol may wait for more after it has said something.
+async fn read_beginning(stream: &Stream, buffer: &mut BytesMut) -> Result<(), Reason> {
+    const BEGINNING: &[u8] = b"HTTP/";
+    loop {
+        if buffer.iter().zip(BEGINNING).any(|(byte, expected)| byte != expected) {
+            return Err(Reason::AnswerMalformed);
+        }
+        if buffer.len() >= BEGINNING.len() {
+            return Ok(());
+        }
+        if matches!(stream.read_into(buffer).await, Ok(0) | Err(_)) {
+            return Err(Reason::UpstreamBroke);
+        }
+    }
 }

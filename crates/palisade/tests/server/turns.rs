@@ -112,6 +112,34 @@ async fn a_tool_call_is_a_block_and_its_result_goes_back_to_the_model() {
 }
 
 #[tokio::test]
+async fn calls_are_understood_by_the_names_that_models_know() {
+    let (server, upstream) = start().await;
+    let id = server.session(json!({})).await;
+    upstream.push(Answer::calls([
+        Call::new(
+            "bash",
+            json!({"command": "echo Hi | tee a.txt", "description": "Greets", "timeout": 20_000}),
+        ),
+        Call::new("read_file", json!({"path": "a.txt", "offset": "1"})),
+        Call::new("Grep", json!({"pattern": "hi$", "-i": true, "-n": true, "head_limit": 5})),
+        Call::new("Grep", json!({"pattern": "hi", "invert_match": true})),
+    ]));
+    upstream.push(Answer::text("done"));
+    let events = server.send(&id, "go").await.rest().await;
+    let results: Vec<(bool, &str)> = events
+        .iter()
+        .filter(|event| event.kind == "tool_result")
+        .map(|event| (event.data["is_error"].as_bool().unwrap(), event.data["content"].as_str().unwrap()))
+        .collect();
+    assert_eq!(results[..3], [(false, "Hi\n"), (false, "     1\tHi\n"), (false, "/workspace/a.txt:1:Hi\n")]);
+    let (refused, said) = results[3];
+    assert!(
+        refused && said.contains("no argument \"invert_match\". It takes pattern, path, glob,"),
+        "{said}"
+    );
+}
+
+#[tokio::test]
 async fn parallel_calls_run_in_order_and_all_get_answered() {
     let (server, upstream) = start().await;
     let id = server.session(json!({})).await;

@@ -1,6 +1,7 @@
 //! Whatever an upstream does: the turn ends with one clear error, what was streamed stays, the session is usable.
 
 use palisade_testkit::Server;
+use palisade_testkit::origin::{Manner, Origin};
 use palisade_testkit::stream::{TurnEvent, joined, kinds};
 use palisade_testkit::upstream::{Answer, ScriptedUpstream};
 use reqwest::{Method, StatusCode};
@@ -74,7 +75,7 @@ async fn an_upstream_that_is_down_is_named() {
     drop(upstream);
     let events = fails(&server, &id, "upstream.unreachable").await;
     let said = events.last().unwrap().data["error"].as_str().unwrap().to_owned();
-    assert!(said.contains("scripted"), "{said}");
+    assert!(said.contains("\"scripted\" cannot be reached: nobody answers there"), "{said}");
     assert_eq!(server.request(Method::GET, "/health").send().await.unwrap().status(), 200);
 }
 
@@ -87,4 +88,51 @@ async fn passing_faults_are_retried_in_silence() {
     upstream.push(Answer::text("third time lucky"));
     let events = server.send(&id, "go").await.rest().await;
     assert_eq!(joined(&events, "text.delta"), "third time lucky");
+}
+
+/// It was reached, and whoever mends it needs to know what it said.
+#[tokio::test]
+async fn what_is_no_answer_of_http_is_told_as_that() {
+    let not_http = "sent an answer that cannot be read: the answer of the host is not HTTP";
+    let too_large =
+        "sent an answer that cannot be read: the head of the answer has more than 16 KiB or 100 fields";
+    let (long, many) = (format!("X-Long: {}\r\n", "x".repeat(17 * 1024)), "X-Many: x\r\n".repeat(101));
+    let answers: [(&[u8], &str); 9] = [
+        (b"SSH-2.0-OpenSSH_9.2p1\r\n", not_http),
+        (b"ERROR\r\nERROR\r\n", not_http),
+        (b"\x15\x03\x01\x00\x02\x02\x46", not_http),
+        (b"HTTP/1.1 abc\r\n\r\n", not_http),
+        (b"HTTP/1.1 200 OK\r\nNo colon\r\n\r\n", not_http),
+        (
+            b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd",
+            "leaves open where it ends",
+        ),
+        (&[b"HTTP/1.1 200 OK\r\n", long.as_bytes(), b"\r\n"].concat(), too_large),
+        (&[b"HTTP/1.1 200 OK\r\n", many.as_bytes(), b"\r\n"].concat(), too_large),
+        (b"", "gave no answer: the host broke the connection off"),
+    ];
+    let mut config = String::new();
+    let mut origins = Vec::new();
+    for (number, (answer, _)) in answers.iter().enumerate() {
+        let close = number == 0 || answer.is_empty();
+        let manner = if close { Manner::AnswerAndClose } else { Manner::Answer };
+        let origin = Origin::start(manner(answer.to_vec())).await.unwrap();
+        config += &format!(
+            "[[upstream]]\nname = \"wrong-{number}\"\ndialect = \"openai-chat\"\nbase_url = \"http://{}\"\n\
+             [model.\"m-{number}\"]\nupstream = \"wrong-{number}\"\nupstream_model = \"m\"\n\
+             price = {{ input = 1.0, output = 1.0 }}\n",
+            origin.address()
+        );
+        origins.push(origin);
+    }
+    let (server, upstream) = start_with(&config).await;
+    for (number, (answer, told)) in answers.iter().enumerate() {
+        let id = server.session(json!({"model": format!("m-{number}")})).await;
+        let code = if answer.is_empty() { "upstream.unreachable" } else { "upstream.bad_answer" };
+        let events = fails(&server, &id, code).await;
+        let said = events.last().unwrap().data["error"].as_str().unwrap();
+        assert!(said.contains(&format!("the upstream \"wrong-{number}\" ")) && said.contains(told), "{said}");
+    }
+    let id = server.session(json!({"model": "pokee-isaac"})).await;
+    is_usable(&server, &upstream, &id).await;
 }
