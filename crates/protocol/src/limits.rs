@@ -150,8 +150,10 @@ pub const REQUEST_BODY_BYTES_PER_S_MIN: u64 = 1024;
 pub const REQUEST_BODY_SILENCE_MAX_S: u64 = 60;
 /// Threads on which one tenant's short work waits for the disk at a time; further work of its waits.
 pub const TENANT_DISK_THREADS_MAX: usize = 16;
-/// Threads on which one tenant's long work runs at a time: archives, listings, snapshots of skills.
+/// Threads on which one tenant's long work runs at a time: archives, listings, removals.
 pub const TENANT_BULK_THREADS_MAX: usize = 2;
+/// Threads on which one tenant's storage is looked at, and measured where that is due, for its turns and for the server.
+pub const TENANT_LOOKING_THREADS_MAX: usize = 1;
 /// Threads for the server's own work, beside what tenants have.
 pub const SERVER_THREADS_MAX: usize = 128;
 /// Pieces of one tenant's work of either kind that wait for such a thread; over: 429.

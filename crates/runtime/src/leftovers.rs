@@ -5,10 +5,12 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use palisade_protocol::{Error, SessionId, TenantName};
+use palisade_workspace::WorkspaceError;
 
-use crate::sessions::blocking;
-use crate::{Rooms, StartError};
+use crate::Rooms;
+use crate::tenant::Tenant;
 
 /// Between two looks. A folder is made before its session's row, which takes no longer than this: what is dead at two
 /// looks is dead.
@@ -19,17 +21,30 @@ const UPLOAD_LEFT_AFTER: Duration = Duration::from_secs(3600);
 /// Folders without a session, by tenant.
 pub(crate) type Leftovers = HashSet<(TenantName, SessionId)>;
 
-/// Folders of sessions that are gone, or whose row is not there yet.
-pub(crate) async fn find(rooms: &Rooms) -> Result<Leftovers, StartError> {
-    let mut found = Leftovers::new();
-    for (name, tenant) in &rooms.live().tenants {
-        let failed = |source| StartError::Workspace { tenant: name.to_string(), source };
-        let mut ids: HashSet<_> = tenant.workspace.session_dirs().map_err(failed)?.into_iter().collect();
-        ids.extend(tenant.homes.sessions().map_err(failed)?);
-        for id in ids {
-            if rooms.store.session(name, &id).await?.is_none() {
-                found.insert((name.clone(), id));
+/// Folders of sessions that are gone, or whose row is not there yet. A tenant that cannot be looked at has none.
+pub(crate) async fn find(rooms: &Rooms) -> Leftovers {
+    let tenants = rooms.live().tenants.clone();
+    let looks = tenants.into_iter().map(|(name, tenant)| async move {
+        match of_tenant(&name, &tenant).await {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::warn!(tenant = %name, error = %palisade_protocol::chain(&error), "leftovers could not be looked for");
+                Vec::new()
             }
+        }
+    });
+    join_all(looks).await.into_iter().flatten().collect()
+}
+
+async fn of_tenant(name: &TenantName, tenant: &Tenant) -> Result<Vec<(TenantName, SessionId)>, Error> {
+    let (workspace, homes) = (tenant.workspace.clone(), tenant.homes.clone());
+    let list = move || -> Result<HashSet<SessionId>, WorkspaceError> {
+        Ok(workspace.session_dirs()?.into_iter().chain(homes.sessions()?).collect())
+    };
+    let mut found = Vec::new();
+    for id in tenant.share.bulk.run(list).await?? {
+        if tenant.share.store.session(name, &id).await?.is_none() {
+            found.push((name.clone(), id));
         }
     }
     Ok(found)
@@ -41,7 +56,8 @@ pub(crate) async fn keep_away(rooms: Arc<Rooms>, dead: Leftovers) {
     remove(&rooms, &dead).await;
     for tenant in rooms.live().tenants.values() {
         let workspace = tenant.workspace.clone();
-        tell(blocking(move || Ok(workspace.remove_unfinished_uploads(UPLOAD_LEFT_AFTER).map(drop)?)).await);
+        let remove = move || workspace.remove_unfinished_uploads(UPLOAD_LEFT_AFTER);
+        tell(tenant.share.bulk.run(remove).await.and_then(|removed| Ok(removed.map(drop)?)));
     }
     let mut suspected = Leftovers::new();
     loop {
@@ -49,16 +65,9 @@ pub(crate) async fn keep_away(rooms: Arc<Rooms>, dead: Leftovers) {
             () = rooms.draining.cancelled() => return,
             () = tokio::time::sleep(LOOK) => {}
         }
-        match find(&rooms).await {
-            Ok(found) => {
-                let dead;
-                (dead, suspected) = judge(&suspected, found);
-                remove(&rooms, &dead).await;
-            }
-            Err(error) => {
-                tracing::warn!(error = %palisade_protocol::chain(&error), "leftovers could not be looked for");
-            }
-        }
+        let dead;
+        (dead, suspected) = judge(&suspected, find(&rooms).await);
+        remove(&rooms, &dead).await;
     }
 }
 
@@ -67,11 +76,15 @@ fn judge(suspected: &Leftovers, found: Leftovers) -> (Leftovers, Leftovers) {
     found.into_iter().partition(|leftover| suspected.contains(leftover))
 }
 
+/// Each tenant's one after the other, and no tenant's after another's.
 async fn remove(rooms: &Rooms, dead: &Leftovers) {
-    for (name, id) in dead {
-        let Some(tenant) = rooms.live().tenants.get(name).cloned() else { continue };
-        tell(tenant.remove_session(id).await);
-    }
+    let tenants = rooms.live().tenants.clone();
+    let removals = tenants.iter().map(|(name, tenant)| async move {
+        for (_, id) in dead.iter().filter(|(owner, _)| owner == name) {
+            tell(tenant.remove_session(id).await);
+        }
+    });
+    join_all(removals).await;
 }
 
 fn tell(result: Result<(), Error>) {

@@ -161,12 +161,13 @@ fn open_tenant(
     let folders = vec![workspace_dir.clone(), home.join("home"), skills_dir.clone()];
     let footprint = Footprint::new(data_dir.join("tenants"), folders);
     let storage = Arc::new(Storage::new(footprint, config.storage_max, sharing));
+    let share = Arc::new(Share::of(store));
     let shelf = Shelf {
         workspace: workspace.clone(),
         storage: storage.clone(),
         dir: skills_dir,
         snapshots: Arc::default(),
+        share: share.clone(),
     };
-    let share = Arc::new(Share::of(store));
     Ok(Tenant { config, workspace, storage, workspace_dir, homes, shelf, share })
 }

@@ -25,7 +25,7 @@ pub(crate) struct Share {
     pub(crate) store: Store,
     /// Threads for what takes a moment: open, look up, write, rename, remove.
     pub(crate) disk: Lane,
-    /// Threads for what takes long because there is much of it: archives, listings, snapshots.
+    /// Threads for what takes long because there is much of it: archives, listings, removals.
     pub(crate) bulk: Lane,
     archives: Arc<Semaphore>,
     readers: Arc<Semaphore>,
@@ -78,4 +78,29 @@ impl Share {
 
 fn place(places: &Arc<Semaphore>) -> Option<Place> {
     places.clone().try_acquire_owned().ok().map(Place)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+    use palisade_store::{OpenStore, StoreUrl};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_tenant_starts_so_many_sandboxes_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = StoreUrl::Sqlite(folder.path().join("palisade.db"));
+        let OpenStore { store, .. } = Store::open(&url).await.unwrap();
+        let (hostile, other) = (Share::of(&store), Share::of(&store));
+        let mut starting = Vec::new();
+        for _ in 0..TENANT_SANDBOX_STARTS_MAX {
+            starting.push(hostile.sandbox_start().now_or_never().unwrap());
+        }
+        let mut next = Box::pin(hostile.sandbox_start());
+        assert!((&mut next).now_or_never().is_none(), "it waits for its own tenant's");
+        assert!(other.sandbox_start().now_or_never().is_some(), "and nobody else does");
+        starting.pop();
+        assert!(next.now_or_never().is_some());
+    }
 }

@@ -7,7 +7,6 @@ use palisade_protocol::Error;
 use serde::{Deserialize, Serialize};
 
 use crate::Rooms;
-use crate::sessions::blocking;
 use crate::tenant::{Tenant, TenantMode};
 
 /// A skill that comes with the server.
@@ -66,7 +65,7 @@ impl Rooms {
             .map(|skill| SessionSkill { entry: skill.entry.clone(), dir: skill.dir.clone() })
             .collect();
         let (name, latest) = (tenant.config.name.clone(), tenant.shelf.latest(&tenant.config.name).await?);
-        let custom = blocking(move || {
+        let load = move || {
             let mut found = Vec::new();
             for (skill, dir) in latest {
                 match load_custom(&skill, dir) {
@@ -74,10 +73,9 @@ impl Rooms {
                     Err(why) => tracing::warn!(tenant = %name, skill, why, "custom skill skipped"),
                 }
             }
-            Ok(found)
-        })
-        .await?;
-        for skill in custom {
+            found
+        };
+        for skill in tenant.share.disk.run(load).await? {
             // A bundled skill is never shadowed by a file that somebody put into the workspace.
             if skills.iter().all(|known| known.entry.name != skill.entry.name) {
                 skills.push(skill);

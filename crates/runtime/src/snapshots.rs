@@ -11,7 +11,7 @@ use palisade_workspace::{Workspace, WorkspaceError};
 use tokio::sync::{Mutex, Notify, RwLock, RwLockReadGuard};
 
 use crate::Rooms;
-use crate::sessions::blocking;
+use crate::share::Share;
 use crate::storage::Storage;
 
 /// A folder that changes is copied when it has been still for so long.
@@ -46,6 +46,7 @@ pub(crate) struct Shelf {
     pub(crate) storage: Arc<Storage>,
     pub(crate) dir: PathBuf,
     pub(crate) snapshots: Arc<Snapshots>,
+    pub(crate) share: Arc<Share>,
 }
 
 impl Snapshots {
@@ -64,11 +65,11 @@ impl Shelf {
     /// Each custom skill's latest snapshot. What has changed since it was copied is copied first.
     pub(crate) async fn latest(&self, tenant: &TenantName) -> Result<Named, Error> {
         let shelf = self.clone();
-        let (mut found, changed) = blocking(move || Ok(shelf.known()?)).await?;
+        let (mut found, changed) = self.share.disk.run(move || shelf.known()).await??;
         if !changed.is_empty() {
             let _one_at_a_time = self.snapshots.copying.lock().await;
             let (shelf, tenant) = (self.clone(), tenant.clone());
-            found.extend(blocking(move || Ok(shelf.copy(changed, &tenant))).await?);
+            found.extend(self.share.disk.run(move || shelf.copy(changed, &tenant)).await?);
             found.sort();
         }
         Ok(found)
@@ -142,8 +143,8 @@ async fn tidy(rooms: &Rooms, tenant: &TenantName, shelf: &Shelf) -> Result<bool,
     shelf.latest(tenant).await?;
     let Ok(_nobody_gives) = shelf.snapshots.giving.try_write() else { return Ok(true) };
     let kept = kept(rooms, tenant).await?;
-    let shelf = shelf.clone();
-    blocking(move || Ok(shelf.workspace.remove_unused_snapshots(&shelf.dir, &kept, USED_FOR)?)).await
+    let (places, shelf) = (&shelf.share.bulk, shelf.clone());
+    Ok(places.run(move || shelf.workspace.remove_unused_snapshots(&shelf.dir, &kept, USED_FOR)).await??)
 }
 
 /// The names of all that a session keeps.

@@ -192,7 +192,7 @@ impl Runtime {
         }
         rooms.open_ledgers(&rooms.live()).await?;
         // What another server is just making looks like a leftover.
-        let leftovers = if is_alone { leftovers::find(&rooms).await? } else { HashSet::new() };
+        let leftovers = if is_alone { leftovers::find(&rooms).await } else { HashSet::new() };
         let keeper = rooms.clone();
         rooms.tasks.spawn(async move { leftovers::keep_away(keeper, leftovers).await });
         let vault = rooms.vault.clone();

@@ -9,6 +9,7 @@ use futures_util::TryFutureExt as _;
 use futures_util::future::BoxFuture;
 use palisade_protocol::limits::{
     BLOCKING_WAITING_MAX, SERVER_THREADS_MAX, TENANT_BULK_THREADS_MAX, TENANT_DISK_THREADS_MAX,
+    TENANT_LOOKING_THREADS_MAX,
 };
 use palisade_protocol::{Error, ErrorKind};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -16,10 +17,13 @@ use tokio::task::JoinHandle;
 
 /// Tenants that there are threads for at least: some may be added while the server runs.
 const TENANTS_MIN: usize = 16;
+/// What one tenant has.
+const TENANT_THREADS_MAX: usize =
+    TENANT_DISK_THREADS_MAX + TENANT_BULK_THREADS_MAX + TENANT_LOOKING_THREADS_MAX;
 
 /// So many threads are enough for every tenant's places, with some left for the server's own work.
 pub fn threads_max(tenants: usize) -> usize {
-    SERVER_THREADS_MAX + tenants.max(TENANTS_MIN) * (TENANT_DISK_THREADS_MAX + TENANT_BULK_THREADS_MAX)
+    SERVER_THREADS_MAX + tenants.max(TENANTS_MIN) * TENANT_THREADS_MAX
 }
 
 /// Places on the blocking threads; cheap to clone, and all clones are one.

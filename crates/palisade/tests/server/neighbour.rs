@@ -3,10 +3,12 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
+use palisade_protocol::limits::TENANT_READERS_MAX;
 use palisade_testkit::attack::{self, Attack, Kind};
-use palisade_testkit::server::OTHER_KEY;
+use palisade_testkit::server::{KEY, OTHER_KEY};
 use palisade_testkit::stream::TurnStream;
-use palisade_testkit::upstream::{Answer, RecordedRequest, ScriptedUpstream};
+use palisade_testkit::upstream::{Answer, Gate, RecordedRequest, ScriptedUpstream};
 use palisade_testkit::{Server, wait_for};
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
@@ -143,4 +145,54 @@ async fn a_tenant_has_so_many_archives_at_a_time_and_they_come_free_again() {
         response.status().is_success().then_some(())
     })
     .await;
+}
+
+/// Readers on one connection of HTTP/2.
+const READERS_EACH: usize = 90;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_too_many_is_told_so_starts_nothing_and_others_read_on() {
+    let (server, upstream) = start().await;
+    let gate = Gate::new();
+    upstream.push(Answer::stream().say("wait").wait(&gate).say(" over").done());
+    let session = server.session(json!({})).await;
+    // The first reader.
+    let mut stream = server.send(&session, "go").await;
+    stream.until("text.delta").await;
+    let path = format!("/v1/sessions/{session}/responses/{}/events", stream.turn);
+    let mut readers = Vec::new();
+    for first in (1..TENANT_READERS_MAX).step_by(READERS_EACH) {
+        let client = Client::builder().http2_prior_knowledge().build().unwrap();
+        let asked = (first..TENANT_READERS_MAX.min(first + READERS_EACH)).map(|_| {
+            let request = client.get(format!("{}{path}", server.url)).bearer_auth(KEY);
+            async move { request.send().await.unwrap() }
+        });
+        readers.extend(join_all(asked).await);
+    }
+    assert!(readers.iter().all(|reader| reader.status() == 200));
+
+    let refused = server.request(Method::GET, &path).send().await.unwrap();
+    assert_eq!((refused.status().as_u16(), refused.headers()["retry-after"].to_str().unwrap()), (429, "1"));
+    let body: Value = refused.json().await.unwrap();
+    assert_eq!(body["code"], "events.too_many_readers");
+    let second = server.session(json!({})).await;
+    let message = server.request(Method::POST, &format!("/v1/sessions/{second}/messages"));
+    let message = message.json(&json!({"message": "go"}));
+    assert_eq!(server.refused(message).await, (429, "events.too_many_readers".to_owned()));
+    assert_eq!(server.get(&format!("/v1/sessions/{second}")).await["busy"], false);
+    assert_eq!(upstream.requests().len(), 1, "nothing was asked for a turn that was refused");
+
+    let neighbour = Neighbour::of(&server);
+    upstream.respond_with(model);
+    let other = neighbour.json(Method::POST, "/v1/sessions", Some(json!({}))).await;
+    neighbour.work(&format!("/v1/sessions/{}", other["id"].as_str().unwrap())).await;
+
+    drop(readers);
+    wait_for("a place for a reader", || async {
+        let response = server.request(Method::GET, &path).send().await.unwrap();
+        response.status().is_success().then_some(())
+    })
+    .await;
+    gate.open();
+    stream.until("message.completed").await;
 }

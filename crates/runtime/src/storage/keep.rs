@@ -39,7 +39,8 @@ pub(crate) async fn keep(rooms: Arc<Rooms>, name: TenantName, storage: Arc<Stora
     loop {
         let watched = {
             let storage = storage.clone();
-            blocking(move || Ok(storage.watch()?)).await
+            let look = storage.looking.clone();
+            look.run(move || storage.watch()).await.and_then(|watched| Ok(watched?))
         };
         let free = match watched {
             Ok(watched) => {
@@ -79,7 +80,8 @@ pub(crate) async fn is_disk_low(rooms: &Rooms) -> bool {
 impl Runtime {
     /// What the caller's workspace may still take.
     pub async fn headroom(&self, ctx: &OpCtx) -> Result<Headroom, Error> {
-        let storage = self.rooms.tenant(ctx)?.storage.clone();
-        blocking(move || Ok(storage.headroom()?)).await
+        let tenant = self.rooms.tenant(ctx)?;
+        let storage = tenant.storage.clone();
+        Ok(tenant.share.disk.run(move || storage.headroom()).await??)
     }
 }

@@ -16,13 +16,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use palisade_protocol::ToolOutput;
-use palisade_protocol::limits::STOPS_WHILE_FULL_MAX;
+use palisade_protocol::limits::{STOPS_WHILE_FULL_MAX, TENANT_LOOKING_THREADS_MAX};
 use palisade_sandbox::Sandbox;
 use palisade_workspace::{Amount, Footprint, Volumes, WorkspaceError};
 use serde::Serialize;
 use tokio::sync::watch;
 
-use crate::sessions::blocking;
+use crate::threads::Lane;
 pub(crate) use keep::{is_disk_low, keep, keep_disk};
 pub(crate) use reserve::Disk;
 use share::{kept_from, reserved};
@@ -68,6 +68,8 @@ pub(crate) struct Storage {
     look: Mutex<Look>,
     /// Held while a measurement runs: a second one at the same time would only cost.
     measuring: Mutex<()>,
+    /// One thread for those that may have to measure, so that all who wait for a large workspace hold no more than that.
+    looking: Lane,
     /// Counts up whenever what runs in the workspace has to stop.
     stops: watch::Sender<u64>,
     /// Those that write to it.
@@ -151,6 +153,7 @@ impl Storage {
             sharing: sharing.clone(),
             look: Mutex::new(look),
             measuring: Mutex::default(),
+            looking: Lane::new(TENANT_LOOKING_THREADS_MAX),
             stops: watch::Sender::new(0),
             sandboxes: Mutex::default(),
         }
@@ -175,7 +178,8 @@ impl Storage {
             return false;
         }
         let storage = self.clone();
-        blocking(move || Ok(storage.check(ONE)?)).await.is_err()
+        // Where too many wait already, nothing is known to have been deleted.
+        !matches!(self.looking.run(move || storage.check(ONE)).await, Ok(Ok(())))
     }
 
     /// Whether commands kept writing to a full workspace, by ways that no limit of a file's size is in.
@@ -367,4 +371,31 @@ fn at_least_one(more: Amount) -> Amount {
 // What is behind these locks is whole after any panic, so a poisoned one is still good.
 fn lock<T>(it: &Mutex<T>) -> MutexGuard<'_, T> {
     it.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One thread for all who wait for a large workspace, one for everybody else.
+    #[test]
+    fn turns_that_wait_for_a_measurement_hold_one_thread_together() {
+        let pool = tokio::runtime::Builder::new_current_thread().max_blocking_threads(2).build().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let footprint = Footprint::new(folder.path(), vec![folder.path().to_owned()]);
+        let storage = Arc::new(Storage::new(footprint, Amount::default(), &Arc::new(Sharing::new(false))));
+        assert!(storage.watch().unwrap().is_to_stop, "nothing fits in it");
+        let measuring = lock(&storage.measuring);
+        let mut turns = tokio::task::JoinSet::new();
+        for _ in 0..100 {
+            let storage = storage.clone();
+            turns.spawn_on(async move { storage.is_full().await }, pool.handle());
+        }
+        let others = Lane::new(2);
+        for number in 0..100 {
+            assert_eq!(pool.block_on(others.run(move || number)).unwrap(), number);
+        }
+        drop(measuring);
+        assert_eq!(pool.block_on(turns.join_all()), [true; 100]);
+    }
 }
