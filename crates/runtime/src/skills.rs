@@ -1,6 +1,8 @@
 //! Which skills a session sees: the bundled ones and the tenant's own, as they are when it is created.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
 
 use palisade_agent::{SessionContext, SkillEntry, skill};
 use palisade_protocol::Error;
@@ -22,6 +24,9 @@ pub struct BundledSkill {
 /// a new skill is not in it by mistake.
 const OFFLINE_SKILLS: [&str; 5] =
     ["docx-builder", "pdf-builder", "pokee-resume-builder", "pptx-builder", "xlsx-builder"];
+
+/// What is read of a skill's text, in bytes: many times what a model is shown of it.
+const TEXT_BYTES_MAX: u64 = 256 * 1024;
 
 /// What a session keeps from its creation, as the store holds it.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -46,7 +51,7 @@ impl BundledSkill {
             .and_then(|name| name.to_str())
             .ok_or("the folder has no readable name")?
             .to_owned();
-        let text = std::fs::read_to_string(dir.join("SKILL.md")).map_err(|e| format!("SKILL.md: {e}"))?;
+        let text = text(&dir).map_err(|e| format!("SKILL.md: {e}"))?;
         let description = skill::parse(&text)?.description;
         Ok(Self { entry: SkillEntry { name, description }, dir })
     }
@@ -86,7 +91,42 @@ impl Rooms {
 }
 
 fn load_custom(name: &str, dir: PathBuf) -> Result<SessionSkill, String> {
-    let text = std::fs::read_to_string(dir.join("SKILL.md")).map_err(|e| format!("SKILL.md: {e}"))?;
+    let text = text(&dir).map_err(|e| format!("SKILL.md: {e}"))?;
     let description = skill::parse(&text)?.description;
     Ok(SessionSkill { entry: SkillEntry { name: name.to_owned(), description }, dir })
+}
+
+/// The text of a skill, from its beginning to the bound. Whoever wrote it may have made it as long as a file may be.
+pub(crate) fn text(dir: &Path) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    File::open(dir.join("SKILL.md"))?.take(TEXT_BYTES_MAX).read_to_end(&mut bytes)?;
+    String::from_utf8(bytes).or_else(|error| {
+        let (whole, is_cut) = (error.utf8_error().valid_up_to(), error.utf8_error().error_len().is_none());
+        let mut bytes = error.into_bytes();
+        // The bound may lie within a character.
+        if is_cut && bytes.len() as u64 == TEXT_BYTES_MAX {
+            bytes.truncate(whole);
+        }
+        String::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_text_is_read_to_its_bound_and_no_character_is_halved() {
+        let folder = tempfile::tempdir().unwrap();
+        let read = |content: &[u8]| {
+            std::fs::write(folder.path().join("SKILL.md"), content).unwrap();
+            text(folder.path())
+        };
+        assert_eq!(read("ä".as_bytes()).unwrap(), "ä");
+        let bound = usize::try_from(TEXT_BYTES_MAX).unwrap();
+        assert_eq!(read(format!("x{}", "ä".repeat(bound)).as_bytes()).unwrap().len(), bound - 1);
+        for wrong in [&b"a\xff"[..], b"a\xc3"] {
+            assert_eq!(read(wrong).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        }
+    }
 }

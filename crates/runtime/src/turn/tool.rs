@@ -180,14 +180,16 @@ impl Driver {
             let message = format!("There is no skill named {name:?}; there are: {}.", names.join(", "));
             return ToolOutput::error("skill.not_found", message);
         };
-        match tokio::fs::read_to_string(dir.join("SKILL.md")).await {
-            Ok(text) => {
+        let dir = dir.clone();
+        match self.job.share.disk.run(move || crate::skills::text(&dir)).await {
+            Ok(Ok(text)) => {
                 let body = palisade_agent::skill::parse(&text).map_or(text.as_str(), |skill| skill.body);
                 ToolOutput::ok(format!("The skill's folder is /skills/{name} (read-only).\n\n{body}"))
             }
-            Err(error) => {
+            Ok(Err(error)) => {
                 ToolOutput::error("skill.unreadable", format!("The skill {name:?} cannot be read: {error}."))
             }
+            Err(error) => ToolOutput::error("skill.unreadable", error.message),
         }
     }
 }
