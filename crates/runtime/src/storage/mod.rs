@@ -4,8 +4,9 @@
 //! is. Elsewhere they are measured, with what sandboxes hold open without a name, and what the disk as a whole has lost
 //! since then is counted on top, or only what was uploaded where no sandbox has been awake. That bound costs microseconds.
 //! It is too large where others write to the disk, so nobody is refused before a new measurement; it is too small where
-//! others delete, so a disk that changes is measured again now and then. A workspace that cannot be measured, because its
-//! agent keeps moving it about, is held to the bound.
+//! others delete, so a disk that changes is measured again now and then. Measuring costs, so measurements rest in between,
+//! but not where the latest one found plenty of room: there it may be others' writing that makes the bound too large. A
+//! workspace that cannot be measured, because its agent keeps moving it about, is held to the bound.
 
 mod keep;
 mod reserve;
@@ -33,6 +34,8 @@ const MEASURE_EVERY: Duration = Duration::from_secs(60);
 const CHANGE: Amount = Amount { bytes: 1024 * 1024, files: 1_000 };
 /// A measurement that took a second is not repeated for so many: at most a twentieth of one core goes into it.
 const REST_PER_MEASUREMENT: u32 = 20;
+/// Who had less than this part of the limit left, when it was measured, has to wait for the next measurement.
+const PLENTY: u64 = 20;
 /// So much more in a full workspace, and what runs in it is stopped again.
 const GROWTH_WHILE_FULL: Amount = Amount { bytes: 16 * 1024 * 1024, files: 1_000 };
 /// The least that anybody asks for.
@@ -223,7 +226,7 @@ impl Storage {
         if self.headroom()?.has(more) {
             return Ok(());
         }
-        self.measure_if_rested()?;
+        self.measure_if_rested(more)?;
         let headroom = self.headroom()?;
         if headroom.has(more) {
             self.lock().forget_full();
@@ -275,12 +278,13 @@ impl Storage {
         own.plus(look.used).plus(if look.had_writers { lost } else { lost.min(look.uploaded) })
     }
 
-    /// Measures, unless the last measurement is too fresh for its cost.
-    fn measure_if_rested(&self) -> Result<(), WorkspaceError> {
+    /// Measures because so much more is wanted, unless the last measurement is too fresh for its cost.
+    fn measure_if_rested(&self, more: Amount) -> Result<(), WorkspaceError> {
         let _one_at_a_time = lock(&self.measuring);
         let look = *self.lock();
-        let is_rested = look.ended.elapsed() >= look.took * REST_PER_MEASUREMENT;
         let volumes = self.footprint.volumes()?;
+        let is_rested = look.ended.elapsed() >= look.took * REST_PER_MEASUREMENT
+            || self.is_in_doubt(&look, &volumes, more);
         if !volumes.uses_shared || !is_rested {
             return Ok(());
         }
@@ -296,6 +300,14 @@ impl Storage {
         look.uploaded = look.uploaded.minus(earlier);
         look.had_writers = has_writers;
         Ok(())
+    }
+
+    /// Whether nothing but what the disk has lost since the latest measurement is in the way, which others may have written.
+    fn is_in_doubt(&self, look: &Look, volumes: &Volumes, more: Amount) -> bool {
+        let plenty = Amount { bytes: self.limit.bytes / PLENTY, files: self.limit.files / PLENTY };
+        look.is_measured
+            && !self.limit.minus(self.bound(volumes)).covers(more)
+            && self.limit.minus(look.used).covers(more.plus(plenty))
     }
 
     fn has_sandbox(&self) -> bool {
@@ -322,7 +334,7 @@ impl Storage {
     /// Looks, measures where that is due, and says whether what runs in a workspace that is full has to end.
     fn watch(&self) -> Result<Watched, WorkspaceError> {
         if self.is_measurement_due()? {
-            let measured = self.measure_if_rested();
+            let measured = self.measure_if_rested(ONE);
             if let Err(error) = measured {
                 tracing::warn!(error = %palisade_protocol::chain(&error), "a workspace cannot be measured");
             }
@@ -397,5 +409,29 @@ mod tests {
         }
         drop(measuring);
         assert_eq!(pool.block_on(turns.join_all()), [true; 100]);
+    }
+
+    #[test]
+    fn what_others_write_stops_nobody_who_has_plenty_of_room() {
+        let folder = tempfile::tempdir().unwrap();
+        let limit = Amount { bytes: 100 << 20, files: 1_000 };
+        let footprint = Footprint::new(folder.path(), vec![folder.path().into()]);
+        let storage = Storage::new(footprint, limit, &Arc::new(Sharing::new(false)));
+        // A measurement just now that took an hour, and a disk that has lost far more than the limit since.
+        let measured = |used| {
+            let free = storage.footprint.volumes().unwrap().shared.free;
+            let lost = Amount { bytes: 1 << 40, files: 1 << 40 };
+            let mut look = storage.lock();
+            (look.used, look.is_measured, look.free, look.had_writers) = (used, true, free.plus(lost), true);
+            (look.ended, look.took) = (Instant::now(), Duration::from_secs(3600));
+        };
+        measured(Amount::default());
+        storage.check(ONE).unwrap();
+        measured(Amount::default());
+        assert!(!storage.watch().unwrap().is_to_stop);
+        for near in [Amount { bytes: 99 << 20, files: 0 }, Amount { bytes: 0, files: 999 }] {
+            measured(near);
+            storage.check(ONE).unwrap_err();
+        }
     }
 }
