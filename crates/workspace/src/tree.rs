@@ -14,8 +14,8 @@ use crate::temporary;
 const DEPTH_MAX: usize = 128;
 /// What was left out is named so often.
 const LEFT_OUT_NAMED_MAX: usize = 1000;
-/// All paths of one tree together.
-const PATHS_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// All paths of one tree together, in bytes: 50,000 of 160 each. An archive holds them four times over.
+const PATHS_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// A file or a directory of the tree.
 #[derive(Debug)]
@@ -130,7 +130,7 @@ pub(crate) fn walk_telling(
             }
             paths_bytes += path.as_os_str().len();
             if paths_bytes > PATHS_BYTES_MAX {
-                return Err(WalkError::Over("32 MiB of names"));
+                return Err(WalkError::Over("8 MiB of names"));
             }
             leaves.push(Leaf { path, is_directory, metadata });
         }

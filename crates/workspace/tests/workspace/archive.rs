@@ -161,6 +161,19 @@ fn what_is_too_large_is_refused_before_the_first_byte() {
 }
 
 #[test]
+fn names_that_would_take_much_memory_are_refused() {
+    let tenant = Tenant::new();
+    let deep: Vec<String> = std::iter::repeat_n("n".repeat(250), 13).collect();
+    let deep = tenant.at("deep").join(deep.join("/"));
+    std::fs::create_dir_all(&deep).unwrap();
+    tenant.write("first", "x");
+    for number in 0..2_600 {
+        std::fs::hard_link(tenant.at("first"), deep.join(number.to_string())).unwrap();
+    }
+    assert_eq!(code(tenant.workspace.archive(&whole(), &at("deep"))), "archive.too_large");
+}
+
+#[test]
 fn only_directories_in_scope() {
     let tenant = Tenant::new();
     tenant.write("a/f", "x");
