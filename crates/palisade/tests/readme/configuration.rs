@@ -41,8 +41,10 @@ fn read_by_python(text: &str, line: usize) {
 /// The block with files in the place of its secrets and this machine in the place of others. `None` when it needs what
 /// this machine has not.
 fn with_secrets(text: &str, folder: &Path, postgres: Option<&Postgres>) -> Option<String> {
-    let mut config =
-        text.replace("10.0.0.10:53", "127.0.0.1:9").replace("https://s3.example.com", "https://127.0.0.1:9");
+    let mut config = text
+        .replace("10.0.0.10:53", "127.0.0.1:9")
+        .replace("https://s3.example.com", "https://127.0.0.1:9")
+        .replace("127.0.0.1:9090", "127.0.0.1:0");
     for quoted in text.split('"').skip(1).step_by(2) {
         let Some(name) = quoted.strip_prefix("env:").or_else(|| quoted.strip_prefix("file:")) else {
             continue;
