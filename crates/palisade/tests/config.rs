@@ -52,7 +52,9 @@ fn what_is_mistyped_is_told_with_what_to_write_instead() {
         ("listen = \"palisade.example:8080\"".into(), &["line 1, listen", "such as 127.0.0.1:8080"]),
         ("listen = \"http://127.0.0.1:8080\"".into(), &["line 1, listen", "without http://"]),
         ("[egress]\nlisten = \"3128\"\nkey = \"env:A_KEY\"".into(), &["line 2, listen", "127.0.0.1:3128"]),
+        ("[egress]\nresolver = \"10.0.0.10\"".into(), &["line 2, resolver", "10.0.0.10:53"]),
         // Quotes, units and other forms of values.
+        ("listen = 8080".into(), &["line 1, listen", "a whole number, and it has to be a text in quotes"]),
         ("listen = localhost:8080".into(), &["line 1, listen", "a text stands in quotes"]),
         ("listen = 127.0.0.1:8080".into(), &["line 1, listen", "a text stands in quotes"]),
         ("data_dir = /var/lib/palisade".into(), &["line 1, data_dir", "a text stands in quotes"]),

@@ -111,9 +111,11 @@ impl Admin {
                 "tenant.not_found",
                 format!("there is no such tenant; there are {all}"),
             ),
-            None => {
-                Error::new(ErrorKind::Malformed, "tenant.unnamed", format!("name one of the tenants: {all}"))
-            }
+            None => Error::new(
+                ErrorKind::Malformed,
+                "tenant.unnamed",
+                format!("name one of the tenants with --tenant: {all}"),
+            ),
         })
     }
 

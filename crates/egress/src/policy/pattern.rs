@@ -61,6 +61,9 @@ impl Patterns {
 
     fn insert(&mut self, text: &str, width: Width) -> Result<(), EgressError> {
         let wrong = |why| EgressError::PolicyPattern { pattern: text.to_owned(), why };
+        if text.contains('/') {
+            return Err(wrong("write only the host, without a scheme and without a path: example.com"));
+        }
         let (host, port) = split_port(text).ok_or_else(|| wrong("its port is not a port"))?;
         let entry = Entry { port, text: text.into() };
         let Some(suffix) = host.strip_prefix("*.") else {

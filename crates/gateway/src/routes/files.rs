@@ -1,5 +1,6 @@
 //! Files, workspace-wide, each call through a session's scope (contract §5).
 
+use std::convert::Infallible;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
 use std::sync::Arc;
@@ -10,7 +11,8 @@ use axum::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json, Router};
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
+use futures_util::stream;
 use palisade_protocol::limits::{BODY_BYTES_FREE, DIRECTORY_ENTRIES_MAX, FILE_SENT_BYTES_MAX};
 use palisade_protocol::{Error, ErrorKind, SessionId, WorkspacePath};
 use palisade_runtime::{
@@ -155,7 +157,8 @@ async fn archive(
     method: &Method,
 ) -> Result<Response, ApiError> {
     let name = path.name().map_or("workspace".to_owned(), |name| String::from_utf8_lossy(name).into_owned());
-    let mut response = Response::new(Body::empty());
+    // Without a length: nobody knows it before the archive is packed.
+    let mut response = Response::new(Body::from_stream(stream::empty::<Result<Bytes, Infallible>>()));
     if method == Method::HEAD {
         // Whether it is there, without packing it.
         let page = Page { entries_max: 1, ..Page::default() };

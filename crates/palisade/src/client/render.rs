@@ -96,7 +96,7 @@ impl Renderer {
             "tool_call.requested" => self.client_tool(at_ms, data),
             "turn.attempt" => {
                 self.calls.clear();
-                self.note("↻", "the server was restarted; the interrupted step runs again")
+                self.note("↻", "the server was restarted; the turn goes on")
             }
             "context.compacted" => {
                 let number = |name: &str| text::count(data.get(name).and_then(Value::as_u64).unwrap_or(0));

@@ -240,7 +240,7 @@ fn restarts_shortenings_and_clients_are_told() {
     insta::assert_snapshot!(rendered(PLAIN, &events), @r#"
     half a sen
 
-    ↻ the server was restarted; the interrupted step runs again
+    ↻ the server was restarted; the turn goes on
 
     Half a sentence, whole.
 

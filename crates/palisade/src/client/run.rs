@@ -313,7 +313,12 @@ fn told(message: &str, uploads: &[Upload]) -> String {
     if uploads.is_empty() {
         return message.to_owned();
     }
-    let names: Vec<String> = uploads.iter().map(|upload| upload.destination.to_string()).collect();
+    let name = |upload: &Upload| {
+        let name = upload.destination.to_string();
+        // In quotes, so that it is seen where a name with blanks begins and ends.
+        if name.contains([' ', ',']) { format!("\"{name}\"") } else { name }
+    };
+    let names: Vec<String> = uploads.iter().map(name).collect();
     format!("{message}\n\nUploaded with this message: {}", names.join(", "))
 }
 
@@ -371,6 +376,8 @@ mod tests {
     fn the_agent_hears_of_uploads() {
         let uploads = [Upload::parse(&"x/a.csv".into()).unwrap()];
         assert_eq!(told("Sum it", &uploads), "Sum it\n\nUploaded with this message: a.csv");
+        let uploads = [Upload::parse(&"x/Q3 numbers.csv".into()).unwrap()];
+        assert_eq!(told("Sum it", &uploads), "Sum it\n\nUploaded with this message: \"Q3 numbers.csv\"");
         assert_eq!(told("Sum it", &[]), "Sum it");
     }
 }

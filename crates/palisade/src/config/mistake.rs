@@ -62,6 +62,10 @@ fn explained(message: &str, key: Option<&str>, after: &str) -> String {
     if message.starts_with("missing field ") {
         return format!("{} is missing here", message.trim_start_matches("missing field "));
     }
+    if message.starts_with("invalid socket address") {
+        return "an address and its port stand in one text, such as \"10.0.0.10:53\"; no name is looked up"
+            .to_owned();
+    }
     // Where a value begins and is none, it is a word or a number with something behind it.
     if key.is_some() && is_bare_value(message) {
         return bare(after).to_owned();
@@ -116,7 +120,11 @@ fn of_kind(kind: &str, expected: &str, after: &str) -> String {
         _ if expected.starts_with("struct ") => "a section or a table of its own: { … }",
         other => other,
     };
-    format!("this is {}, and it has to be {wanted}", article(kind))
+    let found = match (kind, expected) {
+        ("integer", "u16" | "u32" | "u64" | "usize" | "i64") => "a number that does not fit".to_owned(),
+        _ => article(kind),
+    };
+    format!("this is {found}, and it has to be {wanted}")
 }
 
 fn article(kind: &str) -> String {
@@ -125,7 +133,7 @@ fn article(kind: &str) -> String {
         "sequence" => "a list".to_owned(),
         "string" => "a text".to_owned(),
         "floating point" => "a number with a fraction".to_owned(),
-        "integer" => "a number that does not fit".to_owned(),
+        "integer" => "a whole number".to_owned(),
         other => format!("a {other}"),
     }
 }

@@ -301,6 +301,8 @@ async fn a_folder_comes_as_a_zip() {
     ] {
         let answer = get(&server, &format!("{files}{path}"), ("accept", "*/*")).await;
         assert_eq!(answer.headers()["content-type"], "application/zip", "{path}");
+        let head = server.request(Method::HEAD, &format!("{files}{path}")).send().await.unwrap();
+        assert_eq!((head.status().as_u16(), head.headers().get("content-length")), (200, None), "{path}");
         let bytes = answer.bytes().await.unwrap();
         let mut archive = zip::ZipArchive::new(std::io::Cursor::new(bytes)).unwrap();
         let mut text = String::new();
