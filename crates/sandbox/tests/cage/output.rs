@@ -138,9 +138,11 @@ async fn what_ends_with_a_call_is_told() {
     let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
     assert_eq!(stdout(&sandbox, "sleep 0 & wait; echo done").await, "done");
     assert_eq!(sandbox.take_notes(), []);
-    stdout(&sandbox, "nohup sleep 7041 >/dev/null 2>&1 & disown; echo started").await;
+    // Whoever starts it has its own name until it does.
+    let runs = "until grep -qsx sleep /proc/[0-9]*/comm; do :; done";
+    stdout(&sandbox, &format!("nohup sleep 7041 >/dev/null 2>&1 & disown; {runs}")).await;
     assert_eq!(sandbox.take_notes(), [Note::Ended(names(&["sleep"]))]);
-    stdout(&sandbox, "setsid --fork sleep 7042 >/dev/null 2>&1; echo started").await;
+    stdout(&sandbox, &format!("setsid --fork sleep 7042 >/dev/null 2>&1; {runs}")).await;
     assert_eq!(sandbox.take_notes(), [Note::Adrift(names(&["sleep"]))]);
     // Told once.
     stdout(&sandbox, "true").await;
